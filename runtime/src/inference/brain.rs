@@ -1,0 +1,187 @@
+//! Encoder, policy and classifier together: from an observation to an action and a judgement.
+
+use std::{fs, path::Path, sync::Arc};
+
+use hilt_protocol::{Graph, GraphName, Image, Observation, RigSpec, noise};
+
+use super::{
+    engine::{Engine, EngineError},
+    head::{Head, SnapshotRefused},
+    swap::{SnapshotInbox, Swapper},
+};
+
+/// Where a policy comes from when no learner is there: a folder with `encoder.onnx`, `policy.onnx`
+/// (weights baked in) and, optionally, `classifier.onnx`.
+#[derive(Debug)]
+pub struct PolicyFiles {
+    /// The frozen encoder.
+    pub encoder: Graph,
+    /// The policy with its weights.
+    pub policy: Graph,
+    /// The reward classifier with its weights.
+    pub classifier: Option<Graph>,
+}
+
+impl PolicyFiles {
+    /// Reads a folder written by `hilt-learner`.
+    pub fn read(dir: &Path, spec: &RigSpec) -> std::io::Result<Self> {
+        let graph = |name: GraphName| {
+            let path = dir.join(format!("{}.onnx", name.name()));
+            fs::read(&path)
+                .map(|onnx| Graph { name, spec: spec.hash(), onnx })
+                .map_err(|e| std::io::Error::new(e.kind(), format!("{}: {e}", path.display())))
+        };
+        let classifier = match graph(GraphName::Classifier) {
+            Ok(classifier) => Some(classifier),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Err(e) => return Err(e),
+        };
+        Ok(Self { encoder: graph(GraphName::Encoder)?, policy: graph(GraphName::Policy)?, classifier })
+    }
+}
+
+/// Maps of the observation encoded last, so that judging an observation and then acting on it
+/// encodes its frames once.
+#[derive(Default)]
+struct MapCache {
+    of: Vec<Arc<[u8]>>,
+    maps: Vec<Vec<f32>>,
+}
+
+impl MapCache {
+    fn holds(&self, images: &[Image]) -> bool {
+        self.of.len() == images.len() && self.of.iter().zip(images).all(|(a, b)| Arc::ptr_eq(a, &b.rgb))
+    }
+}
+
+/// The robot's policy and judge.
+pub struct OnnxBrain {
+    spec: RigSpec,
+    encoder: Head,
+    policy: Swapper,
+    classifier: Option<Swapper>,
+    cache: MapCache,
+}
+
+impl OnnxBrain {
+    /// Loads the graphs; the inboxes take snapshots for the policy and for the classifier.
+    pub fn load(
+        engine: &Engine,
+        spec: &RigSpec,
+        files: &PolicyFiles,
+    ) -> Result<(Self, SnapshotInbox, Option<SnapshotInbox>), EngineError> {
+        let encoder = Head::load(engine, &files.encoder)?;
+        let (policy, policy_inbox) = Swapper::start(engine, &files.policy)?;
+        let (classifier, classifier_inbox) = match &files.classifier {
+            Some(graph) => {
+                let (swapper, inbox) = Swapper::start(engine, graph)?;
+                (Some(swapper), Some(inbox))
+            }
+            None => (None, None),
+        };
+        let cache = MapCache::default();
+        let brain = Self { spec: spec.clone(), encoder, policy, classifier, cache };
+        Ok((brain, policy_inbox, classifier_inbox))
+    }
+
+    /// Takes newly verified weights, if any; called between two steps. Returns what the loaders
+    /// refused since the last call, by name.
+    pub fn swap(&mut self) -> Vec<(GraphName, SnapshotRefused)> {
+        let mut refused = Vec::new();
+        let swappers = [(GraphName::Policy, Some(&mut self.policy)), (GraphName::Classifier, self.classifier.as_mut())];
+        for (name, swapper) in swappers {
+            let Some(swapper) = swapper else { continue };
+            swapper.swap();
+            refused.extend(swapper.reports().filter_map(|report| report.err().map(|e| (name, e))));
+        }
+        refused
+    }
+
+    /// Whether the policy has weights.
+    pub fn can_act(&self) -> bool {
+        self.policy.active().is_ready()
+    }
+
+    /// Whether there is a classifier with weights.
+    pub fn can_judge(&self) -> bool {
+        self.classifier.as_ref().is_some_and(|c| c.active().is_ready())
+    }
+
+    /// Version of the policy in force; 0 for one that was read from files.
+    pub fn version(&self) -> u64 {
+        self.policy.active().version()
+    }
+
+    /// Gradient updates behind the policy in force.
+    pub fn updates(&self) -> u64 {
+        self.policy.active().updates()
+    }
+
+    fn encode(&mut self, images: &[Image]) -> Result<(), EngineError> {
+        if self.cache.holds(images) {
+            return Ok(());
+        }
+        self.cache.of.clear();
+        self.cache.maps.clear();
+        for image in images {
+            self.encoder.set_u8("images", &image.rgb)?;
+            self.cache.maps.push(self.encoder.run()?);
+        }
+        self.cache.of.extend(images.iter().map(|image| Arc::clone(&image.rgb)));
+        Ok(())
+    }
+
+    fn set_maps(cameras: &RigSpec, cache: &MapCache, head: &mut Head) -> Result<(), EngineError> {
+        for (camera, map) in cameras.cameras.iter().zip(&cache.maps) {
+            head.set_f32(&format!("map.{}", camera.name), map)?;
+        }
+        Ok(())
+    }
+
+    /// The policy's action for an observation, in the action space of the spec. `explore`: sampled
+    /// with the noise of `seed`; else greedy.
+    pub fn act(&mut self, observation: &Observation, seed: u64, explore: bool) -> Result<Vec<f32>, EngineError> {
+        self.encode(&observation.images)?;
+        let head = self.policy.head();
+        Self::set_maps(&self.spec, &self.cache, head)?;
+        head.set_f32("proprio", &observation.proprio)?;
+        if head.has_input("noise") {
+            head.set_f32("noise", &noise::normals(seed, self.spec.motion_columns().len()))?;
+        }
+        if head.has_input("gumbel") {
+            head.set_f32("gumbel", &noise::gumbels(seed, gumbel_len(&self.spec)))?;
+        }
+        if head.has_input("explore") {
+            head.set_f32("explore", &[f32::from(u8::from(explore))])?;
+        }
+        head.run()
+    }
+
+    /// The classifier's probability of success, 0 to 1; `None` before its first weights.
+    pub fn judge(&mut self, observation: &Observation) -> Result<Option<f32>, EngineError> {
+        if !self.can_judge() {
+            return Ok(None);
+        }
+        let on_maps = self.classifier.as_ref().is_some_and(|c| {
+            self.spec.cameras.iter().any(|camera| c.active().has_input(&format!("map.{}", camera.name)))
+        });
+        if on_maps {
+            self.encode(&observation.images)?;
+        }
+        let Some(classifier) = self.classifier.as_mut() else { return Ok(None) };
+        let head = classifier.head();
+        if on_maps {
+            Self::set_maps(&self.spec, &self.cache, head)?;
+        } else {
+            for (camera, image) in self.spec.cameras.iter().zip(&observation.images) {
+                head.set_u8(&format!("image.{}", camera.name), &image.rgb)?;
+            }
+        }
+        Ok(head.run()?.first().copied())
+    }
+}
+
+/// Length of the `gumbel` input: three choices for one gripper, nine joint ones for two.
+fn gumbel_len(spec: &RigSpec) -> usize {
+    3usize.pow(u32::try_from(spec.gripper_columns().len()).unwrap_or(0))
+}

@@ -13,6 +13,7 @@
 //! - [`wire`]: the versioned protobuf form of all of these. Malformed bytes are an error, never a
 //!   panic, and never a huge allocation.
 //! - [`keys`]: the zenoh key expressions.
+//! - [`settings`]: one TOML file and `--set` overrides to one typed configuration.
 //! - [`noise`]: exploration noise as a pure function of a recorded seed.
 //! - [`ArmCommand`]: one action for all arms of a rig: one sequence number, one activation deadline.
 #![deny(missing_docs)]
@@ -20,6 +21,8 @@
 mod command;
 pub mod keys;
 pub mod noise;
+pub mod settings;
+mod progress;
 mod setup_mode;
 mod snapshot;
 mod spec;
@@ -27,6 +30,7 @@ mod step;
 pub mod wire;
 
 pub use command::{ArmCommand, GripperCommand, JointVector, MAX_ARMS, MAX_JOINTS};
+pub use progress::{Ack, Progress};
 pub use setup_mode::{SetupMode, UnknownSetupMode};
 pub use snapshot::{Graph, GraphName, ModelSnapshot, NamedTensor, Probe, content_hash};
 pub use spec::{Axis, CameraSpec, RigSpec, SpecError, SpecHash};

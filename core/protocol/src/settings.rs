@@ -1,0 +1,148 @@
+//! Configuration files: one TOML file, overrides from the command line, one typed result.
+//!
+//! Errors name the file, the line and the field (or the override). Types are expected to deny
+//! unknown fields.
+
+use serde::de::DeserializeOwned;
+
+/// Why a configuration cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// The file does not have the form that is asked for.
+    #[error("{origin}:{line}: {message}")]
+    File {
+        /// The file's name.
+        origin: String,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong there, with the field's name.
+        message: String,
+    },
+    /// An override is not of the form `a.b=value`.
+    #[error("--set {0}: write it as key.subkey=value")]
+    OverrideForm(String),
+    /// An override leads to something that does not fit.
+    #[error("--set {setting}: {message}")]
+    Override {
+        /// The override as given.
+        setting: String,
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+/// Reads `text` (of the file called `origin`) and applies `overrides` (`a.b=value`; a value that is
+/// not TOML is taken as a string).
+pub fn parse<T: DeserializeOwned>(origin: &str, text: &str, overrides: &[String]) -> Result<T, SettingsError> {
+    let in_file = |e: &toml::de::Error| {
+        let at = e.span().map_or(0, |span| span.start).min(text.len());
+        let line = text.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count() + 1;
+        SettingsError::File { origin: origin.to_owned(), line, message: describe(e, text) }
+    };
+    // Typed straight from the text first: only this way do errors know their line.
+    let typed: T = toml::from_str(text).map_err(|e| in_file(&e))?;
+    if overrides.is_empty() {
+        return Ok(typed);
+    }
+    let mut tree: toml::Table = toml::from_str(text).map_err(|e| in_file(&e))?;
+    let mut result = typed;
+    for setting in overrides {
+        let (path, value) = setting.split_once('=').ok_or_else(|| SettingsError::OverrideForm(setting.clone()))?;
+        insert(&mut tree, path.trim(), value_of(value.trim()))
+            .map_err(|message| SettingsError::Override { setting: setting.clone(), message })?;
+        // One at a time, so that a bad one is named.
+        result = tree.clone().try_into().map_err(|e: toml::de::Error| SettingsError::Override {
+            setting: setting.clone(),
+            message: e.message().to_owned(),
+        })?;
+    }
+    Ok(result)
+}
+
+/// The library's message, and the offending line's own text, which holds the field's name.
+fn describe(e: &toml::de::Error, text: &str) -> String {
+    let at = e.span().map_or(0, |span| span.start).min(text.len());
+    let line_start = text[..at].rfind('\n').map_or(0, |i| i + 1);
+    let line = text[line_start..].lines().next().unwrap_or("").trim();
+    if line.is_empty() { e.message().to_owned() } else { format!("{} (at `{line}`)", e.message()) }
+}
+
+fn value_of(text: &str) -> toml::Value {
+    toml::from_str::<toml::Table>(&format!("v = {text}"))
+        .ok()
+        .and_then(|mut table| table.remove("v"))
+        .unwrap_or_else(|| toml::Value::String(text.to_owned()))
+}
+
+fn insert(tree: &mut toml::Table, path: &str, value: toml::Value) -> Result<(), String> {
+    match path.split_once('.') {
+        None if path.is_empty() => Err("the key is empty".to_owned()),
+        None => {
+            // `1` given for a field that the file writes as `1.0` is meant as a float.
+            let value = match (tree.get(path), value) {
+                (Some(toml::Value::Float(_)), toml::Value::Integer(i)) => toml::Value::Float(i as f64),
+                (_, value) => value,
+            };
+            tree.insert(path.to_owned(), value);
+            Ok(())
+        }
+        Some((head, rest)) => {
+            let child = tree.entry(head).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            match child {
+                toml::Value::Table(table) => insert(table, rest, value),
+                _ => Err(format!("`{head}` is not a table")),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        name: String,
+        inner: Inner,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        rate_hz: f64,
+    }
+
+    const TEXT: &str = "name = \"a\"\n\n[inner]\nrate_hz = 10.0\n";
+
+    #[test]
+    fn overrides_reach_nested_keys() {
+        let sets = ["inner.rate_hz=5".to_owned(), "name=b c".to_owned()];
+        let outer: Outer = parse("rig.toml", TEXT, &sets).unwrap();
+        assert_eq!(outer, Outer { name: "b c".into(), inner: Inner { rate_hz: 5.0 } });
+    }
+
+    #[test]
+    fn errors_name_file_line_and_field() {
+        for (text, line, word) in [
+            ("name = \"a\"\n[inner]\nrate_hz = 10.0\nspeed = 1\n", 4, "speed"),
+            ("name = \"a\"\n[inner]\nrate_hz = \"fast\"\n", 3, "rate_hz"),
+            ("name = \"a\"\nname = 3\n", 2, "name"),
+        ] {
+            let error = parse::<Outer>("rig.toml", text, &[]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("rig.toml:{line}: ")), "{error}");
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_bad_override_is_named() {
+        let error = |set: &str| parse::<Outer>("rig.toml", TEXT, &[set.to_owned()]).unwrap_err().to_string();
+        assert!(error("inner.speed=1").contains("inner.speed=1"));
+        assert!(error("inner.rate_hz=fast").contains("inner.rate_hz=fast"));
+        assert!(error("name.x=1").contains("not a table"));
+        assert!(error("name").contains("key.subkey=value"));
+    }
+}

@@ -15,7 +15,10 @@ pub struct JointVector {
 impl JointVector {
     /// From a slice; `None` if it is longer than [`MAX_JOINTS`].
     pub fn from_slice(values: &[f64]) -> Option<Self> {
-        let mut out = Self { values: [0.0; MAX_JOINTS], len: values.len() };
+        let mut out = Self {
+            values: [0.0; MAX_JOINTS],
+            len: values.len(),
+        };
         out.values.get_mut(..values.len())?.copy_from_slice(values);
         Some(out)
     }

@@ -21,8 +21,8 @@
 mod command;
 pub mod keys;
 pub mod noise;
-pub mod settings;
 mod progress;
+pub mod settings;
 mod setup_mode;
 mod snapshot;
 mod spec;

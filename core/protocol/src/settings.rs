@@ -33,11 +33,23 @@ pub enum SettingsError {
 
 /// Reads `text` (of the file called `origin`) and applies `overrides` (`a.b=value`; a value that is
 /// not TOML is taken as a string).
-pub fn parse<T: DeserializeOwned>(origin: &str, text: &str, overrides: &[String]) -> Result<T, SettingsError> {
+pub fn parse<T: DeserializeOwned>(
+    origin: &str,
+    text: &str,
+    overrides: &[String],
+) -> Result<T, SettingsError> {
     let in_file = |e: &toml::de::Error| {
         let at = e.span().map_or(0, |span| span.start).min(text.len());
-        let line = text.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count() + 1;
-        SettingsError::File { origin: origin.to_owned(), line, message: describe(e, text) }
+        let line = text.as_bytes()[..at]
+            .iter()
+            .filter(|&&b| b == b'\n')
+            .count()
+            + 1;
+        SettingsError::File {
+            origin: origin.to_owned(),
+            line,
+            message: describe(e, text),
+        }
     };
     // Typed straight from the text first: only this way do errors know their line.
     let typed: T = toml::from_str(text).map_err(|e| in_file(&e))?;
@@ -47,14 +59,23 @@ pub fn parse<T: DeserializeOwned>(origin: &str, text: &str, overrides: &[String]
     let mut tree: toml::Table = toml::from_str(text).map_err(|e| in_file(&e))?;
     let mut result = typed;
     for setting in overrides {
-        let (path, value) = setting.split_once('=').ok_or_else(|| SettingsError::OverrideForm(setting.clone()))?;
-        insert(&mut tree, path.trim(), value_of(value.trim()))
-            .map_err(|message| SettingsError::Override { setting: setting.clone(), message })?;
-        // One at a time, so that a bad one is named.
-        result = tree.clone().try_into().map_err(|e: toml::de::Error| SettingsError::Override {
-            setting: setting.clone(),
-            message: e.message().to_owned(),
+        let (path, value) = setting
+            .split_once('=')
+            .ok_or_else(|| SettingsError::OverrideForm(setting.clone()))?;
+        insert(&mut tree, path.trim(), value_of(value.trim())).map_err(|message| {
+            SettingsError::Override {
+                setting: setting.clone(),
+                message,
+            }
         })?;
+        // One at a time, so that a bad one is named.
+        result = tree
+            .clone()
+            .try_into()
+            .map_err(|e: toml::de::Error| SettingsError::Override {
+                setting: setting.clone(),
+                message: e.message().to_owned(),
+            })?;
     }
     Ok(result)
 }
@@ -64,7 +85,11 @@ fn describe(e: &toml::de::Error, text: &str) -> String {
     let at = e.span().map_or(0, |span| span.start).min(text.len());
     let line_start = text[..at].rfind('\n').map_or(0, |i| i + 1);
     let line = text[line_start..].lines().next().unwrap_or("").trim();
-    if line.is_empty() { e.message().to_owned() } else { format!("{} (at `{line}`)", e.message()) }
+    if line.is_empty() {
+        e.message().to_owned()
+    } else {
+        format!("{} (at `{line}`)", e.message())
+    }
 }
 
 fn value_of(text: &str) -> toml::Value {
@@ -80,14 +105,18 @@ fn insert(tree: &mut toml::Table, path: &str, value: toml::Value) -> Result<(), 
         None => {
             // `1` given for a field that the file writes as `1.0` is meant as a float.
             let value = match (tree.get(path), value) {
-                (Some(toml::Value::Float(_)), toml::Value::Integer(i)) => toml::Value::Float(i as f64),
+                (Some(toml::Value::Float(_)), toml::Value::Integer(i)) => {
+                    toml::Value::Float(i as f64)
+                }
                 (_, value) => value,
             };
             tree.insert(path.to_owned(), value);
             Ok(())
         }
         Some((head, rest)) => {
-            let child = tree.entry(head).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            let child = tree
+                .entry(head)
+                .or_insert_with(|| toml::Value::Table(toml::Table::new()));
             match child {
                 toml::Value::Table(table) => insert(table, rest, value),
                 _ => Err(format!("`{head}` is not a table")),
@@ -121,17 +150,29 @@ mod tests {
     fn overrides_reach_nested_keys() {
         let sets = ["inner.rate_hz=5".to_owned(), "name=b c".to_owned()];
         let outer: Outer = parse("rig.toml", TEXT, &sets).unwrap();
-        assert_eq!(outer, Outer { name: "b c".into(), inner: Inner { rate_hz: 5.0 } });
+        assert_eq!(
+            outer,
+            Outer {
+                name: "b c".into(),
+                inner: Inner { rate_hz: 5.0 }
+            }
+        );
     }
 
     #[test]
     fn errors_name_file_line_and_field() {
         for (text, line, word) in [
-            ("name = \"a\"\n[inner]\nrate_hz = 10.0\nspeed = 1\n", 4, "speed"),
+            (
+                "name = \"a\"\n[inner]\nrate_hz = 10.0\nspeed = 1\n",
+                4,
+                "speed",
+            ),
             ("name = \"a\"\n[inner]\nrate_hz = \"fast\"\n", 3, "rate_hz"),
             ("name = \"a\"\nname = 3\n", 2, "name"),
         ] {
-            let error = parse::<Outer>("rig.toml", text, &[]).unwrap_err().to_string();
+            let error = parse::<Outer>("rig.toml", text, &[])
+                .unwrap_err()
+                .to_string();
             assert!(error.starts_with(&format!("rig.toml:{line}: ")), "{error}");
             assert!(error.contains(word), "{error}");
         }
@@ -139,7 +180,11 @@ mod tests {
 
     #[test]
     fn a_bad_override_is_named() {
-        let error = |set: &str| parse::<Outer>("rig.toml", TEXT, &[set.to_owned()]).unwrap_err().to_string();
+        let error = |set: &str| {
+            parse::<Outer>("rig.toml", TEXT, &[set.to_owned()])
+                .unwrap_err()
+                .to_string()
+        };
         assert!(error("inner.speed=1").contains("inner.speed=1"));
         assert!(error("inner.rate_hz=fast").contains("inner.rate_hz=fast"));
         assert!(error("name.x=1").contains("not a table"));

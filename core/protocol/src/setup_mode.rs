@@ -37,7 +37,10 @@ impl SetupMode {
 
     /// Whether an action has a gripper column per arm.
     pub fn learned_gripper(self) -> bool {
-        matches!(self, Self::SingleArmLearnedGripper | Self::DualArmLearnedGripper)
+        matches!(
+            self,
+            Self::SingleArmLearnedGripper | Self::DualArmLearnedGripper
+        )
     }
 
     /// The name used in rig files and on command lines.

@@ -125,7 +125,11 @@ impl RigSpec {
                 return Err(SpecError::CameraTwice(camera.name.clone()));
             }
             if !(16..=4096).contains(&camera.height) || !(16..=4096).contains(&camera.width) {
-                return Err(SpecError::CameraSize(camera.name.clone(), camera.height, camera.width));
+                return Err(SpecError::CameraSize(
+                    camera.name.clone(),
+                    camera.height,
+                    camera.width,
+                ));
             }
         }
         if !(1..=1000).contains(&self.policy_hz) {
@@ -149,7 +153,9 @@ impl RigSpec {
     pub fn motion_columns(&self) -> Vec<usize> {
         let axes = self.controlled_axes.len();
         let per_arm = self.columns_per_arm();
-        (0..self.mode.arms()).flat_map(|arm| (0..axes).map(move |i| arm * per_arm + i)).collect()
+        (0..self.mode.arms())
+            .flat_map(|arm| (0..axes).map(move |i| arm * per_arm + i))
+            .collect()
     }
 
     /// Columns that hold a gripper command, one per arm, or none.
@@ -158,7 +164,9 @@ impl RigSpec {
             return Vec::new();
         }
         let per_arm = self.columns_per_arm();
-        (0..self.mode.arms()).map(|arm| arm * per_arm + per_arm - 1).collect()
+        (0..self.mode.arms())
+            .map(|arm| arm * per_arm + per_arm - 1)
+            .collect()
     }
 
     /// Numbers in `Observation::proprio`.

@@ -35,7 +35,11 @@ pub struct Image {
 
 impl fmt::Debug for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Image({}x{} at {} ns)", self.height, self.width, self.captured_ns)
+        write!(
+            f,
+            "Image({}x{} at {} ns)",
+            self.height, self.width, self.captured_ns
+        )
     }
 }
 

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use prost::Message;
 
 use crate::{
-    Ack, ActionSource, Axis, CameraSpec, Entry, Graph, GraphName, Image, ModelSnapshot, NamedTensor, Observation,
-    Probe, Progress, Record, RigSpec, RunId, SetupMode, SpecHash, Step,
+    Ack, ActionSource, Axis, CameraSpec, Entry, Graph, GraphName, Image, ModelSnapshot,
+    NamedTensor, Observation, Probe, Progress, Record, RigSpec, RunId, SetupMode, SpecHash, Step,
 };
 
 /// Version of the wire form. A reader refuses any other.
@@ -29,7 +29,9 @@ pub enum WireError {
         reason: String,
     },
     /// Written by another version of hilt.
-    #[error("{message}: wire version {found}, this program speaks {VERSION}; use the same hilt on both computers")]
+    #[error(
+        "{message}: wire version {found}, this program speaks {VERSION}; use the same hilt on both computers"
+    )]
     Version {
         /// The message's name.
         message: &'static str,
@@ -222,8 +224,15 @@ mod pb {
     }
 }
 
-fn parse<M: Message + Default>(message: &'static str, bytes: &[u8], version: fn(&M) -> u32) -> Result<M> {
-    let parsed = M::decode(bytes).map_err(|e| WireError::Protobuf { message, reason: e.to_string() })?;
+fn parse<M: Message + Default>(
+    message: &'static str,
+    bytes: &[u8],
+    version: fn(&M) -> u32,
+) -> Result<M> {
+    let parsed = M::decode(bytes).map_err(|e| WireError::Protobuf {
+        message,
+        reason: e.to_string(),
+    })?;
     match version(&parsed) {
         VERSION => Ok(parsed),
         found => Err(WireError::Version { message, found }),
@@ -231,27 +240,55 @@ fn parse<M: Message + Default>(message: &'static str, bytes: &[u8], version: fn(
 }
 
 fn field<T>(message: &'static str, field: &'static str, problem: &'static str) -> Result<T> {
-    Err(WireError::Field { message, field, problem })
+    Err(WireError::Field {
+        message,
+        field,
+        problem,
+    })
 }
 
 fn finite(message: &'static str, name: &'static str, values: &[f32]) -> Result<()> {
-    if values.iter().all(|v| v.is_finite()) { Ok(()) } else { field(message, name, "holds a number that is not finite") }
+    if values.iter().all(|v| v.is_finite()) {
+        Ok(())
+    } else {
+        field(message, name, "holds a number that is not finite")
+    }
 }
 
 fn hash(message: &'static str, name: &'static str, bytes: &[u8]) -> Result<[u8; 32]> {
-    bytes.try_into().or_else(|_| field(message, name, "is not 32 bytes long"))
+    bytes
+        .try_into()
+        .or_else(|_| field(message, name, "is not 32 bytes long"))
 }
 
-const SOURCES: [ActionSource; 4] =
-    [ActionSource::Policy, ActionSource::Human, ActionSource::ScriptedOperator, ActionSource::Random];
-const AXES: [Axis; 6] = [Axis::X, Axis::Y, Axis::Z, Axis::Roll, Axis::Pitch, Axis::Yaw];
+const SOURCES: [ActionSource; 4] = [
+    ActionSource::Policy,
+    ActionSource::Human,
+    ActionSource::ScriptedOperator,
+    ActionSource::Random,
+];
+const AXES: [Axis; 6] = [
+    Axis::X,
+    Axis::Y,
+    Axis::Z,
+    Axis::Roll,
+    Axis::Pitch,
+    Axis::Yaw,
+];
 
 /// A message's number for a member of a closed list: its place, from 1 (0 is protobuf's absence).
 fn number<T: PartialEq>(list: &[T], member: &T) -> u32 {
-    list.iter().position(|m| m == member).map_or(0, |i| i as u32 + 1)
+    list.iter()
+        .position(|m| m == member)
+        .map_or(0, |i| i as u32 + 1)
 }
 
-fn member<T: Copy>(list: &[T], number: u32, message: &'static str, name: &'static str) -> Result<T> {
+fn member<T: Copy>(
+    list: &[T],
+    number: u32,
+    message: &'static str,
+    name: &'static str,
+) -> Result<T> {
     match (number as usize).checked_sub(1).and_then(|i| list.get(i)) {
         Some(&member) => Ok(member),
         None => field(message, name, "is not a known value"),
@@ -300,7 +337,10 @@ pub fn encode_entry(entry: &Entry) -> Vec<u8> {
 pub fn decode_entry(bytes: &[u8]) -> Result<Entry> {
     const M: &str = "entry";
     let entry: pb::Entry = parse(M, bytes, |m: &pb::Entry| m.version)?;
-    let observation = entry.observation.ok_or(WireError::Missing { message: M, field: "observation" })?;
+    let observation = entry.observation.ok_or(WireError::Missing {
+        message: M,
+        field: "observation",
+    })?;
     finite(M, "proprio", &observation.proprio)?;
     let image = |image: pb::Image| {
         let expected = u64::from(image.height) * u64::from(image.width) * 3;
@@ -308,12 +348,21 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry> {
             return field(M, "images.rgb", "is not height x width x 3 bytes long");
         }
         let (captured_ns, height, width) = (image.captured_ns, image.height, image.width);
-        Ok(Image { captured_ns, height, width, rgb: Arc::from(image.rgb) })
+        Ok(Image {
+            captured_ns,
+            height,
+            width,
+            rgb: Arc::from(image.rgb),
+        })
     };
     let observation = Observation {
         captured_ns: observation.captured_ns,
         proprio: observation.proprio,
-        images: observation.images.into_iter().map(image).collect::<Result<_>>()?,
+        images: observation
+            .images
+            .into_iter()
+            .map(image)
+            .collect::<Result<_>>()?,
     };
     let record = match entry.step {
         None => Record::Reset(observation),
@@ -355,11 +404,23 @@ fn tensor_in(tensor: pb::Tensor) -> Result<NamedTensor> {
     const M: &str = "snapshot";
     let elements = tensor.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
     if elements != Some(tensor.data.len() as u64) {
-        return field(M, "tensor.data", "does not have as many numbers as its shape says");
+        return field(
+            M,
+            "tensor.data",
+            "does not have as many numbers as its shape says",
+        );
     }
     // Each dimension is at most the number of elements, or the tensor is empty.
-    let shape = tensor.shape.iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect();
-    Ok(NamedTensor { name: tensor.name, shape, data: tensor.data })
+    let shape = tensor
+        .shape
+        .iter()
+        .map(|&d| usize::try_from(d).unwrap_or(usize::MAX))
+        .collect();
+    Ok(NamedTensor {
+        name: tensor.name,
+        shape,
+        data: tensor.data,
+    })
 }
 
 /// A snapshot's bytes.
@@ -383,16 +444,27 @@ pub fn encode_snapshot(snapshot: &ModelSnapshot) -> Vec<u8> {
 pub fn decode_snapshot(bytes: &[u8]) -> Result<ModelSnapshot> {
     const M: &str = "snapshot";
     let snapshot: pb::Snapshot = parse(M, bytes, |m: &pb::Snapshot| m.version)?;
-    let output = snapshot.probe_output.ok_or(WireError::Missing { message: M, field: "probe_output" })?;
+    let output = snapshot.probe_output.ok_or(WireError::Missing {
+        message: M,
+        field: "probe_output",
+    })?;
     Ok(ModelSnapshot {
         graph: member(&GraphName::ALL, snapshot.graph, M, "graph")?,
         graph_hash: hash(M, "graph_hash", &snapshot.graph_hash)?,
         spec: SpecHash(hash(M, "spec", &snapshot.spec)?),
         version: snapshot.snapshot_version,
         updates: snapshot.updates,
-        weights: snapshot.weights.into_iter().map(tensor_in).collect::<Result<_>>()?,
+        weights: snapshot
+            .weights
+            .into_iter()
+            .map(tensor_in)
+            .collect::<Result<_>>()?,
         probe: Probe {
-            inputs: snapshot.probe_inputs.into_iter().map(tensor_in).collect::<Result<_>>()?,
+            inputs: snapshot
+                .probe_inputs
+                .into_iter()
+                .map(tensor_in)
+                .collect::<Result<_>>()?,
             output: tensor_in(output)?,
             tolerance: snapshot.probe_tolerance,
         },
@@ -426,11 +498,19 @@ pub fn encode_rig_spec(spec: &RigSpec) -> Vec<u8> {
     pb::RigSpec {
         version: VERSION,
         mode: spec.mode.name().to_owned(),
-        axes: spec.controlled_axes.iter().map(|axis| number(&AXES, axis)).collect(),
+        axes: spec
+            .controlled_axes
+            .iter()
+            .map(|axis| number(&AXES, axis))
+            .collect(),
         cameras: spec
             .cameras
             .iter()
-            .map(|c| pb::Camera { name: c.name.clone(), height: c.height, width: c.width })
+            .map(|c| pb::Camera {
+                name: c.name.clone(),
+                height: c.height,
+                width: c.width,
+            })
             .collect(),
         proprio: spec.proprio.clone(),
         policy_hz: spec.policy_hz,
@@ -445,30 +525,50 @@ pub fn decode_rig_spec(bytes: &[u8]) -> Result<RigSpec> {
     let mode: std::result::Result<SetupMode, _> = spec.mode.parse();
     let spec = RigSpec {
         mode: mode.or_else(|_| field(M, "mode", "is not a known setup mode"))?,
-        controlled_axes: spec.axes.iter().map(|&n| member(&AXES, n, M, "axes")).collect::<Result<_>>()?,
+        controlled_axes: spec
+            .axes
+            .iter()
+            .map(|&n| member(&AXES, n, M, "axes"))
+            .collect::<Result<_>>()?,
         cameras: spec
             .cameras
             .into_iter()
-            .map(|c| CameraSpec { name: c.name, height: c.height, width: c.width })
+            .map(|c| CameraSpec {
+                name: c.name,
+                height: c.height,
+                width: c.width,
+            })
             .collect(),
         proprio: spec.proprio,
         policy_hz: spec.policy_hz,
     };
     match spec.validate() {
         Ok(()) => Ok(spec),
-        Err(_) => field(M, "spec", "is not usable (no axis, no camera, a name twice, or a size out of range)"),
+        Err(_) => field(
+            M,
+            "spec",
+            "is not usable (no axis, no camera, a name twice, or a size out of range)",
+        ),
     }
 }
 
 /// An acknowledgement's bytes.
 pub fn encode_ack(ack: &Ack) -> Vec<u8> {
-    pb::Ack { version: VERSION, run: ack.run.0, sequence: ack.sequence }.encode_to_vec()
+    pb::Ack {
+        version: VERSION,
+        run: ack.run.0,
+        sequence: ack.sequence,
+    }
+    .encode_to_vec()
 }
 
 /// An acknowledgement from its bytes.
 pub fn decode_ack(bytes: &[u8]) -> Result<Ack> {
     let ack: pb::Ack = parse("ack", bytes, |m: &pb::Ack| m.version)?;
-    Ok(Ack { run: RunId(ack.run), sequence: ack.sequence })
+    Ok(Ack {
+        run: RunId(ack.run),
+        sequence: ack.sequence,
+    })
 }
 
 /// A progress message's bytes.

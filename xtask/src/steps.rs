@@ -1,0 +1,86 @@
+//! Named commands, one after the other; the first that fails stops the rest and is named.
+
+use std::{path::Path, process::Command, time::Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// Pinned, so that a newer release cannot change what passes.
+const CARGO_DENY: &str = "0.20.2";
+
+fn step(root: &Path, title: &str, command: &mut Command) -> Result<()> {
+    println!("── {title}");
+    let start = Instant::now();
+    let status = command
+        .current_dir(root)
+        .status()
+        .with_context(|| format!("{title}: cannot start {:?}", command.get_program()))?;
+    if !status.success() {
+        bail!("{title} failed ({status})");
+    }
+    println!("── {title}: done in {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args);
+    command
+}
+
+/// Every test of the workspace.
+pub fn test(root: &Path, args: &[String]) -> Result<()> {
+    step(root, "tests", cargo(&["test", "--workspace"]).args(args))
+}
+
+/// What a change has to pass besides the tests.
+pub fn check(root: &Path) -> Result<()> {
+    step(root, "formatting", &mut cargo(&["fmt", "--all", "--check"]))?;
+    step(
+        root,
+        "lints",
+        &mut cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ]),
+    )?;
+    step(
+        root,
+        "documentation",
+        cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings"),
+    )?;
+    let tools = root.join(".native/cargo-tools");
+    let deny = tools.join("bin/cargo-deny");
+    if !deny.exists() {
+        let install = [
+            "install",
+            "cargo-deny",
+            "--locked",
+            "--version",
+            CARGO_DENY,
+            "--root",
+        ];
+        step(root, "installing cargo-deny", cargo(&install).arg(&tools))?;
+    }
+    step(
+        root,
+        "licences, bans and sources",
+        Command::new(&deny).args(["check", "licenses", "bans", "sources"]),
+    )?;
+    // The advisory database lives outside the package registry; without it this part is skipped.
+    if step(
+        root,
+        "advisories",
+        Command::new(&deny).args(["check", "advisories"]),
+    )
+    .is_err()
+    {
+        println!(
+            "── advisories: SKIPPED or failed; read above (the database is fetched from the network)"
+        );
+    }
+    Ok(())
+}

@@ -33,7 +33,11 @@ pub struct LabelledFrames {
 }
 
 fn frames(observation: &Observation) -> Vec<Arc<[u8]>> {
-    observation.images.iter().map(|image| Arc::clone(&image.rgb)).collect()
+    observation
+        .images
+        .iter()
+        .map(|image| Arc::clone(&image.rgb))
+        .collect()
 }
 
 /// Where the spec keeps the first arm's tool position, if it does.
@@ -56,25 +60,37 @@ impl Demonstrations {
         let mut out = Self::default();
         let mut by_episode: BTreeMap<(u64, u64), Vec<&Entry>> = BTreeMap::new();
         for entry in entries {
-            by_episode.entry((entry.run.0, entry.episode)).or_default().push(entry);
+            by_episode
+                .entry((entry.run.0, entry.episode))
+                .or_default()
+                .push(entry);
         }
         for (ordinal, episode) in by_episode.values().enumerate() {
             let closes = |pair: &&[&Entry]| match &pair[1].record {
                 Record::Step(step) => gripper.iter().any(|&c| step.action[c] < -0.5),
                 Record::Reset(_) => false,
             };
-            let pairs: Vec<&[&Entry]> =
-                episode.windows(2).filter(|p| p[1].sequence == p[0].sequence + 1).collect();
-            let grasp = pairs.iter().find(|p| closes(p)).and_then(|p| tool(tool_columns, p[0].observation()));
+            let pairs: Vec<&[&Entry]> = episode
+                .windows(2)
+                .filter(|p| p[1].sequence == p[0].sequence + 1)
+                .collect();
+            let grasp = pairs
+                .iter()
+                .find(|p| closes(p))
+                .and_then(|p| tool(tool_columns, p[0].observation()));
             for pair in pairs {
-                let Record::Step(step) = &pair[1].record else { continue };
+                let Record::Step(step) = &pair[1].record else {
+                    continue;
+                };
                 let observation = pair[0].observation();
                 let here = tool(tool_columns, observation);
                 out.images.push(frames(observation));
                 out.proprio.push(observation.proprio.clone());
                 out.actions.push(step.action.clone());
                 out.to_grasp_m.push(
-                    grasp.zip(here).map(|(g, h)| std::array::from_fn(|i| g[i] - h[i])),
+                    grasp
+                        .zip(here)
+                        .map(|(g, h)| std::array::from_fn(|i| g[i] - h[i])),
                 );
                 out.episode.push(ordinal as u64);
             }
@@ -99,7 +115,9 @@ impl LabelledFrames {
         let mut out = Self::default();
         let mut episodes: BTreeMap<(u64, u64), u64> = BTreeMap::new();
         for entry in entries {
-            let Record::Step(step) = &entry.record else { continue };
+            let Record::Step(step) = &entry.record else {
+                continue;
+            };
             let Some(label) = step.label else { continue };
             let next = episodes.len() as u64;
             let episode = *episodes.entry((entry.run.0, entry.episode)).or_insert(next);
@@ -136,15 +154,28 @@ mod tests {
         RigSpec {
             mode: SetupMode::SingleArmLearnedGripper,
             controlled_axes: vec![Axis::X],
-            cameras: vec![CameraSpec { name: "front".into(), height: 16, width: 16 }],
+            cameras: vec![CameraSpec {
+                name: "front".into(),
+                height: 16,
+                width: 16,
+            }],
             proprio: ["tool_x", "tool_y", "tool_z"].map(str::to_owned).to_vec(),
             policy_hz: 10,
         }
     }
 
     fn observation(x: f32) -> Observation {
-        let image = Image { captured_ns: 0, height: 16, width: 16, rgb: vec![0; 768].into() };
-        Observation { captured_ns: 0, proprio: vec![x, 0.0, 0.0], images: vec![image] }
+        let image = Image {
+            captured_ns: 0,
+            height: 16,
+            width: 16,
+            rgb: vec![0; 768].into(),
+        };
+        Observation {
+            captured_ns: 0,
+            proprio: vec![x, 0.0, 0.0],
+            images: vec![image],
+        }
     }
 
     fn step(sequence: u64, x: f32, gripper: f32, label: Option<bool>) -> Entry {
@@ -160,16 +191,33 @@ mod tests {
             noise_seed: 0,
             next: observation(x),
         });
-        Entry { run: RunId(1), sequence, episode: 0, index: sequence as u32, record }
+        Entry {
+            run: RunId(1),
+            sequence,
+            episode: 0,
+            index: sequence as u32,
+            record,
+        }
     }
 
     fn reset() -> Entry {
-        Entry { run: RunId(1), sequence: 0, episode: 0, index: 0, record: Record::Reset(observation(0.0)) }
+        Entry {
+            run: RunId(1),
+            sequence: 0,
+            episode: 0,
+            index: 0,
+            record: Record::Reset(observation(0.0)),
+        }
     }
 
     #[test]
     fn pairs_observation_with_the_action_taken_there() {
-        let entries = [reset(), step(1, 0.1, 0.0, None), step(2, 0.2, -1.0, None), step(3, 0.3, 0.0, None)];
+        let entries = [
+            reset(),
+            step(1, 0.1, 0.0, None),
+            step(2, 0.2, -1.0, None),
+            step(3, 0.3, 0.0, None),
+        ];
         let d = Demonstrations::from_entries(&entries, &spec());
         assert_eq!(d.len(), 3);
         assert_eq!(d.actions[1], [0.5, -1.0]);
@@ -187,7 +235,12 @@ mod tests {
 
     #[test]
     fn only_labelled_frames_reach_the_classifier() {
-        let entries = [reset(), step(1, 0.1, 0.0, None), step(2, 0.2, 0.0, Some(false)), step(3, 0.3, 0.0, Some(true))];
+        let entries = [
+            reset(),
+            step(1, 0.1, 0.0, None),
+            step(2, 0.2, 0.0, Some(false)),
+            step(3, 0.3, 0.0, Some(true)),
+        ];
         let f = LabelledFrames::from_entries(&entries);
         assert_eq!((f.len(), f.positives()), (2, 1));
     }

@@ -20,7 +20,10 @@ impl MetricsFile {
     /// Opens (or goes on with) the file.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self { path: path.to_owned(), file })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
     }
 
     /// Writes one line.
@@ -38,7 +41,9 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("partial");
     let name = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
     let mut file = File::create(&beside).map_err(name)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(name)?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(name)?;
     std::fs::rename(&beside, path).map_err(name)
 }
 

@@ -1,0 +1,1022 @@
+//! `sac-grasp`: HIL-SERL's agent (Luo et al. 2024, arXiv 2410.21845) — soft actor-critic (Haarnoja
+//! et al. 2018) on the maps of a frozen encoder, with a critic for the grippers beside it.
+//!
+//! One encoder head (spatial embeddings per camera, proprioception) serves all networks. The
+//! critics and the grasp critic train it; the actor's gradient stops at the cameras' embeddings but
+//! does reach proprioception, as in the reference. Dropout is on only where the *actor* encodes.
+//!
+//! Three ways to work a gripper ([`GripperHead`]):
+//! - `fixed`: there is none to learn; plain SAC.
+//! - `grasp-critic`: HIL-SERL's double DQN on {close, stay, open} (9 joint choices for two arms).
+//! - `categorical`: the critics take state and motion and give one value per choice; the gripper's
+//!   policy is softmax(min Q / entropy). It shares what the critics learn, and learned faster in
+//!   our lift task.
+//!
+//! Every loss has an Adam of its own over the parameters it can touch, all gradients are taken at
+//! the old parameters, and a loss that is skipped still moves its parameters by leftover momentum:
+//! this is what the reference's summed optimizers do.
+
+use std::{io, path::Path};
+
+use hilt_protocol::{NamedTensor, RigSpec};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor, no_grad};
+
+use crate::nn::{
+    Adam, AdamConfig, Init, ParamSpec, Params,
+    layers::{
+        by_channel, dense_norm_specs, dense_norm_tanh, linear, linear_specs, norm_specs,
+        spatial_embeddings,
+    },
+};
+
+/// How the grippers are worked.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum GripperHead {
+    /// No gripper columns.
+    Fixed,
+    /// HIL-SERL's double DQN.
+    GraspCritic,
+    /// One value per choice inside the critic; softmax temperature `entropy` (in units of Q).
+    Categorical {
+        /// Softmax temperature.
+        entropy: f64,
+    },
+}
+
+/// Hyperparameters. The default is HIL-SERL's (rail-berkeley/hil-serl@5d02aed, launcher and
+/// `create_pixels`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SacGraspConfig {
+    /// Gripper head; must fit the setup mode.
+    pub gripper: GripperHead,
+    /// γ.
+    pub discount: f64,
+    /// τ of the target networks.
+    pub target_update_rate: f64,
+    /// Step size of every Adam.
+    pub lr: f64,
+    /// Number of critics.
+    pub critics: usize,
+    /// Draw this many target critics per update (with replacement) for the minimum; absent: all.
+    pub critic_subsample: Option<usize>,
+    /// Subtract T·log π' in the target.
+    pub backup_entropy: bool,
+    /// Start of the temperature T.
+    pub temperature_init: f64,
+    /// Entropy that T steers to; absent: −(action columns)/2.
+    pub target_entropy: Option<f64>,
+    /// Added to each reward.
+    pub reward_bias: f64,
+    /// Widths of the hidden layers.
+    pub hidden: Vec<i64>,
+    /// Spatial features per channel.
+    pub spatial_features: i64,
+    /// Width of a camera's embedding.
+    pub bottleneck: i64,
+    /// Width of proprioception's embedding.
+    pub proprio_latent: i64,
+    /// Dropout of the spatial features in the actor's encoding.
+    pub dropout: f64,
+    /// Clip of the policy's standard deviation.
+    pub std_min: f64,
+    /// Clip of the policy's standard deviation.
+    pub std_max: f64,
+}
+
+impl Default for SacGraspConfig {
+    fn default() -> Self {
+        Self {
+            gripper: GripperHead::GraspCritic,
+            discount: 0.97,
+            target_update_rate: 0.005,
+            lr: 3e-4,
+            critics: 2,
+            critic_subsample: None,
+            backup_entropy: false,
+            temperature_init: 1e-2,
+            target_entropy: None,
+            reward_bias: 0.0,
+            hidden: vec![256, 256],
+            spatial_features: 8,
+            bottleneck: 256,
+            proprio_latent: 64,
+            dropout: 0.1,
+            std_min: 1e-5,
+            std_max: 5.0,
+        }
+    }
+}
+
+/// Sizes of what goes in and out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shapes {
+    /// Per camera its name and its map's \[h, w, C\].
+    pub cameras: Vec<(String, [i64; 3])>,
+    /// Numbers of proprioception.
+    pub proprio: i64,
+    /// Columns of an action that hold motion.
+    pub motion_columns: Vec<i64>,
+    /// Columns of an action that hold a gripper command in {−1, 0, 1}.
+    pub gripper_columns: Vec<i64>,
+}
+
+impl Shapes {
+    /// Of a rig whose encoder gives maps \[h, w, C\].
+    pub fn of(spec: &RigSpec, map: [i64; 3]) -> Self {
+        let columns = |list: Vec<usize>| list.into_iter().map(|c| c as i64).collect();
+        Self {
+            cameras: spec.cameras.iter().map(|c| (c.name.clone(), map)).collect(),
+            proprio: spec.proprio_dim() as i64,
+            motion_columns: columns(spec.motion_columns()),
+            gripper_columns: columns(spec.gripper_columns()),
+        }
+    }
+
+    /// Columns of an action.
+    pub fn action(&self) -> i64 {
+        (self.motion_columns.len() + self.gripper_columns.len()) as i64
+    }
+
+    /// Joint gripper choices: 3 per gripper.
+    pub fn choices(&self) -> i64 {
+        3i64.pow(self.gripper_columns.len() as u32)
+    }
+}
+
+/// B transitions. Maps are \[B, h, w, C\], one per camera.
+#[derive(Debug)]
+pub struct Batch {
+    /// Maps of the observations.
+    pub maps: Vec<Tensor>,
+    /// Maps of the next observations.
+    pub next_maps: Vec<Tensor>,
+    /// Proprioception \[B, P\].
+    pub proprio: Tensor,
+    /// Next proprioception \[B, P\].
+    pub next_proprio: Tensor,
+    /// Actions \[B, A\].
+    pub actions: Tensor,
+    /// Rewards \[B\].
+    pub rewards: Tensor,
+    /// 0 where the episode terminated, else 1 \[B\].
+    pub masks: Tensor,
+    /// Added to the reward where grippers are judged \[B\].
+    pub grasp_penalty: Tensor,
+}
+
+/// Which networks an update trains. HIL-SERL alternates: `cta_ratio − 1` critic updates, then one
+/// full one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// Critics only.
+    CriticOnly,
+    /// Critics, actor and temperature.
+    Full,
+}
+
+/// A loss, by the name the golden files give it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The motion critics.
+    Critic,
+    /// The actor.
+    Actor,
+    /// The temperature.
+    Temperature,
+}
+
+/// Where random draws come from: a generator in training, recorded tensors in tests.
+pub trait Noise {
+    /// Standard normals \[B, motion columns\].
+    fn normal(&mut self, loss: Loss, shape: &[i64]) -> Tensor;
+    /// 1 where a spatial feature is kept, else 0 \[B, C·F\].
+    fn keep(&mut self, loss: Loss, camera: &str, shape: &[i64]) -> Tensor;
+    /// `count` critic indices below `of`, with replacement.
+    fn subsample(&mut self, count: usize, of: usize) -> Vec<usize>;
+}
+
+/// Torch's global generator, seeded per update, so that a resumed run draws the same numbers.
+#[derive(Debug)]
+pub struct SeededNoise {
+    options: (Kind, Device),
+    keep: f64,
+}
+
+impl SeededNoise {
+    /// The draws of update number `update` of a run with this seed.
+    pub fn new(seed: u64, update: u64, dropout: f64, options: (Kind, Device)) -> Self {
+        tch::manual_seed(hilt_protocol::noise::mix(seed ^ update.rotate_left(32)) as i64);
+        Self {
+            options,
+            keep: 1.0 - dropout,
+        }
+    }
+}
+
+impl Noise for SeededNoise {
+    fn normal(&mut self, _: Loss, shape: &[i64]) -> Tensor {
+        Tensor::randn(shape, self.options)
+    }
+
+    fn keep(&mut self, _: Loss, _: &str, shape: &[i64]) -> Tensor {
+        Tensor::rand(shape, self.options)
+            .lt(self.keep)
+            .to_kind(self.options.0)
+    }
+
+    fn subsample(&mut self, count: usize, of: usize) -> Vec<usize> {
+        let draws = Tensor::randint(of as i64, [count as i64], (Kind::Int64, Device::Cpu));
+        (0..count)
+            .map(|i| draws.int64_value(&[i as i64]) as usize)
+            .collect()
+    }
+}
+
+/// What the critic loss saw.
+#[derive(Clone, Debug, Default)]
+pub struct CriticMetrics {
+    /// The loss.
+    pub critic_loss: f64,
+    /// Mean of Q over members and batch.
+    pub predicted_qs: f64,
+    /// Mean target.
+    pub target_qs: f64,
+    /// Mean reward, bias included.
+    pub rewards: f64,
+}
+
+/// What the grasp critic's loss saw.
+#[derive(Clone, Debug, Default)]
+pub struct GraspMetrics {
+    /// The loss.
+    pub grasp_critic_loss: f64,
+    /// Mean value of the choices taken.
+    pub predicted_grasp_qs: f64,
+    /// Mean target.
+    pub target_grasp_qs: f64,
+    /// Mean reward with penalty.
+    pub grasp_rewards: f64,
+}
+
+/// What actor and temperature losses saw.
+#[derive(Clone, Debug, Default)]
+pub struct ActorMetrics {
+    /// The actor's loss.
+    pub actor_loss: f64,
+    /// −mean log π of the actor's own draw.
+    pub entropy: f64,
+    /// T before its step.
+    pub temperature: f64,
+    /// The temperature's loss.
+    pub temperature_loss: f64,
+}
+
+/// One update's figures; absent parts were not trained.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// Critics.
+    pub critic: CriticMetrics,
+    /// Grasp critic.
+    pub grasp: Option<GraspMetrics>,
+    /// Actor and temperature.
+    pub actor: Option<ActorMetrics>,
+}
+
+/// A loss with its gradients, before any step: what golden tests look at.
+#[derive(Debug)]
+pub struct Gradients {
+    /// Per optimizer ("critic", "grasp_critic", "actor", "temperature"): parameter name → gradient.
+    pub of: Vec<(&'static str, Vec<(String, Tensor)>)>,
+}
+
+/// The agent: parameters, targets, optimizers, and the number of updates made.
+#[derive(Debug)]
+pub struct SacGrasp {
+    config: SacGraspConfig,
+    shapes: Shapes,
+    params: Params,
+    target: Params,
+    critic_adam: Adam,
+    grasp_adam: Option<Adam>,
+    actor_adam: Adam,
+    temperature_adam: Adam,
+    updates: u64,
+}
+
+/// Camera embeddings \[B, cameras × bottleneck\] and proprioception's \[B, latent\].
+struct Encoding {
+    cameras: Tensor,
+    proprio: Tensor,
+}
+
+impl Encoding {
+    fn joined(&self) -> Tensor {
+        Tensor::cat(&[&self.cameras, &self.proprio], 1)
+    }
+}
+
+/// Actions with their log-probabilities.
+struct Sample {
+    /// tanh of the draw \[B, motion columns\].
+    motion: Tensor,
+    /// log π \[B\].
+    log_prob: Tensor,
+}
+
+fn mean_of(x: &Tensor) -> f64 {
+    x.mean(Kind::Double).double_value(&[])
+}
+
+impl SacGrasp {
+    /// Fresh networks from torch's generator seeded with `seed`. Targets start as copies.
+    pub fn new(
+        config: SacGraspConfig,
+        shapes: Shapes,
+        kind: Kind,
+        device: Device,
+        seed: u64,
+    ) -> Self {
+        tch::manual_seed(seed as i64);
+        let params = Params::new(&Self::specs(&config, &shapes), kind, device);
+        let target =
+            params.frozen_copy(|n| !n.starts_with("actor.") && !n.starts_with("temperature."));
+        let adam = |wanted: fn(&str) -> bool| {
+            Adam::new(AdamConfig::new(config.lr), &params, params.select(wanted))
+        };
+        let critic_adam = adam(|n| n.starts_with("encoder.") || n.starts_with("critic"));
+        let grasp_adam = (config.gripper == GripperHead::GraspCritic)
+            .then(|| adam(|n| n.starts_with("encoder.") || n.starts_with("grasp_critic.")));
+        let actor_adam = adam(|n| n.starts_with("encoder.proprio.") || n.starts_with("actor."));
+        let temperature_adam = adam(|n| n == "temperature.raw");
+        Self {
+            config,
+            shapes,
+            params,
+            target,
+            critic_adam,
+            grasp_adam,
+            actor_adam,
+            temperature_adam,
+            updates: 0,
+        }
+    }
+
+    fn specs(c: &SacGraspConfig, shapes: &Shapes) -> Vec<ParamSpec> {
+        let mut specs = Vec::new();
+        for (camera, [h, w, channels]) in &shapes.cameras {
+            specs.push(ParamSpec {
+                name: format!("encoder.{camera}.sle.kernel_hwcf"),
+                shape: vec![*h, *w, *channels, c.spatial_features],
+                init: Init::Lecun(h * w * channels),
+            });
+            let name = format!("encoder.{camera}");
+            specs.extend(linear_specs(
+                &format!("{name}.dense"),
+                channels * c.spatial_features,
+                c.bottleneck,
+            ));
+            specs.extend(norm_specs(&format!("{name}.norm"), c.bottleneck));
+        }
+        specs.extend(linear_specs(
+            "encoder.proprio.dense",
+            shapes.proprio,
+            c.proprio_latent,
+        ));
+        specs.extend(norm_specs("encoder.proprio.norm", c.proprio_latent));
+        let encoded = shapes.cameras.len() as i64 * c.bottleneck + c.proprio_latent;
+        let motion = shapes.motion_columns.len() as i64;
+        let mlp = |specs: &mut Vec<ParamSpec>, name: &str, mut inputs: i64| {
+            for (i, &width) in c.hidden.iter().enumerate() {
+                specs.extend(dense_norm_specs(&format!("{name}.{i}"), inputs, width));
+                inputs = width;
+            }
+            inputs
+        };
+        let last = mlp(&mut specs, "actor", encoded);
+        specs.extend(linear_specs("actor.mean", last, motion));
+        specs.extend(linear_specs("actor.log_std", last, motion));
+        for j in 0..c.critics {
+            mlp(&mut specs, &format!("critic{j}"), encoded + motion);
+        }
+        let outputs = if matches!(c.gripper, GripperHead::Categorical { .. }) {
+            shapes.choices()
+        } else {
+            1
+        };
+        specs.extend(linear_specs("critic.shared_out", last, outputs));
+        if c.gripper == GripperHead::GraspCritic {
+            // The reference activates this one's first layer only.
+            specs.extend(dense_norm_specs("grasp_critic.0", encoded, c.hidden[0]));
+            specs.extend(linear_specs("grasp_critic.1", c.hidden[0], c.hidden[1]));
+            specs.extend(linear_specs(
+                "grasp_critic.out",
+                c.hidden[1],
+                shapes.choices(),
+            ));
+        }
+        let raw = c.temperature_init.exp_m1().ln();
+        specs.push(ParamSpec {
+            name: "temperature.raw".into(),
+            shape: vec![],
+            init: Init::Constant(raw),
+        });
+        specs
+    }
+
+    /// Hyperparameters.
+    pub fn config(&self) -> &SacGraspConfig {
+        &self.config
+    }
+
+    /// Sizes.
+    pub fn shapes(&self) -> &Shapes {
+        &self.shapes
+    }
+
+    /// The online networks.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The target networks.
+    pub fn target(&self) -> &Params {
+        &self.target
+    }
+
+    /// Updates made so far.
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    // --- networks --------------------------------------------------------------------------
+
+    /// Encodes maps in the form of [`by_channel`]. `keep`: dropout, per camera.
+    fn encode(
+        &self,
+        p: &Params,
+        maps: &[Tensor],
+        proprio: &Tensor,
+        keep: Option<&[Tensor]>,
+    ) -> Encoding {
+        let embed = |(k, (camera, _)): (usize, &(String, [i64; 3]))| {
+            let mut features = spatial_embeddings(
+                p.get(&format!("encoder.{camera}.sle.kernel_hwcf")),
+                &maps[k],
+            );
+            if let Some(keep) = keep {
+                features = features * &keep[k] / (1.0 - self.config.dropout);
+            }
+            let dense = linear(p, &format!("encoder.{camera}.dense"), &features);
+            crate::nn::layers::layer_norm(p, &format!("encoder.{camera}.norm"), &dense).tanh()
+        };
+        let cameras: Vec<Tensor> = self.shapes.cameras.iter().enumerate().map(embed).collect();
+        let dense = linear(p, "encoder.proprio.dense", proprio);
+        let proprio = crate::nn::layers::layer_norm(p, "encoder.proprio.norm", &dense).tanh();
+        Encoding {
+            cameras: Tensor::cat(&cameras, 1),
+            proprio,
+        }
+    }
+
+    fn mlp(&self, p: &Params, name: &str, x: &Tensor) -> Tensor {
+        (0..self.config.hidden.len()).fold(x.shallow_clone(), |x, i| {
+            dense_norm_tanh(p, &format!("{name}.{i}"), &x)
+        })
+    }
+
+    /// Mean and standard deviation before the tanh \[B, motion columns\].
+    fn actor(&self, p: &Params, encoded: &Tensor) -> (Tensor, Tensor) {
+        let hidden = self.mlp(p, "actor", encoded);
+        let std = linear(p, "actor.log_std", &hidden)
+            .exp()
+            .clamp(self.config.std_min, self.config.std_max);
+        (linear(p, "actor.mean", &hidden), std)
+    }
+
+    /// Values \[members\] of \[B, 1\], or \[B, choices\] with a categorical gripper.
+    fn critics(&self, p: &Params, encoded: &Tensor, motion: &Tensor) -> Vec<Tensor> {
+        let input = Tensor::cat(&[encoded, motion], 1);
+        (0..self.config.critics)
+            .map(|j| {
+                linear(
+                    p,
+                    "critic.shared_out",
+                    &self.mlp(p, &format!("critic{j}"), &input),
+                )
+            })
+            .collect()
+    }
+
+    /// Values of the grippers' choices \[B, choices\].
+    fn grasp_critic(&self, p: &Params, encoded: &Tensor) -> Tensor {
+        let hidden = linear(
+            p,
+            "grasp_critic.1",
+            &dense_norm_tanh(p, "grasp_critic.0", encoded),
+        );
+        linear(p, "grasp_critic.out", &hidden)
+    }
+
+    fn temperature(&self) -> Tensor {
+        self.params.get("temperature.raw").softplus()
+    }
+
+    fn dropout(&self, loss: Loss, batch: i64, noise: &mut dyn Noise) -> Vec<Tensor> {
+        let features = |channels: i64| channels * self.config.spatial_features;
+        let mask = |(camera, [_, _, c]): &(String, [i64; 3])| {
+            noise.keep(loss, camera, &[batch, features(*c)])
+        };
+        self.shapes.cameras.iter().map(mask).collect()
+    }
+
+    /// Draws from the policy; log π of a tanh-squashed normal, summed over columns, in the form
+    /// that does not lose digits: −2(ln 2 − z − softplus(−2z)).
+    fn sample(&self, encoded: &Tensor, normal: &Tensor) -> Sample {
+        let (mean, std) = self.actor(&self.params, encoded);
+        let z = mean + &std * normal;
+        let density: Tensor =
+            normal.square() * -0.5 - std.log() - 0.5 * (2.0 * std::f64::consts::PI).ln();
+        let squash: Tensor = (-&z + std::f64::consts::LN_2 - (&z * -2.0).softplus()) * 2.0;
+        let log_prob = (density - squash).sum_dim_intlist([1].as_slice(), false, None::<Kind>);
+        Sample {
+            motion: z.tanh(),
+            log_prob,
+        }
+    }
+
+    /// The joint gripper choice of each row as an index \[B\]: 3·first + second for two.
+    fn choice(&self, actions: &Tensor) -> Tensor {
+        let column = |&c: &i64| actions.select(1, c).round().to_kind(Kind::Int64) + 1;
+        let choice = self
+            .shapes
+            .gripper_columns
+            .iter()
+            .map(column)
+            .reduce(|joint, next| joint * 3 + next);
+        choice
+            .unwrap_or_else(|| Tensor::zeros([actions.size()[0]], (Kind::Int64, actions.device())))
+    }
+
+    fn motion(&self, actions: &Tensor) -> Tensor {
+        actions.index_select(
+            1,
+            &Tensor::from_slice(&self.shapes.motion_columns).to_device(actions.device()),
+        )
+    }
+
+    /// softmax(min Q / entropy) \[B, choices\].
+    fn gripper_policy(min_q: &Tensor, entropy: f64) -> Tensor {
+        (min_q / entropy).softmax(-1, None::<Kind>)
+    }
+
+    fn min(values: &[Tensor]) -> Tensor {
+        values
+            .iter()
+            .skip(1)
+            .fold(values[0].shallow_clone(), |least, v| least.minimum(v))
+    }
+
+    // --- losses ----------------------------------------------------------------------------
+
+    /// y = r + γ·mask·min Q̄(s', a') \[B\], with a' from the policy.
+    fn critic_target(&self, b: &Prepared, rewards: &Tensor, noise: &mut dyn Noise) -> Tensor {
+        no_grad(|| {
+            let keep = self.dropout(Loss::Critic, b.size, noise);
+            let online = self
+                .encode(&self.params, &b.next_maps, b.next_proprio, Some(&keep))
+                .joined();
+            let motion = self.shapes.motion_columns.len() as i64;
+            let next = self.sample(&online, &noise.normal(Loss::Critic, &[b.size, motion]));
+            let encoded = self
+                .encode(&self.target, &b.next_maps, b.next_proprio, None)
+                .joined();
+            let mut qs = self.critics(&self.target, &encoded, &next.motion);
+            if let Some(count) = self.config.critic_subsample {
+                qs = noise
+                    .subsample(count, qs.len())
+                    .into_iter()
+                    .map(|j| qs[j].shallow_clone())
+                    .collect();
+            }
+            let least = Self::min(&qs);
+            let value = match self.config.gripper {
+                GripperHead::Categorical { entropy } => (Self::gripper_policy(&least, entropy)
+                    * &least)
+                    .sum_dim_intlist([1].as_slice(), false, None::<Kind>),
+                _ => least.squeeze_dim(1),
+            };
+            let mut y = rewards + b.masks * value * self.config.discount;
+            if self.config.backup_entropy {
+                // As in the reference: neither discounted nor masked.
+                y -= self.temperature() * next.log_prob;
+            }
+            assert_eq!(y.size(), [b.size]);
+            y
+        })
+    }
+
+    /// Mean squared error over members and batch.
+    fn critic_loss(
+        &self,
+        encoded: &Tensor,
+        b: &Prepared,
+        rewards: &Tensor,
+        y: &Tensor,
+    ) -> (Tensor, CriticMetrics) {
+        let qs: Vec<Tensor> = self
+            .critics(&self.params, encoded, &self.motion(b.actions))
+            .into_iter()
+            .map(|q| match self.config.gripper {
+                GripperHead::Categorical { .. } => q
+                    .gather(1, &self.choice(b.actions).unsqueeze(1), false)
+                    .squeeze_dim(1),
+                _ => q.squeeze_dim(1),
+            })
+            .collect();
+        let qs = Tensor::stack(&qs, 0);
+        assert_eq!(qs.size(), [self.config.critics as i64, b.size]);
+        let loss = (&qs - y.unsqueeze(0)).square().mean(None::<Kind>);
+        let metrics = CriticMetrics {
+            critic_loss: mean_of(&loss),
+            predicted_qs: mean_of(&qs),
+            target_qs: mean_of(y),
+            rewards: mean_of(rewards),
+        };
+        (loss, metrics)
+    }
+
+    /// Double DQN (van Hasselt et al. 2016) on reward plus grasp penalty.
+    fn grasp_loss(
+        &self,
+        encoded: &Tensor,
+        b: &Prepared,
+        rewards: &Tensor,
+    ) -> (Tensor, GraspMetrics) {
+        let rewards = rewards + b.grasp_penalty;
+        let y = no_grad(|| {
+            let online = self
+                .encode(&self.params, &b.next_maps, b.next_proprio, None)
+                .joined();
+            let best = self.grasp_critic(&self.params, &online).argmax(1, true);
+            let target = self
+                .encode(&self.target, &b.next_maps, b.next_proprio, None)
+                .joined();
+            let value = self
+                .grasp_critic(&self.target, &target)
+                .gather(1, &best, false)
+                .squeeze_dim(1);
+            &rewards + b.masks * value * self.config.discount
+        });
+        let q = self.grasp_critic(&self.params, encoded);
+        let q = q
+            .gather(1, &self.choice(b.actions).unsqueeze(1), false)
+            .squeeze_dim(1);
+        assert_eq!(q.size(), [b.size]);
+        let loss = (&q - &y).square().mean(None::<Kind>);
+        let metrics = GraspMetrics {
+            grasp_critic_loss: mean_of(&loss),
+            predicted_grasp_qs: mean_of(&q),
+            target_grasp_qs: mean_of(&y),
+            grasp_rewards: mean_of(&rewards),
+        };
+        (loss, metrics)
+    }
+
+    /// −mean(mean_j Q_j(s, a) − T·log π). The critics see the encoding without dropout and take no
+    /// gradient but through the action.
+    fn actor_loss(
+        &self,
+        encoded: &Tensor,
+        b: &Prepared,
+        noise: &mut dyn Noise,
+    ) -> (Tensor, ActorMetrics) {
+        let keep = self.dropout(Loss::Actor, b.size, noise);
+        let own = self.encode(&self.params, &b.maps, b.proprio, Some(&keep));
+        let own = Encoding {
+            cameras: own.cameras.detach(),
+            proprio: own.proprio,
+        };
+        let motion = self.shapes.motion_columns.len() as i64;
+        let drawn = self.sample(&own.joined(), &noise.normal(Loss::Actor, &[b.size, motion]));
+        let qs = self.critics(&self.params, &encoded.detach(), &drawn.motion);
+        let value = match self.config.gripper {
+            GripperHead::Categorical { entropy } => {
+                let weights = Self::gripper_policy(&Self::min(&qs), entropy).detach();
+                let mean = Tensor::stack(&qs, 0).mean_dim([0].as_slice(), false, None::<Kind>);
+                (weights * mean).sum_dim_intlist([1].as_slice(), false, None::<Kind>)
+            }
+            _ => Tensor::stack(&qs, 0)
+                .mean_dim([0].as_slice(), false, None::<Kind>)
+                .squeeze_dim(1),
+        };
+        assert_eq!(value.size(), [b.size]);
+        let temperature = self.temperature().detach();
+        let loss = -(value - &temperature * &drawn.log_prob).mean(None::<Kind>);
+        let metrics = ActorMetrics {
+            actor_loss: mean_of(&loss),
+            entropy: -mean_of(&drawn.log_prob),
+            temperature: mean_of(&temperature),
+            temperature_loss: 0.0,
+        };
+        (loss, metrics)
+    }
+
+    /// T·(entropy − target entropy), with the entropy of a draw of its own at the next observation.
+    fn temperature_loss(&self, b: &Prepared, noise: &mut dyn Noise) -> Tensor {
+        let entropy = no_grad(|| {
+            let keep = self.dropout(Loss::Temperature, b.size, noise);
+            let encoded = self
+                .encode(&self.params, &b.next_maps, b.next_proprio, Some(&keep))
+                .joined();
+            let motion = self.shapes.motion_columns.len() as i64;
+            let drawn = self.sample(
+                &encoded,
+                &noise.normal(Loss::Temperature, &[b.size, motion]),
+            );
+            -drawn.log_prob.mean(None::<Kind>)
+        });
+        let target = self
+            .config
+            .target_entropy
+            .unwrap_or(-(self.shapes.action() as f64) / 2.0);
+        self.temperature() * (entropy - target)
+    }
+
+    // --- the update ------------------------------------------------------------------------
+
+    /// One update. Losses, gradients (at the old parameters), steps, targets.
+    pub fn update(&mut self, batch: &Batch, update: Update, noise: &mut dyn Noise) -> Metrics {
+        self.update_with(batch, update, noise, |_| ())
+    }
+
+    /// As [`SacGrasp::update`]; `look` sees the gradients before the steps.
+    pub fn update_with(
+        &mut self,
+        batch: &Batch,
+        update: Update,
+        noise: &mut dyn Noise,
+        look: impl FnOnce(&Gradients),
+    ) -> Metrics {
+        let b = Prepared::of(batch);
+        let bias = self.config.reward_bias;
+        let grasp_rewards = if bias == 0.0 {
+            batch.rewards.shallow_clone()
+        } else {
+            &batch.rewards + bias
+        };
+        // A categorical gripper is judged by the same critics, so its penalty belongs in their reward.
+        let rewards = match self.config.gripper {
+            GripperHead::Categorical { .. } => &grasp_rewards + &batch.grasp_penalty,
+            _ => grasp_rewards.shallow_clone(),
+        };
+        let y = self.critic_target(&b, &rewards, noise);
+        let encoded = self.encode(&self.params, &b.maps, b.proprio, None).joined();
+        let (critic_loss, critic) = self.critic_loss(&encoded, &b, &rewards, &y);
+        let two = self.grasp_adam.is_some();
+        let critic_grads = Tensor::run_backward(
+            &[critic_loss],
+            &self.critic_adam.leaves(&self.params),
+            two,
+            false,
+        );
+        let grasp = self.grasp_adam.as_ref().map(|adam| {
+            let (loss, metrics) = self.grasp_loss(&encoded, &b, &grasp_rewards);
+            (
+                Tensor::run_backward(&[loss], &adam.leaves(&self.params), false, false),
+                metrics,
+            )
+        });
+        let full = (update == Update::Full).then(|| {
+            let (loss, mut metrics) = self.actor_loss(&encoded, &b, noise);
+            let actor =
+                Tensor::run_backward(&[loss], &self.actor_adam.leaves(&self.params), false, false);
+            let loss = self.temperature_loss(&b, noise);
+            metrics.temperature_loss = mean_of(&loss);
+            let leaves = self.temperature_adam.leaves(&self.params);
+            (
+                actor,
+                Tensor::run_backward(&[loss], &leaves, false, false),
+                metrics,
+            )
+        });
+        let mut all = vec![("critic", &self.critic_adam, Some(&critic_grads))];
+        all.extend(
+            self.grasp_adam
+                .as_ref()
+                .map(|a| ("grasp_critic", a, grasp.as_ref().map(|g| &g.0))),
+        );
+        all.push(("actor", &self.actor_adam, full.as_ref().map(|f| &f.0)));
+        all.push((
+            "temperature",
+            &self.temperature_adam,
+            full.as_ref().map(|f| &f.1),
+        ));
+        look(&self.named(&all));
+        self.critic_adam.step(&self.params, Some(&critic_grads));
+        if let (Some(adam), Some((grads, _))) = (self.grasp_adam.as_mut(), grasp.as_ref()) {
+            adam.step(&self.params, Some(grads));
+        }
+        self.actor_adam
+            .step(&self.params, full.as_ref().map(|f| f.0.as_slice()));
+        self.temperature_adam
+            .step(&self.params, full.as_ref().map(|f| f.1.as_slice()));
+        self.target
+            .track(&self.params, self.config.target_update_rate);
+        self.updates += 1;
+        Metrics {
+            critic,
+            grasp: grasp.map(|g| g.1),
+            actor: full.map(|f| f.2),
+        }
+    }
+
+    fn named(&self, all: &[(&'static str, &Adam, Option<&Vec<Tensor>>)]) -> Gradients {
+        let names = |adam: &Adam| {
+            adam.places()
+                .iter()
+                .map(|&i| self.params.names()[i].clone())
+                .collect::<Vec<_>>()
+        };
+        let of = all.iter().filter_map(|(loss, adam, grads)| {
+            let named = names(adam).into_iter().zip(grads.as_ref()?.iter());
+            Some((
+                *loss,
+                named
+                    .filter(|(_, g)| g.defined())
+                    .map(|(n, g)| (n, g.shallow_clone()))
+                    .collect(),
+            ))
+        });
+        Gradients { of: of.collect() }
+    }
+
+    // --- acting and saving -----------------------------------------------------------------
+
+    /// What the exported policy graph computes: actions \[B, A\]. `explore` is 0 (greedy) or 1;
+    /// `gumbel` \[B, choices\].
+    pub fn act(
+        &self,
+        maps: &[Tensor],
+        proprio: &Tensor,
+        normal: &Tensor,
+        gumbel: &Tensor,
+        explore: f64,
+    ) -> Tensor {
+        no_grad(|| {
+            let maps: Vec<Tensor> = maps.iter().map(by_channel).collect();
+            let encoded = self.encode(&self.params, &maps, proprio, None).joined();
+            let (mean, std) = self.actor(&self.params, &encoded);
+            let motion = (mean + std * normal * explore).tanh();
+            let choice = match self.config.gripper {
+                GripperHead::Fixed => return motion,
+                GripperHead::GraspCritic => {
+                    self.grasp_critic(&self.params, &encoded).argmax(1, false)
+                }
+                GripperHead::Categorical { entropy } => {
+                    let q = Self::min(&self.critics(&self.params, &encoded, &motion));
+                    (q / entropy + gumbel * explore).argmax(1, false)
+                }
+            };
+            let actions = Tensor::zeros(
+                [motion.size()[0], self.shapes.action()],
+                (motion.kind(), motion.device()),
+            );
+            for (k, &column) in self.shapes.motion_columns.iter().enumerate() {
+                actions.select(1, column).copy_(&motion.select(1, k as i64));
+            }
+            let grippers = self.shapes.gripper_columns.len();
+            for (k, &column) in self.shapes.gripper_columns.iter().enumerate() {
+                let digit = choice
+                    .floor_divide_scalar(3i64.pow((grippers - 1 - k) as u32))
+                    .remainder(3);
+                actions.select(1, column).copy_(&(digit - 1));
+            }
+            actions
+        })
+    }
+
+    /// The parameters that the policy graph takes as inputs.
+    pub fn policy_weights(&self) -> Vec<NamedTensor> {
+        let critics = matches!(self.config.gripper, GripperHead::Categorical { .. });
+        let grasp = self.config.gripper == GripperHead::GraspCritic;
+        self.params.export(|n| {
+            n.starts_with("encoder.")
+                || n.starts_with("actor.")
+                || (critics && n.starts_with("critic"))
+                || (grasp && n.starts_with("grasp_critic."))
+        })
+    }
+
+    /// Overwrites one parameter, online or target: for golden tests and for loading weights.
+    pub fn set(&self, target: bool, name: &str, value: &Tensor) {
+        if target {
+            self.target.set(name, value)
+        } else {
+            self.params.set(name, value)
+        }
+    }
+
+    /// Saves everything that the next update depends on; beside its place, then renamed.
+    pub fn save(&self, path: &Path) -> io::Result<()> {
+        let mut tensors = vec![
+            ("params".to_owned(), self.params.flat().shallow_clone()),
+            ("target".to_owned(), self.target.flat().shallow_clone()),
+            ("updates".to_owned(), Tensor::from(self.updates as i64)),
+        ];
+        for (name, adam) in self.adams() {
+            let (m, v) = adam.moments();
+            tensors.push((format!("{name}.m"), m));
+            tensors.push((format!("{name}.v"), v));
+            tensors.push((format!("{name}.steps"), Tensor::from(adam.steps())));
+        }
+        let beside = path.with_extension("partial");
+        Tensor::write_safetensors(&tensors, &beside).map_err(io::Error::other)?;
+        std::fs::File::open(&beside)?.sync_all()?;
+        std::fs::rename(&beside, path)
+    }
+
+    /// Puts back what [`SacGrasp::save`] wrote. A file of another configuration is refused.
+    pub fn load(&mut self, path: &Path) -> io::Result<()> {
+        let bad = |what: String| io::Error::other(format!("{}: {what}", path.display()));
+        let tensors = Tensor::read_safetensors(path).map_err(|e| bad(e.to_string()))?;
+        let get = |name: &str, size: Option<Vec<i64>>| match tensors.iter().find(|(n, _)| n == name)
+        {
+            Some((_, t)) if size.as_ref().is_none_or(|s| *s == t.size()) => Ok(t),
+            Some((_, t)) => Err(bad(format!(
+                "`{name}` has {:?} numbers, this agent {size:?}",
+                t.size()
+            ))),
+            None => Err(bad(format!("`{name}` is missing"))),
+        };
+        // Everything is looked up before anything is changed.
+        let params = get("params", Some(self.params.flat().size()))?;
+        let target = get("target", Some(self.target.flat().size()))?;
+        let updates = get("updates", None)?.int64_value(&[]);
+        let mut states = Vec::new();
+        for (name, adam) in self.adams() {
+            let size = Some(adam.moments().0.size());
+            let (m, v) = (
+                get(&format!("{name}.m"), size.clone())?,
+                get(&format!("{name}.v"), size)?,
+            );
+            states.push((m, v, get(&format!("{name}.steps"), None)?.int64_value(&[])));
+        }
+        self.params.set_flat(params);
+        self.target.set_flat(target);
+        self.updates = updates as u64;
+        let adams = [
+            Some(&mut self.critic_adam),
+            self.grasp_adam.as_mut(),
+            Some(&mut self.actor_adam),
+        ];
+        let adams = adams
+            .into_iter()
+            .flatten()
+            .chain([&mut self.temperature_adam]);
+        adams
+            .zip(states)
+            .for_each(|(adam, (m, v, steps))| adam.restore(m, v, steps));
+        Ok(())
+    }
+
+    fn adams(&self) -> Vec<(&'static str, &Adam)> {
+        let mut all = vec![("critic_adam", &self.critic_adam)];
+        all.extend(self.grasp_adam.as_ref().map(|adam| ("grasp_adam", adam)));
+        all.extend([
+            ("actor_adam", &self.actor_adam),
+            ("temperature_adam", &self.temperature_adam),
+        ]);
+        all
+    }
+}
+
+/// A batch with its maps in the order that spatial embeddings read.
+struct Prepared<'a> {
+    size: i64,
+    maps: Vec<Tensor>,
+    next_maps: Vec<Tensor>,
+    proprio: &'a Tensor,
+    next_proprio: &'a Tensor,
+    actions: &'a Tensor,
+    masks: &'a Tensor,
+    grasp_penalty: &'a Tensor,
+}
+
+impl<'a> Prepared<'a> {
+    fn of(b: &'a Batch) -> Self {
+        let maps = |list: &[Tensor]| list.iter().map(by_channel).collect();
+        Self {
+            size: b.actions.size()[0],
+            maps: maps(&b.maps),
+            next_maps: maps(&b.next_maps),
+            proprio: &b.proprio,
+            next_proprio: &b.next_proprio,
+            actions: &b.actions,
+            masks: &b.masks,
+            grasp_penalty: &b.grasp_penalty,
+        }
+    }
+}

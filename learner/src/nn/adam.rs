@@ -1,0 +1,320 @@
+//! Adam (Kingma and Ba 2015) over parts of a flat parameter buffer.
+//!
+//! On the CPU it is one pass over memory instead of torch's eight; elsewhere it is tensor
+//! operations. ε is added after the square root of the bias-corrected second moment.
+
+use tch::{Device, Kind, Tensor, no_grad};
+
+use super::params::Params;
+
+/// Adam's constants.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamConfig {
+    /// Step size.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the denominator.
+    pub eps: f64,
+    /// Decoupled weight decay (Loshchilov and Hutter 2019); 0 is plain Adam.
+    pub weight_decay: f64,
+}
+
+impl AdamConfig {
+    /// The usual constants at this step size.
+    pub fn new(lr: f64) -> Self {
+        Self {
+            lr,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+        }
+    }
+}
+
+/// The optimizer of one loss: moments for the parameters that the loss can touch.
+#[derive(Debug)]
+pub struct Adam {
+    config: AdamConfig,
+    places: Vec<usize>,
+    m: Vec<Tensor>,
+    v: Vec<Tensor>,
+    steps: i64,
+}
+
+/// One step's constants.
+#[derive(Clone, Copy)]
+struct Step {
+    lr: f64,
+    beta1: f64,
+    beta2: f64,
+    eps: f64,
+    correction1: f64,
+    correction2: f64,
+    decay: f64,
+}
+
+fn pass_f32(p: &mut [f32], g: Option<&[f32]>, m: &mut [f32], v: &mut [f32], s: Step) {
+    let (b1, b2) = (s.beta1 as f32, s.beta2 as f32);
+    let (c1, c2) = ((1.0 - s.beta1) as f32, (1.0 - s.beta2) as f32);
+    let (rate, root, eps) = (
+        (s.lr / s.correction1) as f32,
+        (1.0 / s.correction2) as f32,
+        s.eps as f32,
+    );
+    let keep = (1.0 - s.lr * s.decay) as f32;
+    let one = |p: &mut f32, g: f32, m: &mut f32, v: &mut f32| {
+        *m = b1 * *m + c1 * g;
+        *v = b2 * *v + c2 * g * g;
+        *p = keep * *p - rate * *m / ((*v * root).sqrt() + eps);
+    };
+    match g {
+        Some(g) => p
+            .iter_mut()
+            .zip(g)
+            .zip(m.iter_mut().zip(v))
+            .for_each(|((p, &g), (m, v))| one(p, g, m, v)),
+        None => p
+            .iter_mut()
+            .zip(m.iter_mut().zip(v))
+            .for_each(|(p, (m, v))| one(p, 0.0, m, v)),
+    }
+}
+
+fn pass_f64(p: &mut [f64], g: Option<&[f64]>, m: &mut [f64], v: &mut [f64], s: Step) {
+    for i in 0..p.len() {
+        let g = g.map_or(0.0, |g| g[i]);
+        m[i] = s.beta1 * m[i] + (1.0 - s.beta1) * g;
+        v[i] = s.beta2 * v[i] + (1.0 - s.beta2) * g * g;
+        let step = s.lr * (m[i] / s.correction1) / ((v[i] / s.correction2).sqrt() + s.eps);
+        p[i] = p[i] * (1.0 - s.lr * s.decay) - step;
+    }
+}
+
+/// The numbers of a contiguous CPU tensor of `T`.
+///
+/// # Safety
+/// `T` is the tensor's kind, and for the lifetime given nothing else reads or writes its storage
+/// range.
+unsafe fn slice_mut<'a, T>(tensor: &'a Tensor) -> &'a mut [T] {
+    debug_assert!(tensor.is_contiguous() && tensor.device() == Device::Cpu);
+    // SAFETY: a contiguous tensor of kind T is `numel` values of T at `data_ptr`; the caller
+    // promises the rest.
+    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<T>(), tensor.numel()) }
+}
+
+impl Adam {
+    /// For the parameters at these places (see [`Params::select`]).
+    pub fn new(config: AdamConfig, params: &Params, places: Vec<usize>) -> Self {
+        let zeros = || {
+            places
+                .iter()
+                .map(|&i| params.leaf(i).detach().zeros_like())
+                .collect::<Vec<_>>()
+        };
+        let (m, v) = (zeros(), zeros());
+        Self {
+            config,
+            places,
+            m,
+            v,
+            steps: 0,
+        }
+    }
+
+    /// The leaves to ask gradients for, in the order that [`Adam::step`] takes them.
+    pub fn leaves<'a>(&self, params: &'a Params) -> Vec<&'a Tensor> {
+        self.places.iter().map(|&i| params.leaf(i)).collect()
+    }
+
+    /// Steps with these gradients, one per leaf; an undefined one counts as zero. `None`: every
+    /// gradient is zero, the moments decay and their leftover momentum still moves the parameters.
+    pub fn step(&mut self, params: &Params, grads: Option<&[Tensor]>) {
+        self.steps += 1;
+        let c = self.config;
+        let n = i32::try_from(self.steps).unwrap_or(i32::MAX);
+        let s = Step {
+            lr: c.lr,
+            beta1: c.beta1,
+            beta2: c.beta2,
+            eps: c.eps,
+            correction1: 1.0 - c.beta1.powi(n),
+            correction2: 1.0 - c.beta2.powi(n),
+            decay: c.weight_decay,
+        };
+        no_grad(|| {
+            for (k, &place) in self.places.iter().enumerate() {
+                let leaf = params.leaf(place).detach();
+                let grad = grads
+                    .map(|g| &g[k])
+                    .filter(|g| g.defined())
+                    .map(Tensor::contiguous);
+                step_one(&leaf, grad.as_ref(), &self.m[k], &self.v[k], s);
+            }
+        });
+    }
+
+    /// Places of the parameters it moves, in the order of its gradients.
+    pub fn places(&self) -> &[usize] {
+        &self.places
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> i64 {
+        self.steps
+    }
+
+    /// Moments as flat tensors, to save.
+    pub fn moments(&self) -> (Tensor, Tensor) {
+        let flat = |list: &[Tensor]| {
+            Tensor::cat(&list.iter().map(|t| t.reshape([-1])).collect::<Vec<_>>(), 0)
+        };
+        (flat(&self.m), flat(&self.v))
+    }
+
+    /// Puts saved state back.
+    pub fn restore(&mut self, m: &Tensor, v: &Tensor, steps: i64) {
+        self.steps = steps;
+        no_grad(|| {
+            let mut offset = 0;
+            for (m_k, v_k) in self.m.iter().zip(&self.v) {
+                let n = m_k.numel() as i64;
+                m_k.shallow_clone()
+                    .copy_(&m.narrow(0, offset, n).view_as(m_k));
+                v_k.shallow_clone()
+                    .copy_(&v.narrow(0, offset, n).view_as(v_k));
+                offset += n;
+            }
+        });
+    }
+}
+
+fn step_one(p: &Tensor, g: Option<&Tensor>, m: &Tensor, v: &Tensor, s: Step) {
+    match (p.device(), p.kind()) {
+        (Device::Cpu, Kind::Float) => {
+            // SAFETY: p, m and v are contiguous f32 CPU tensors with storage ranges of their own
+            // (leaves do not overlap), g is a contiguous gradient that nothing else holds; `&mut
+            // Adam` and no running graph keep other users away for the length of the call.
+            unsafe {
+                pass_f32(
+                    slice_mut(p),
+                    g.map(|g| &*slice_mut(g)),
+                    slice_mut(m),
+                    slice_mut(v),
+                    s,
+                )
+            }
+        }
+        (Device::Cpu, Kind::Double) => {
+            // SAFETY: as above, with f64.
+            unsafe {
+                pass_f64(
+                    slice_mut(p),
+                    g.map(|g| &*slice_mut(g)),
+                    slice_mut(m),
+                    slice_mut(v),
+                    s,
+                )
+            }
+        }
+        _ => step_tensors(p, g, m, v, s),
+    }
+}
+
+/// The same step as tensor operations, for devices whose memory we cannot walk.
+fn step_tensors(p: &Tensor, g: Option<&Tensor>, m: &Tensor, v: &Tensor, s: Step) {
+    let (mut p, mut m, mut v) = (p.shallow_clone(), m.shallow_clone(), v.shallow_clone());
+    let _ = m.g_mul_scalar_(s.beta1);
+    let _ = v.g_mul_scalar_(s.beta2);
+    if let Some(g) = g {
+        let _ = m.g_add_(&(g * (1.0 - s.beta1)));
+        let _ = v.g_add_(&(g * g * (1.0 - s.beta2)));
+    }
+    let denominator = (&v / s.correction2).sqrt() + s.eps;
+    let _ = p.g_mul_scalar_(1.0 - s.lr * s.decay);
+    let _ = p.g_sub_(&(&m / denominator * (s.lr / s.correction1)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::params::{Init, ParamSpec};
+
+    fn one(kind: Kind) -> (Params, Adam) {
+        let spec = ParamSpec {
+            name: "w".into(),
+            shape: vec![3],
+            init: Init::Constant(1.0),
+        };
+        let params = Params::new(&[spec], kind, Device::Cpu);
+        let adam = Adam::new(
+            AdamConfig {
+                weight_decay: 0.01,
+                ..AdamConfig::new(0.1)
+            },
+            &params,
+            vec![0],
+        );
+        (params, adam)
+    }
+
+    fn gradients(step: i64, kind: Kind) -> Vec<Tensor> {
+        vec![(Tensor::from_slice(&[1.0, -0.5, 1e-3]) * (step as f64).sin()).to_kind(kind)]
+    }
+
+    /// Slices and tensor operations are two ways to the same numbers, with and without a gradient.
+    #[test]
+    fn both_ways_agree() {
+        for kind in [Kind::Float, Kind::Double] {
+            let (params, mut adam) = one(kind);
+            let w = Tensor::ones([3], (kind, Device::Cpu));
+            let (m, v) = (w.zeros_like(), w.zeros_like());
+            for step in 1..=6i32 {
+                let grads = (step != 4).then(|| gradients(step.into(), kind));
+                adam.step(&params, grads.as_deref());
+                let s = Step {
+                    lr: 0.1,
+                    beta1: 0.9,
+                    beta2: 0.999,
+                    eps: 1e-8,
+                    correction1: 1.0 - 0.9f64.powi(step),
+                    correction2: 1.0 - 0.999f64.powi(step),
+                    decay: 0.01,
+                };
+                step_tensors(&w, grads.as_ref().map(|g| &g[0]), &m, &v, s);
+            }
+            let difference = (params.get("w").detach() - w).abs().max().double_value(&[]);
+            assert!(
+                difference < if kind == Kind::Float { 1e-6 } else { 1e-13 },
+                "{kind:?} {difference}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_first_step_is_the_step_size() {
+        let (params, mut adam) = one(Kind::Double);
+        adam.config.weight_decay = 0.0;
+        adam.step(&params, Some(&[Tensor::from_slice(&[3.0, -7.0, 0.5])]));
+        let moved = Vec::<f64>::try_from(params.get("w").detach() - 1.0).unwrap();
+        for (moved, sign) in moved.iter().zip([-1.0, 1.0, -1.0]) {
+            assert!((moved - 0.1 * sign).abs() < 1e-8);
+        }
+    }
+
+    #[test]
+    fn restored_state_goes_on_the_same() {
+        let (params, mut adam) = one(Kind::Float);
+        adam.step(&params, Some(&gradients(1, Kind::Float)));
+        let (other, mut resumed) = one(Kind::Float);
+        other.set_flat(params.flat());
+        let (m, v) = adam.moments();
+        resumed.restore(&m, &v, adam.steps());
+        adam.step(&params, Some(&gradients(2, Kind::Float)));
+        resumed.step(&other, Some(&gradients(2, Kind::Float)));
+        assert_eq!(params.flat(), other.flat());
+    }
+}

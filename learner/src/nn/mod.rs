@@ -1,0 +1,9 @@
+//! What every algorithm stands on: named parameters in one flat buffer, layers as pure functions
+//! of them, and Adam over slices of that buffer.
+
+pub mod adam;
+pub mod layers;
+pub mod params;
+
+pub use adam::{Adam, AdamConfig};
+pub use params::{Init, ParamSpec, Params};

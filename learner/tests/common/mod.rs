@@ -1,0 +1,66 @@
+//! Reading golden files: one `.safetensors` per case, hyperparameters in its metadata.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use tch::{Kind, Tensor};
+
+/// One golden case.
+pub struct Golden {
+    /// The file's tensors.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// The file's metadata.
+    pub metadata: std::collections::HashMap<String, String>,
+}
+
+/// `HILT_GOLDEN`, or the repository's own `tests/golden`.
+pub fn folder() -> PathBuf {
+    std::env::var_os("HILT_GOLDEN").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden"),
+        PathBuf::from,
+    )
+}
+
+impl Golden {
+    /// Reads `<stem>.safetensors`; a missing file fails the test.
+    pub fn read(stem: &str) -> Self {
+        let path = folder().join(format!("{stem}.safetensors"));
+        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+        let metadata = header.metadata().clone().unwrap();
+        let tensors = Tensor::read_safetensors(&path)
+            .unwrap()
+            .into_iter()
+            .collect();
+        Self { tensors, metadata }
+    }
+
+    /// The hyperparameters.
+    pub fn hyperparameters(&self) -> serde_json::Value {
+        serde_json::from_str(&self.metadata["hyperparameters"]).unwrap()
+    }
+
+    /// A tensor by name.
+    pub fn get(&self, name: &str) -> &Tensor {
+        self.tensors
+            .get(name)
+            .unwrap_or_else(|| panic!("the golden file has no `{name}`"))
+    }
+
+    /// Names and tensors that begin with a prefix, without it.
+    pub fn under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Tensor)> {
+        self.tensors
+            .iter()
+            .filter_map(move |(name, t)| Some((name.strip_prefix(prefix)?, t)))
+    }
+}
+
+/// Largest difference relative to the largest expected entry.
+pub fn error(got: &Tensor, want: &Tensor) -> f64 {
+    assert_eq!(got.size(), want.size());
+    let (got, want) = (
+        got.detach().to_kind(Kind::Double),
+        want.to_kind(Kind::Double),
+    );
+    let scale = want.abs().max().double_value(&[]).max(1e-3);
+    (got - want).abs().max().double_value(&[]) / scale
+}

@@ -1,1 +1,27 @@
-//! hilt-recording
+//! The run log: every entry of a run in one MCAP file, the truth that streaming and training read.
+//!
+//! - [`RunWriter`] appends entries. What it has flushed survives the death of the process at any
+//!   moment; what it has synced survives the loss of power.
+//! - [`RunReader`] gives entries back in order, also from a file that was cut anywhere or is still
+//!   being written: it stops where the last whole chunk ends and says how many bytes it left.
+//! - [`recover`] makes a cut file a regular one, written beside and renamed.
+//! - [`find_runs`] lists the runs under a folder.
+//!
+//! A run is a folder with `run.mcap` and `spec.json`, the [`hilt_protocol::RigSpec`] that its
+//! entries have to be read with.
+#![deny(missing_docs)]
+
+mod reader;
+mod writer;
+
+pub use reader::{ReadError, RecoveryReport, RunReader, find_runs, read_spec, recover};
+pub use writer::{RunWriter, WriteError};
+
+/// The file of a run's entries, in the run's folder.
+pub const LOG_FILE: &str = "run.mcap";
+/// The file of a run's spec, in the run's folder.
+pub const SPEC_FILE: &str = "spec.json";
+/// Topic of the entries, each in the wire form of `hilt_protocol::wire`.
+pub const TOPIC: &str = "/hilt/entries";
+/// Name of the MCAP metadata record that tells where a run comes from.
+const METADATA: &str = "hilt";

@@ -1,4 +1,5 @@
 //! The wire form: what goes in comes out, and nothing else gets in.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use hilt_protocol::{
     Ack, ActionSource, Axis, CameraSpec, Entry, Graph, GraphName, Image, ModelSnapshot,

@@ -97,9 +97,9 @@ fn pass_f64(p: &mut [f64], g: Option<&[f64]>, m: &mut [f64], v: &mut [f64], s: S
 /// The numbers of a contiguous CPU tensor of `T`.
 ///
 /// # Safety
-/// `T` is the tensor's kind, and for the lifetime given nothing else reads or writes its storage
-/// range.
-unsafe fn slice_mut<'a, T>(tensor: &'a Tensor) -> &'a mut [T] {
+/// `T` is the tensor's kind, the tensor outlives `'a`, and meanwhile nothing else reads or writes
+/// its storage range.
+unsafe fn numbers<'a, T>(tensor: &Tensor) -> &'a mut [T] {
     debug_assert!(tensor.is_contiguous() && tensor.device() == Device::Cpu);
     // SAFETY: a contiguous tensor of kind T is `numel` values of T at `data_ptr`; the caller
     // promises the rest.
@@ -200,10 +200,10 @@ fn step_one(p: &Tensor, g: Option<&Tensor>, m: &Tensor, v: &Tensor, s: Step) {
             // Adam` and no running graph keep other users away for the length of the call.
             unsafe {
                 pass_f32(
-                    slice_mut(p),
-                    g.map(|g| &*slice_mut(g)),
-                    slice_mut(m),
-                    slice_mut(v),
+                    numbers(p),
+                    g.map(|g| &*numbers(g)),
+                    numbers(m),
+                    numbers(v),
                     s,
                 )
             }
@@ -212,10 +212,10 @@ fn step_one(p: &Tensor, g: Option<&Tensor>, m: &Tensor, v: &Tensor, s: Step) {
             // SAFETY: as above, with f64.
             unsafe {
                 pass_f64(
-                    slice_mut(p),
-                    g.map(|g| &*slice_mut(g)),
-                    slice_mut(m),
-                    slice_mut(v),
+                    numbers(p),
+                    g.map(|g| &*numbers(g)),
+                    numbers(m),
+                    numbers(v),
                     s,
                 )
             }

@@ -14,7 +14,11 @@ const BATCH: i64 = 256;
 const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
 
 fn batch(channels: i64) -> Batch {
-    let maps = || (0..2).map(|_| Tensor::rand([BATCH, 4, 4, channels], F32)).collect();
+    let maps = || {
+        (0..2)
+            .map(|_| Tensor::rand([BATCH, 4, 4, channels], F32))
+            .collect()
+    };
     Batch {
         maps: maps(),
         next_maps: maps(),
@@ -30,12 +34,17 @@ fn batch(channels: i64) -> Batch {
 /// Updates per second over at least three seconds.
 fn rate(channels: i64, gripper: GripperHead, update: Update) -> f64 {
     let shapes = Shapes {
-        cameras: ["front", "wrist"].map(|c| (c.to_owned(), [4, 4, channels])).to_vec(),
+        cameras: ["front", "wrist"]
+            .map(|c| (c.to_owned(), [4, 4, channels]))
+            .to_vec(),
         proprio: 12,
         motion_columns: vec![0, 1, 2],
         gripper_columns: vec![3],
     };
-    let config = SacGraspConfig { gripper, ..SacGraspConfig::default() };
+    let config = SacGraspConfig {
+        gripper,
+        ..SacGraspConfig::default()
+    };
     let dropout = config.dropout;
     let mut agent = SacGrasp::new(config, shapes, Kind::Float, Device::Cpu, 1);
     let batch = batch(channels);

@@ -1,0 +1,413 @@
+//! One segment: a header and rows of a fixed size in a memory-mapped file.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+};
+
+use hilt_protocol::RunId;
+use memmap2::MmapMut;
+
+/// What a row holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Cameras per observation.
+    pub cameras: usize,
+    /// Bytes per camera: an RGB image, or the encoder's map in f16.
+    pub frame_bytes: usize,
+    /// Numbers of proprioception.
+    pub proprio: usize,
+    /// Columns of an action.
+    pub action: usize,
+}
+
+/// What the rows of a store belong to: hash of the rig's spec and of the encoder (zero: images).
+pub type Identity = [u8; 64];
+
+/// What kind of row it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowFlags {
+    /// The observation begins an episode; it has no step.
+    pub reset: bool,
+    /// The step ended the task: no bootstrapping.
+    pub terminated: bool,
+    /// A person (or the scripted operator) acted.
+    pub intervention: bool,
+    /// The row comes from a recorded demonstration.
+    pub demonstration: bool,
+}
+
+/// One observation and the step that led to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// Run.
+    pub run: RunId,
+    /// Sequence number within the run.
+    pub sequence: u64,
+    /// Episode within the run.
+    pub episode: u64,
+    /// Kind.
+    pub flags: RowFlags,
+    /// The step's reward.
+    pub reward: f32,
+    /// The step's grasp penalty.
+    pub grasp_penalty: f32,
+    /// The step's action ([`Layout::action`] numbers; anything for a reset).
+    pub action: &'a [f32],
+    /// The observation's proprioception.
+    pub proprio: &'a [f32],
+    /// The observation's frames, [`Layout::frame_bytes`] each.
+    pub frames: &'a [&'a [u8]],
+}
+
+/// Why rows cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentError {
+    /// The file system refused.
+    #[error(
+        "{path}: {source} (a replay segment needs {bytes} bytes; free some space or move the store)"
+    )]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that the segment reserves.
+        bytes: u64,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The file is a store of something else.
+    #[error(
+        "{path}: this replay was written for another {what}; give the learner an empty --out folder"
+    )]
+    Other {
+        /// The file.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+    },
+    /// A row does not have the layout's sizes.
+    #[error("row {run}/{sequence}: its {what} does not have the size of the store's layout")]
+    Size {
+        /// The run.
+        run: RunId,
+        /// The sequence number.
+        sequence: u64,
+        /// Which part.
+        what: &'static str,
+    },
+}
+
+const MAGIC: &[u8; 8] = b"hiltrep1";
+const HEADER: usize = 4096;
+
+/// Places of a row's fields, all little-endian.
+mod field {
+    use std::ops::Range;
+    pub const CRC: Range<usize> = 0..4;
+    pub const FLAGS: Range<usize> = 4..8;
+    pub const RUN: Range<usize> = 8..16;
+    pub const SEQUENCE: Range<usize> = 16..24;
+    pub const EPISODE: Range<usize> = 24..32;
+    pub const REWARD: Range<usize> = 32..36;
+    pub const PENALTY: Range<usize> = 36..40;
+    pub const FIXED: usize = 40;
+}
+
+impl Layout {
+    /// Bytes of a row.
+    pub fn row_bytes(&self) -> usize {
+        let numbers = 4 * (self.action + self.proprio);
+        (field::FIXED + numbers + self.cameras * self.frame_bytes).next_multiple_of(8)
+    }
+
+    fn action(&self) -> std::ops::Range<usize> {
+        field::FIXED..field::FIXED + 4 * self.action
+    }
+
+    fn proprio(&self) -> std::ops::Range<usize> {
+        let start = self.action().end;
+        start..start + 4 * self.proprio
+    }
+
+    fn frame(&self, camera: usize) -> std::ops::Range<usize> {
+        let start = self.proprio().end + camera * self.frame_bytes;
+        start..start + self.frame_bytes
+    }
+
+    fn header(&self, identity: &Identity) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        for n in [self.cameras, self.frame_bytes, self.proprio, self.action] {
+            bytes.extend((n as u64).to_le_bytes());
+        }
+        bytes.extend(identity);
+        bytes
+    }
+}
+
+/// One file of rows.
+#[derive(Debug)]
+pub(super) struct Segment {
+    path: PathBuf,
+    layout: Layout,
+    map: MmapMut,
+    rows: usize,
+    synced_rows: usize,
+}
+
+/// A row as it lies in memory.
+#[derive(Clone, Copy)]
+pub(super) struct RowView<'a> {
+    layout: &'a Layout,
+    bytes: &'a [u8],
+}
+
+fn u64_at(bytes: &[u8], range: std::ops::Range<usize>) -> u64 {
+    let mut out = [0; 8];
+    out.copy_from_slice(&bytes[range]);
+    u64::from_le_bytes(out)
+}
+
+fn u32_at(bytes: &[u8], range: std::ops::Range<usize>) -> u32 {
+    let mut out = [0; 4];
+    out.copy_from_slice(&bytes[range]);
+    u32::from_le_bytes(out)
+}
+
+fn copy_numbers(bytes: &[u8], out: &mut [f32]) {
+    for (out, bytes) in out.iter_mut().zip(bytes.chunks_exact(4)) {
+        *out = f32::from_bits(u32_at(bytes, 0..4));
+    }
+}
+
+impl<'a> RowView<'a> {
+    pub fn key(&self) -> (u64, u64) {
+        (
+            u64_at(self.bytes, field::RUN),
+            u64_at(self.bytes, field::SEQUENCE),
+        )
+    }
+
+    pub fn episode(&self) -> u64 {
+        u64_at(self.bytes, field::EPISODE)
+    }
+
+    pub fn flags(&self) -> RowFlags {
+        let bits = u32_at(self.bytes, field::FLAGS);
+        let bit = |i: u32| bits & (1 << i) != 0;
+        RowFlags {
+            reset: bit(0),
+            terminated: bit(1),
+            intervention: bit(2),
+            demonstration: bit(3),
+        }
+    }
+
+    pub fn reward(&self) -> f32 {
+        f32::from_bits(u32_at(self.bytes, field::REWARD))
+    }
+
+    pub fn grasp_penalty(&self) -> f32 {
+        f32::from_bits(u32_at(self.bytes, field::PENALTY))
+    }
+
+    pub fn copy_action(&self, out: &mut [f32]) {
+        copy_numbers(&self.bytes[self.layout.action()], out);
+    }
+
+    pub fn copy_proprio(&self, out: &mut [f32]) {
+        copy_numbers(&self.bytes[self.layout.proprio()], out);
+    }
+
+    pub fn frame(&self, camera: usize) -> &'a [u8] {
+        &self.bytes[self.layout.frame(camera)]
+    }
+}
+
+impl Segment {
+    /// Makes a segment of up to `capacity` rows, its blocks reserved: a disk that is full says so
+    /// here, not by a signal at some later write.
+    pub fn create(
+        path: &Path,
+        layout: Layout,
+        identity: &Identity,
+        capacity: usize,
+    ) -> Result<Self, SegmentError> {
+        let bytes = (HEADER + capacity * layout.row_bytes()) as u64;
+        let io = |source| SegmentError::Io {
+            path: path.to_owned(),
+            bytes,
+            source,
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .map_err(io)?;
+        let reserved = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes);
+        if let Err(e) = reserved {
+            // Nothing was written: leave no empty shell behind for the next start.
+            let _ = std::fs::remove_file(path);
+            return Err(io(e.into()));
+        }
+        let mut map = map(&file).map_err(io)?;
+        let header = layout.header(identity);
+        map[..header.len()].copy_from_slice(&header);
+        map.flush_range(0, HEADER).map_err(io)?;
+        Ok(Self {
+            path: path.to_owned(),
+            layout,
+            map,
+            rows: 0,
+            synced_rows: 0,
+        })
+    }
+
+    /// Opens a segment and takes its rows up to the first that is not whole.
+    pub fn open(path: &Path, layout: Layout, identity: &Identity) -> Result<Self, SegmentError> {
+        let io = |source| SegmentError::Io {
+            path: path.to_owned(),
+            bytes: 0,
+            source,
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(io)?;
+        let other = |what| SegmentError::Other {
+            path: path.to_owned(),
+            what,
+        };
+        if file.metadata().map_err(io)?.len() < HEADER as u64 {
+            return Err(other("program: it is not a replay segment"));
+        }
+        let map = map(&file).map_err(io)?;
+        let want = layout.header(identity);
+        let layout_end = MAGIC.len() + 32;
+        if map[..MAGIC.len()] != want[..MAGIC.len()] {
+            return Err(other("version of hilt"));
+        }
+        if map[..layout_end] != want[..layout_end] {
+            return Err(other(
+                "layout (cameras, image or map size, proprioception, action)",
+            ));
+        }
+        if map[layout_end..layout_end + 32] != want[layout_end..layout_end + 32] {
+            return Err(other("rig"));
+        }
+        if map[layout_end + 32..layout_end + 64] != want[layout_end + 32..layout_end + 64] {
+            return Err(other("encoder"));
+        }
+        let mut segment = Self {
+            path: path.to_owned(),
+            layout,
+            map,
+            rows: 0,
+            synced_rows: 0,
+        };
+        while segment.rows < segment.capacity() && segment.is_whole(segment.rows) {
+            segment.rows += 1;
+        }
+        segment.synced_rows = segment.rows;
+        Ok(segment)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn capacity(&self) -> usize {
+        (self.map.len() - HEADER) / self.layout.row_bytes()
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    fn place(&self, row: usize) -> std::ops::Range<usize> {
+        let start = HEADER + row * self.layout.row_bytes();
+        start..start + self.layout.row_bytes()
+    }
+
+    fn is_whole(&self, row: usize) -> bool {
+        let bytes = &self.map[self.place(row)];
+        u32_at(bytes, field::CRC) == crc32fast::hash(&bytes[field::CRC.end..])
+    }
+
+    /// A row below [`Segment::rows`].
+    pub fn row(&self, row: usize) -> RowView<'_> {
+        debug_assert!(row < self.rows);
+        RowView {
+            layout: &self.layout,
+            bytes: &self.map[self.place(row)],
+        }
+    }
+
+    /// Appends a row whose sizes have been checked; the caller has seen that there is room.
+    pub fn append(&mut self, row: &Row<'_>) -> usize {
+        let (place, layout) = (self.place(self.rows), self.layout);
+        let bytes = &mut self.map[place];
+        let flags = row.flags;
+        let bits = [
+            flags.reset,
+            flags.terminated,
+            flags.intervention,
+            flags.demonstration,
+        ];
+        let bits = bits
+            .iter()
+            .enumerate()
+            .fold(0u32, |all, (i, &bit)| all | u32::from(bit) << i);
+        bytes[field::FLAGS].copy_from_slice(&bits.to_le_bytes());
+        bytes[field::RUN].copy_from_slice(&row.run.0.to_le_bytes());
+        bytes[field::SEQUENCE].copy_from_slice(&row.sequence.to_le_bytes());
+        bytes[field::EPISODE].copy_from_slice(&row.episode.to_le_bytes());
+        bytes[field::REWARD].copy_from_slice(&row.reward.to_le_bytes());
+        bytes[field::PENALTY].copy_from_slice(&row.grasp_penalty.to_le_bytes());
+        // A reset has no action: its numbers stay zero.
+        for (slot, value) in bytes[layout.action()].chunks_exact_mut(4).zip(row.action) {
+            slot.copy_from_slice(&value.to_le_bytes());
+        }
+        for (slot, value) in bytes[layout.proprio()].chunks_exact_mut(4).zip(row.proprio) {
+            slot.copy_from_slice(&value.to_le_bytes());
+        }
+        for (camera, frame) in row.frames.iter().enumerate() {
+            bytes[layout.frame(camera)].copy_from_slice(frame);
+        }
+        // Last, so that a row cut short by a crash does not match its checksum.
+        let crc = crc32fast::hash(&bytes[field::CRC.end..]);
+        bytes[field::CRC].copy_from_slice(&crc.to_le_bytes());
+        self.rows += 1;
+        self.rows - 1
+    }
+
+    /// Waits until the disk has every row.
+    pub fn sync(&mut self) -> Result<(), SegmentError> {
+        if self.synced_rows == self.rows {
+            return Ok(());
+        }
+        let start = self.place(self.synced_rows).start;
+        let length = self.place(self.rows).start - start;
+        self.map
+            .flush_range(start, length)
+            .map_err(|source| SegmentError::Io {
+                path: self.path.clone(),
+                bytes: self.map.len() as u64,
+                source,
+            })?;
+        self.synced_rows = self.rows;
+        Ok(())
+    }
+}
+
+fn map(file: &File) -> io::Result<MmapMut> {
+    // SAFETY: the store's folder belongs to one learner (it holds the lock file), which changes a
+    // segment through this map only and never shortens it.
+    unsafe { MmapMut::map_mut(file) }
+}

@@ -1,0 +1,375 @@
+//! The store: segments, the index over them, sampling.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+};
+
+use hilt_protocol::{RunId, noise::Uniforms};
+
+use super::{
+    batch::HostBatch,
+    segment::{Identity, Layout, Row, RowView, Segment, SegmentError},
+};
+
+/// Segments are about this large; the last one is mostly empty on average.
+const SEGMENT_BYTES: usize = 16 << 20;
+
+/// Which transitions to draw from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Everything that the robot did in training.
+    Online,
+    /// Recorded demonstrations, and interventions.
+    Demonstrations,
+}
+
+/// What [`Replay::push`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// The row is new.
+    New,
+    /// It was there already; nothing changed.
+    Duplicate,
+}
+
+/// Counts since opening, and sizes now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Rows in the store.
+    pub rows: usize,
+    /// Transitions of [`Which::Online`].
+    pub online: usize,
+    /// Transitions of [`Which::Demonstrations`].
+    pub demonstrations: usize,
+    /// Rows that were pushed again.
+    pub duplicates: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    segment: u32,
+    row: u32,
+}
+
+/// A transition: where its observation lies, and its step with the next observation.
+#[derive(Clone, Copy, Debug)]
+struct Transition {
+    from: Place,
+    to: Place,
+}
+
+/// The store in one folder.
+#[derive(Debug)]
+pub struct Replay {
+    dir: PathBuf,
+    layout: Layout,
+    identity: Identity,
+    capacity_rows: usize,
+    segments: BTreeMap<u32, Segment>,
+    places: HashMap<(u64, u64), Place>,
+    online: Vec<Transition>,
+    demonstrations: Vec<Transition>,
+    duplicates: u64,
+    /// Held, not read: one learner per folder.
+    _lock: File,
+}
+
+/// Even segments hold what the robot did, odd ones recorded demonstrations, so that the oldest
+/// experience can be dropped a segment at a time and demonstrations never are.
+fn is_demonstrations(segment: u32) -> bool {
+    segment % 2 == 1
+}
+
+fn number_of(path: &Path) -> Option<u32> {
+    path.file_name()?
+        .to_str()?
+        .strip_prefix("segment-")?
+        .strip_suffix(".replay")?
+        .parse()
+        .ok()
+}
+
+impl Replay {
+    /// Opens (or makes) the store in `dir`. Beyond `capacity_rows` the oldest online segments are
+    /// deleted whole.
+    pub fn open(
+        dir: &Path,
+        layout: Layout,
+        identity: Identity,
+        capacity_rows: usize,
+    ) -> Result<Self, SegmentError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| SegmentError::Io {
+                path,
+                bytes: 0,
+                source,
+            }
+        };
+        fs::create_dir_all(dir).map_err(io(dir))?;
+        let lock_path = dir.join("lock");
+        let lock = File::create(&lock_path).map_err(io(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(io(&lock_path)(std::io::Error::other(
+                    "another learner has this store open",
+                )));
+            }
+            Err(TryLockError::Error(e)) => return Err(io(&lock_path)(e)),
+        }
+        let mut store = Self {
+            dir: dir.to_owned(),
+            layout,
+            identity,
+            capacity_rows,
+            segments: BTreeMap::new(),
+            places: HashMap::new(),
+            online: Vec::new(),
+            demonstrations: Vec::new(),
+            duplicates: 0,
+            _lock: lock,
+        };
+        for file in fs::read_dir(dir).map_err(io(dir))? {
+            let path = file.map_err(io(dir))?.path();
+            if let Some(number) = number_of(&path) {
+                store
+                    .segments
+                    .insert(number, Segment::open(&path, layout, &identity)?);
+            }
+        }
+        let places: Vec<Place> = store
+            .segments
+            .iter()
+            .flat_map(|(&segment, s)| (0..s.rows() as u32).map(move |row| Place { segment, row }))
+            .collect();
+        for place in places {
+            store.index(place);
+        }
+        Ok(store)
+    }
+
+    fn view(&self, place: Place) -> Option<RowView<'_>> {
+        self.segments
+            .get(&place.segment)
+            .map(|segment| segment.row(place.row as usize))
+    }
+
+    /// Enters a stored row into the index, with the transitions it completes.
+    fn index(&mut self, place: Place) {
+        let Some(row) = self.view(place) else { return };
+        let key @ (run, sequence) = row.key();
+        self.places.insert(key, place);
+        let before = sequence
+            .checked_sub(1)
+            .and_then(|s| self.places.get(&(run, s)).copied());
+        let after = sequence
+            .checked_add(1)
+            .and_then(|s| self.places.get(&(run, s)).copied());
+        for (from, to) in [(before, Some(place)), (Some(place), after)] {
+            if let (Some(from), Some(to)) = (from, to) {
+                self.index_transition(Transition { from, to });
+            }
+        }
+    }
+
+    fn index_transition(&mut self, transition: Transition) {
+        let (Some(from), Some(to)) = (self.view(transition.from), self.view(transition.to)) else {
+            return;
+        };
+        let flags = to.flags();
+        if flags.reset || from.episode() != to.episode() {
+            return;
+        }
+        if flags.demonstration {
+            self.demonstrations.push(transition);
+        } else {
+            self.online.push(transition);
+            if flags.intervention {
+                self.demonstrations.push(transition);
+            }
+        }
+    }
+
+    fn check(&self, row: &Row<'_>) -> Result<(), SegmentError> {
+        let size = |what| SegmentError::Size {
+            run: row.run,
+            sequence: row.sequence,
+            what,
+        };
+        if !row.flags.reset && row.action.len() != self.layout.action {
+            return Err(size("action"));
+        }
+        if row.proprio.len() != self.layout.proprio {
+            return Err(size("proprioception"));
+        }
+        let frames = row.frames.len() == self.layout.cameras
+            && row
+                .frames
+                .iter()
+                .all(|frame| frame.len() == self.layout.frame_bytes);
+        if frames { Ok(()) } else { Err(size("frames")) }
+    }
+
+    /// Adds a row. Pushing it again changes nothing.
+    pub fn push(&mut self, row: &Row<'_>) -> Result<Pushed, SegmentError> {
+        self.check(row)?;
+        if self.places.contains_key(&(row.run.0, row.sequence)) {
+            self.duplicates += 1;
+            return Ok(Pushed::Duplicate);
+        }
+        let segment = self.segment_for(row.flags.demonstration)?;
+        let Some(open) = self.segments.get_mut(&segment) else {
+            return Ok(Pushed::Duplicate);
+        };
+        let row = open.append(row) as u32;
+        self.index(Place { segment, row });
+        self.drop_oldest()?;
+        Ok(Pushed::New)
+    }
+
+    /// The last segment of its kind, or a new one when that is full.
+    fn segment_for(&mut self, demonstrations: bool) -> Result<u32, SegmentError> {
+        let mut of_kind = self
+            .segments
+            .iter()
+            .rev()
+            .filter(|(n, _)| is_demonstrations(**n) == demonstrations);
+        let last = of_kind
+            .next()
+            .map(|(&number, segment)| (number, segment.rows() < segment.capacity()));
+        let number = match last {
+            Some((number, true)) => return Ok(number),
+            Some((number, false)) => number + 2,
+            None => u32::from(demonstrations),
+        };
+        let path = self.dir.join(format!("segment-{number:08}.replay"));
+        let capacity = (SEGMENT_BYTES / self.layout.row_bytes()).max(64);
+        // The rows before must not be lost with the ones to come.
+        self.sync()?;
+        let segment = Segment::create(&path, self.layout, &self.identity, capacity)?;
+        self.segments.insert(number, segment);
+        Ok(number)
+    }
+
+    fn drop_oldest(&mut self) -> Result<(), SegmentError> {
+        let online = |s: &BTreeMap<u32, Segment>| -> Vec<(u32, usize)> {
+            s.iter()
+                .filter(|(n, _)| !is_demonstrations(**n))
+                .map(|(&n, s)| (n, s.rows()))
+                .collect()
+        };
+        let segments = online(&self.segments);
+        let total: usize = segments.iter().map(|(_, rows)| rows).sum();
+        let [(oldest, rows), _, ..] = segments[..] else {
+            return Ok(());
+        };
+        if total - rows < self.capacity_rows {
+            return Ok(());
+        }
+        let Some(segment) = self.segments.remove(&oldest) else {
+            return Ok(());
+        };
+        fs::remove_file(segment.path()).map_err(|source| SegmentError::Io {
+            path: segment.path().to_owned(),
+            bytes: segment.bytes(),
+            source,
+        })?;
+        self.places.retain(|_, place| place.segment != oldest);
+        let kept = |t: &Transition| t.from.segment != oldest && t.to.segment != oldest;
+        self.online.retain(kept);
+        self.demonstrations.retain(kept);
+        Ok(())
+    }
+
+    /// Waits until the disk has every row pushed so far.
+    pub fn sync(&mut self) -> Result<(), SegmentError> {
+        self.segments.values_mut().try_for_each(Segment::sync)
+    }
+
+    /// Transitions to draw from.
+    pub fn len(&self, which: Which) -> usize {
+        self.transitions(which).len()
+    }
+
+    /// Whether there is nothing to draw.
+    pub fn is_empty(&self, which: Which) -> bool {
+        self.len(which) == 0
+    }
+
+    fn transitions(&self, which: Which) -> &[Transition] {
+        match which {
+            Which::Online => &self.online,
+            Which::Demonstrations => &self.demonstrations,
+        }
+    }
+
+    /// Fills rows `range` of the batch with transitions drawn uniformly, with replacement. `false`:
+    /// there are none, and nothing was filled.
+    pub fn sample(
+        &self,
+        which: Which,
+        range: std::ops::Range<usize>,
+        random: &mut Uniforms,
+        batch: &mut HostBatch,
+    ) -> bool {
+        let all = self.transitions(which);
+        if all.is_empty() {
+            return false;
+        }
+        for slot in range {
+            let t = all[random.below(all.len() as u64) as usize];
+            if let (Some(from), Some(to)) = (self.view(t.from), self.view(t.to)) {
+                batch.fill(slot, from, to);
+            }
+        }
+        true
+    }
+
+    /// RLPD's symmetric sampling (Ball et al. 2023): `share` of the batch from demonstrations, the
+    /// rest online; all from the other where one is empty. `false`: both are.
+    pub fn sample_mixed(&self, share: f64, random: &mut Uniforms, batch: &mut HostBatch) -> bool {
+        let n = batch.len();
+        let demonstrations = match (
+            self.is_empty(Which::Online),
+            self.is_empty(Which::Demonstrations),
+        ) {
+            (true, true) => return false,
+            (true, false) => n,
+            (false, true) => 0,
+            (false, false) => (n as f64 * share).round() as usize,
+        };
+        self.sample(Which::Demonstrations, 0..demonstrations, random, batch);
+        self.sample(Which::Online, demonstrations..n, random, batch);
+        true
+    }
+
+    /// Per run, the first sequence number that is missing.
+    pub fn next_missing(&self) -> BTreeMap<RunId, u64> {
+        let mut next = BTreeMap::new();
+        for &(run, _) in self.places.keys() {
+            next.entry(RunId(run)).or_insert(0u64);
+        }
+        for (run, sequence) in &mut next {
+            while self.places.contains_key(&(run.0, *sequence)) {
+                *sequence += 1;
+            }
+        }
+        next
+    }
+
+    /// Counts and sizes.
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            rows: self.places.len(),
+            online: self.online.len(),
+            demonstrations: self.demonstrations.len(),
+            duplicates: self.duplicates,
+            bytes: self.segments.values().map(Segment::bytes).sum(),
+        }
+    }
+}

@@ -31,8 +31,8 @@ impl Spec {
     fn flags(self) -> RowFlags {
         RowFlags {
             reset: self.sequence.is_multiple_of(5),
-            terminated: self.sequence % 5 == 4 && self.episode() % 2 == 0,
-            intervention: self.sequence % 3 == 0,
+            terminated: self.sequence % 5 == 4 && self.episode().is_multiple_of(2),
+            intervention: self.sequence.is_multiple_of(3),
             demonstration: self.run == 0,
         }
     }
@@ -148,10 +148,9 @@ proptest! {
 }
 
 fn only_segment(dir: &Path) -> std::path::PathBuf {
-    let paths = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+    let mut paths = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
     paths
-        .filter(|p| p.extension().is_some_and(|e| e == "replay"))
-        .next()
+        .find(|p| p.extension().is_some_and(|e| e == "replay"))
         .unwrap()
 }
 

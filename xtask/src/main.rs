@@ -1,8 +1,16 @@
-//! The project's chores: `cargo xtask <setup | test | check>`.
+//! The project's chores: `cargo xtask <setup | demo | test | check | bench>`.
 //!
 //! - [`setup`]: the pinned native libraries, fetched into `.native/`.
 //! - [`steps`]: named commands run one after the other; `test` and `check` are lists of them.
+//! - [`demo`]: the main job from demonstrations to evaluation. [`process`] runs its programs,
+//!   [`figures`] reads what they leave, [`report`] draws it.
+//! - [`mod@bench`]: the examples that measure, their rows collected.
 
+mod bench;
+mod demo;
+mod figures;
+mod process;
+mod report;
 mod setup;
 mod steps;
 
@@ -22,6 +30,8 @@ struct Cli {
 enum Chore {
     /// Fetches and verifies the native libraries; does nothing when they are there.
     Setup,
+    /// Sets up, then lets a simulated arm learn to lift a cube from its cameras.
+    Demo(demo::Options),
     /// Sets up, then runs every test. What follows is handed to `cargo test`.
     Test {
         /// Arguments for `cargo test`.
@@ -30,6 +40,11 @@ enum Chore {
     },
     /// Formatting, lints, docs, licences.
     Check,
+    /// Sets up, then measures; writes target/bench/NAME.json.
+    Bench {
+        /// One benchmark; all of them without a name.
+        name: Option<String>,
+    },
 }
 
 /// The repository's root: the folder above this crate.
@@ -42,15 +57,13 @@ fn root() -> Result<PathBuf> {
 
 fn main() -> Result<()> {
     let root = root()?;
-    match Cli::parse().chore {
-        Chore::Setup => setup::run(&root),
-        Chore::Test { args } => {
-            setup::run(&root)?;
-            steps::test(&root, &args)
-        }
-        Chore::Check => {
-            setup::run(&root)?;
-            steps::check(&root)
-        }
+    let chore = Cli::parse().chore;
+    setup::run(&root)?;
+    match chore {
+        Chore::Setup => Ok(()),
+        Chore::Demo(options) => demo::run(&root, &options),
+        Chore::Test { args } => steps::test(&root, &args),
+        Chore::Check => steps::check(&root),
+        Chore::Bench { name } => bench::run(&root, name.as_deref()),
     }
 }

@@ -151,7 +151,7 @@ fn is_overridden(native: &Path, library: &Library) -> bool {
         return false;
     };
     let ours = native.join(library.default);
-    let same = PathBuf::from(&value) == ours
+    let same = Path::new(&value) == ours
         || matches!((fs::canonicalize(&value), fs::canonicalize(&ours)), (Ok(a), Ok(b)) if a == b);
     !same
 }

@@ -1,0 +1,308 @@
+//! `report.html`: one file without links, to be opened anywhere and kept.
+
+use std::{fmt::Write, fs, io, path::Path};
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value};
+
+use crate::figures::{self, Episode};
+
+/// Points that a chart draws at most; more are averaged.
+const POINTS: usize = 300;
+
+/// The page for the run in `out`.
+pub fn page(out: &Path, summary: &Map<String, Value>) -> Result<String> {
+    let episodes: Vec<Episode> = figures::lines(&out.join("actor/episodes.jsonl"));
+    let metrics: Vec<Map<String, Value>> = figures::lines(&out.join("learner/metrics.jsonl"));
+    let mut charts = episode_charts(&episodes);
+    charts.extend(metric_charts(&metrics));
+    let strip = match fs::read(out.join("eval/filmstrip.png")) {
+        Ok(png) => format!(
+            "<img alt=\"evaluation episodes, frame by frame\" src=\"data:image/png;base64,{}\">",
+            base64(&png)
+        ),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => "<p>No filmstrip was left.</p>".into(),
+        Err(e) => return Err(e).context("reading eval/filmstrip.png"),
+    };
+    let mut rows = String::new();
+    for (key, value) in summary {
+        let value = shown(value);
+        let _ = write!(
+            rows,
+            "<tr><th>{}</th><td>{}</td></tr>",
+            escape(key),
+            escape(&value)
+        );
+    }
+    let clock = match summary.get("clock").and_then(Value::as_str) {
+        Some("simulated") => " The clock was simulated: deadlines were not measured.",
+        _ => "",
+    };
+    let charts = match charts.is_empty() {
+        true => "<p>No curves were left.</p>".into(),
+        false => charts.concat(),
+    };
+    Ok(format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>hilt: lift</title>\n\
+<style>body{{font:15px/1.5 sans-serif;max-width:72em;margin:2em auto;padding:0 1em;color:#222}}\
+th{{text-align:left;font-weight:normal;padding-right:2em}}td{{font-variant-numeric:tabular-nums}}\
+img{{max-width:100%}}figure{{display:inline-block;margin:0 1em 1em 0}}svg text{{font:11px sans-serif;fill:#555}}\
+.note{{background:#fff3d6;padding:.6em 1em}}</style>\n\
+<h1>A simulated arm learns to lift a cube</h1>\n\
+<p class=\"note\">A <b>scripted operator</b> that sees the simulator's state stood in for a person: it gave the \
+demonstrations and took over during training. It was absent in the evaluation, where the policy saw only \
+camera images and the arm's own state, and the simulator's truth was the judge.{clock}</p>\n\
+<h2>Figures</h2>\n<table>{rows}</table>\n<h2>Evaluation</h2>\n{strip}\n<h2>Learning</h2>\n{charts}\n</html>\n"
+    ))
+}
+
+/// Success and interventions over the newest episodes, against the steps taken.
+fn episode_charts(episodes: &[Episode]) -> Vec<String> {
+    let (mut success, mut intervened, mut steps) = (Vec::new(), Vec::new(), 0);
+    for end in 1..=episodes.len() {
+        steps += episodes[end - 1].steps;
+        let window = figures::newest(&episodes[..end]);
+        let x = steps as f64;
+        success.extend(figures::success_rate(window).map(|y| (x, y)));
+        intervened.extend(figures::intervention_rate(window).map(|y| (x, y)));
+    }
+    let window = figures::WINDOW;
+    [
+        (format!("success, last {window} episodes"), success),
+        (
+            format!("operator's share of steps, last {window} episodes"),
+            intervened,
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(title, points)| chart(&title, "steps", &points, Some((0.0, 1.0))))
+    .collect()
+}
+
+/// One chart for each figure of the learner, against its updates.
+fn metric_charts(metrics: &[Map<String, Value>]) -> Vec<String> {
+    const X: &str = "updates";
+    let mut names: Vec<&String> = Vec::new();
+    for name in metrics.iter().flat_map(|line| line.keys()) {
+        if name != X && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+        .into_iter()
+        .filter_map(|name| {
+            let points: Vec<(f64, f64)> = metrics
+                .iter()
+                .filter_map(|line| Some((line.get(X)?.as_f64()?, line.get(name)?.as_f64()?)))
+                .collect();
+            chart(name, X, &points, None)
+        })
+        .collect()
+}
+
+/// A line chart; `None` with fewer than two finite points. `range` fixes the y axis.
+fn chart(
+    title: &str,
+    x_name: &str,
+    points: &[(f64, f64)],
+    range: Option<(f64, f64)>,
+) -> Option<String> {
+    const W: f64 = 360.0;
+    const H: f64 = 190.0;
+    const LEFT: f64 = 52.0;
+    const TOP: f64 = 20.0;
+    const BOTTOM: f64 = 30.0;
+    let finite: Vec<_> = points
+        .iter()
+        .copied()
+        .filter(|p| p.0.is_finite() && p.1.is_finite())
+        .collect();
+    if finite.len() < 2 {
+        return None;
+    }
+    let points = thin(&finite);
+    let span = |value: fn(&(f64, f64)) -> f64| {
+        points
+            .iter()
+            .map(value)
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), v| {
+                (lo.min(v), hi.max(v))
+            })
+    };
+    let (x0, x1) = span(|p| p.0);
+    let (y0, y1) = range.unwrap_or_else(|| span(|p| p.1));
+    let scale = |v: f64, lo: f64, hi: f64| if hi > lo { (v - lo) / (hi - lo) } else { 0.5 };
+    let (width, height) = (W - LEFT - 10.0, H - TOP - BOTTOM);
+    let mut line = String::new();
+    for (x, y) in &points {
+        let px = LEFT + width * scale(*x, x0, x1);
+        let py = TOP + height * (1.0 - scale(*y, y0, y1));
+        let _ = write!(line, "{px:.1},{py:.1} ");
+    }
+    let (floor, right) = (TOP + height, LEFT + width);
+    Some(format!(
+        "<figure><svg width=\"{W}\" height=\"{H}\"><text x=\"{LEFT}\" y=\"13\">{}</text>\
+<path d=\"M{LEFT} {TOP}V{floor}H{right}\" fill=\"none\" stroke=\"#bbb\"/>\
+<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text><text x=\"{}\" y=\"{floor}\" text-anchor=\"end\">{}</text>\
+<text x=\"{LEFT}\" y=\"{}\">{}</text><text x=\"{right}\" y=\"{}\" text-anchor=\"end\">{} {x_name}</text>\
+<polyline points=\"{}\" fill=\"none\" stroke=\"#1664a5\" stroke-width=\"1.6\"/></svg></figure>\n",
+        escape(title),
+        LEFT - 5.0,
+        TOP + 9.0,
+        number(y1),
+        LEFT - 5.0,
+        number(y0),
+        floor + 15.0,
+        number(x0),
+        floor + 15.0,
+        number(x1),
+        line.trim_end(),
+    ))
+}
+
+/// At most [`POINTS`] points, each the mean of its neighbours.
+fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    points
+        .chunks(points.len().div_ceil(POINTS).max(1))
+        .map(|chunk| {
+            let n = chunk.len() as f64;
+            let sum = chunk
+                .iter()
+                .fold((0.0, 0.0), |(x, y), p| (x + p.0, y + p.1));
+            (sum.0 / n, sum.1 / n)
+        })
+        .collect()
+}
+
+/// Three decimals at most, for an axis or a table.
+pub fn number(value: f64) -> String {
+    let size = value.abs();
+    if size < 1e9 && (value == value.trunc() || size >= 1000.0) {
+        format!("{value:.0}")
+    } else if !(0.001..1e9).contains(&size) {
+        format!("{value:.2e}")
+    } else {
+        let text = format!("{value:.3}");
+        text.trim_end_matches('0').to_owned()
+    }
+}
+
+/// A figure as it stands in a table.
+pub fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "not measured".into(),
+        Value::String(text) => text.clone(),
+        Value::Number(n) if n.is_f64() => number(n.as_f64().unwrap_or(f64::NAN)),
+        other => other.to_string(),
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+/// RFC 4648, with padding.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let mut word = [0; 4];
+        word[1..=chunk.len()].copy_from_slice(chunk);
+        let word = u32::from_be_bytes(word);
+        for i in 0..4 {
+            let letter = LETTERS[(word >> (18 - 6 * i)) as usize & 63];
+            text.push(if i <= chunk.len() {
+                char::from(letter)
+            } else {
+                '='
+            });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn base64_as_in_rfc_4648() {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        for (value, text) in [
+            (0.0, "0"),
+            (560.0, "560"),
+            (0.95, "0.95"),
+            (0.8506, "0.851"),
+            (0.0003, "3.00e-4"),
+            (6012.5, "6012"),
+            (2.5e9, "2.50e9"),
+        ] {
+            assert_eq!(number(value), text);
+        }
+    }
+
+    #[test]
+    fn thinning_keeps_the_mean_and_the_bound() {
+        let points: Vec<_> = (0..1000)
+            .map(|i| (f64::from(i), f64::from(i % 2)))
+            .collect();
+        let thinned = thin(&points);
+        assert!(thinned.len() <= POINTS);
+        let mean = thinned.iter().map(|p| p.1).sum::<f64>() / thinned.len() as f64;
+        assert!((mean - 0.5).abs() < 0.01);
+        assert_eq!(thin(&points[..5]), points[..5]);
+    }
+
+    #[test]
+    fn a_chart_of_nothing_is_none_and_of_nan_stays_readable() {
+        assert!(chart("t", "x", &[(0.0, 1.0)], None).is_none());
+        let svg = chart("a<b", "x", &[(0.0, 1.0), (1.0, f64::NAN), (2.0, 1.0)], None).unwrap();
+        assert!(svg.contains("a&lt;b") && !svg.contains("NaN"));
+    }
+
+    #[test]
+    fn the_page_is_self_contained() {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["actor", "learner", "eval"] {
+            fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        let episode = "{\"steps\":9,\"success\":true,\"intervened_steps\":3}\n";
+        fs::write(dir.path().join("actor/episodes.jsonl"), episode.repeat(3)).unwrap();
+        let metrics = "{\"updates\":1,\"critic_loss\":2.0}\n{\"updates\":2,\"critic_loss\":1.0}\n";
+        fs::write(dir.path().join("learner/metrics.jsonl"), metrics).unwrap();
+        fs::write(dir.path().join("eval/filmstrip.png"), "foobar").unwrap();
+        let summary = json!({"success_rate": 0.95, "clock": "simulated"});
+        let summary = summary.as_object().unwrap();
+        let page = page(dir.path(), summary).unwrap();
+        for part in [
+            "scripted operator",
+            "deadlines were not measured",
+            "Zm9vYmFy",
+            "critic_loss",
+            "0.95",
+            "<polyline",
+        ] {
+            assert!(page.contains(part), "{part} is missing");
+        }
+        assert!(!page.contains("http"), "nothing is fetched from elsewhere");
+    }
+}

@@ -5,6 +5,7 @@
 //! - [`augment`]: random shifts of images.
 //! - [`nn`]: named parameters in one flat buffer, layers as pure functions, Adam.
 //! - [`replay`]: transitions in memory-mapped segments, each frame once.
+//! - [`onnx`]: what the robot runs.
 //! - [`agents`]: one file per algorithm.
 //! - [`metrics`]: figures over time, and files that are written whole or not at all.
 
@@ -15,4 +16,5 @@ pub mod dataset;
 pub mod encoder;
 pub mod metrics;
 pub mod nn;
+pub mod onnx;
 pub mod replay;

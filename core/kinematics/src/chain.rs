@@ -1,6 +1,6 @@
 //! Forward kinematics and the Jacobian.
 
-use hilt_protocol::MAX_JOINTS;
+use hilt_protocol::{JointVector, MAX_JOINTS};
 use nalgebra::{Isometry3, SMatrix, Translation3, Unit, UnitQuaternion, Vector3};
 
 /// How a joint moves along its axis.
@@ -33,7 +33,7 @@ pub enum ChainError {
     /// Too many, or none.
     #[error("a chain has 1 to {MAX_JOINTS} joints, not {0}")]
     Joints(usize),
-    /// A limit is NaN, or lower above upper.
+    /// A limit is not finite, or lower is above upper.
     #[error("joint {0}: its limits {1} to {2} are not a range")]
     Limits(usize, f64, f64),
 }
@@ -47,6 +47,8 @@ pub type Jacobian = SMatrix<f64, 6, MAX_JOINTS>;
 pub struct Chain {
     joints: Vec<Joint>,
     last_from_tool: Isometry3<f64>,
+    /// As many zeros as joints: what a solution starts as, so that none is allocated later.
+    zeros: JointVector,
 }
 
 impl Joint {
@@ -64,17 +66,18 @@ impl Joint {
 impl Chain {
     /// A chain of these joints, base first, and the tool's pose in the last joint's frame.
     pub fn new(joints: Vec<Joint>, last_from_tool: Isometry3<f64>) -> Result<Self, ChainError> {
-        if joints.is_empty() || joints.len() > MAX_JOINTS {
-            return Err(ChainError::Joints(joints.len()));
-        }
+        let zeros = JointVector::from_slice(&vec![0.0; joints.len()])
+            .filter(|zeros| !zeros.as_slice().is_empty())
+            .ok_or(ChainError::Joints(joints.len()))?;
         for (i, j) in joints.iter().enumerate() {
-            if j.lower.is_nan() || j.upper.is_nan() || j.lower > j.upper {
+            if !(j.lower.is_finite() && j.upper.is_finite() && j.lower <= j.upper) {
                 return Err(ChainError::Limits(i, j.lower, j.upper));
             }
         }
         Ok(Self {
             joints,
             last_from_tool,
+            zeros,
         })
     }
 
@@ -86,6 +89,11 @@ impl Chain {
     /// Number of joints.
     pub fn dof(&self) -> usize {
         self.joints.len()
+    }
+
+    /// One zero per joint.
+    pub fn zeros(&self) -> JointVector {
+        self.zeros
     }
 
     /// Brings values into the joints' limits.

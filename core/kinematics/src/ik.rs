@@ -1,19 +1,19 @@
 //! Damped-least-squares inverse kinematics (Wampler 1986; Nakamura and Hanafusa 1986).
 //!
-//! Each iteration solves (J Jᵀ + λ²I) y = e and moves by Jᵀ y, clipped to the joint limits. The
-//! damping keeps steps bounded near singularities and makes an unreachable target end at the
-//! nearest pose instead of a jump. Warm-started from the present joints, so that the solution
-//! stays on its branch.
+//! Each iteration solves (J Jᵀ + λ²I) y = e and moves by Jᵀ y, with λ² raised when a step did not
+//! help and lowered again when it did, as in Levenberg–Marquardt. The damping keeps steps bounded
+//! near singularities and makes an unreachable target end at the nearest pose instead of a jump.
+//! Warm-started from the present joints, so that the solution stays on its branch.
 
-use hilt_protocol::JointVector;
-use nalgebra::{Isometry3, Matrix6, Vector3, Vector6};
+use hilt_protocol::{JointVector, MAX_JOINTS};
+use nalgebra::{Isometry3, Matrix6, SVector, Vector3, Vector6};
 
-use crate::Chain;
+use crate::{Chain, Jacobian};
 
 /// How to solve.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct IkOptions {
-    /// λ².
+    /// Least λ².
     pub damping: f64,
     /// Most iterations.
     pub iterations: usize,
@@ -75,52 +75,97 @@ impl Ik {
         &self.chain
     }
 
-    /// Joints that bring the tool toward `base_from_goal`, from `start`.
+    /// Joints that bring the tool to `base_from_goal`, or as near as was found, from `start`.
+    ///
+    /// Never allocates, never fails: a start outside the limits (or not finite, or too short) is
+    /// moved inside; a goal that is not finite leaves the start as it is, with infinite error.
     pub fn solve(&self, base_from_goal: &Isometry3<f64>, start: &JointVector) -> IkSolution {
-        let mut joints = *start;
+        let mut joints = self.chain.zeros();
+        for (q, &given) in joints.as_mut_slice().iter_mut().zip(start.as_slice()) {
+            *q = if given.is_finite() { given } else { 0.0 };
+        }
         self.chain.clamp(joints.as_mut_slice());
-        let mut best = self.rate(base_from_goal, &joints);
+
+        let (tool, mut jacobian) = self.chain.jacobian(joints.as_slice());
+        let mut error = twist(&tool, base_from_goal);
+        if error.iter().any(|e| !e.is_finite()) {
+            return solution(joints, &Vector6::repeat(f64::INFINITY));
+        }
+        let mut damping = self.options.damping;
         for _ in 0..self.options.iterations {
-            if best.position_error_m < self.options.position_tolerance_m
-                && best.rotation_error_rad < self.options.rotation_tolerance_rad
-            {
+            if self.good_enough(&error) {
                 break;
             }
-            let (tool, jacobian) = self.chain.jacobian(joints.as_slice());
-            let error = twist(&tool, base_from_goal);
-            let normal =
-                jacobian * jacobian.transpose() + Matrix6::identity() * self.options.damping;
-            let Some(y) = normal.cholesky().map(|factor| factor.solve(&error)) else {
-                break;
-            };
-            let mut step = jacobian.transpose() * y;
-            let longest = step.amax();
-            if !longest.is_finite() {
-                break;
-            }
-            if longest > self.options.largest_step {
-                step *= self.options.largest_step / longest;
-            }
-            for (q, d) in joints.as_mut_slice().iter_mut().zip(step.iter()) {
-                *q += d;
-            }
-            self.chain.clamp(joints.as_mut_slice());
-            let next = self.rate(base_from_goal, &joints);
-            // Weighs a radian as a third of a metre: what a hand of that length would miss by.
-            let cost = |s: &IkSolution| s.position_error_m + s.rotation_error_rad / 3.0;
-            if cost(&next) < cost(&best) {
-                best = next;
+            let next = self.step(&joints, &jacobian, &error, damping);
+            let (tool, next_jacobian) = self.chain.jacobian(next.as_slice());
+            let next_error = twist(&tool, base_from_goal);
+            if next_error.norm_squared() < error.norm_squared() {
+                (joints, jacobian, error) = (next, next_jacobian, next_error);
+                damping = (damping * 0.1).max(self.options.damping);
+            } else {
+                damping *= 10.0;
             }
         }
-        best
+        solution(joints, &error)
     }
 
-    fn rate(&self, goal: &Isometry3<f64>, joints: &JointVector) -> IkSolution {
-        let error = twist(&self.chain.base_from_tool(joints.as_slice()), goal);
-        IkSolution {
-            joints: *joints,
-            position_error_m: error.fixed_rows::<3>(0).norm(),
-            rotation_error_rad: error.fixed_rows::<3>(3).norm(),
+    fn good_enough(&self, error: &Vector6<f64>) -> bool {
+        error.fixed_rows::<3>(0).norm() < self.options.position_tolerance_m
+            && error.fixed_rows::<3>(3).norm() < self.options.rotation_tolerance_rad
+    }
+
+    /// One damped step within the limits. A joint that would leave its range is held at its limit
+    /// and the others are solved again for what then is left.
+    fn step(
+        &self,
+        from: &JointVector,
+        jacobian: &Jacobian,
+        error: &Vector6<f64>,
+        damping: f64,
+    ) -> JointVector {
+        let start = from.as_slice();
+        let mut next = *from;
+        // Held joints' columns are zeroed, which leaves them out of the solution.
+        let mut free = *jacobian;
+        let mut held = [false; MAX_JOINTS];
+        let mut rest = *error;
+        for _ in 0..=self.chain.dof() {
+            let normal = free * free.transpose() + Matrix6::identity() * damping;
+            // Positive definite for damping > 0; without it a singular pose ends the step.
+            let Some(y) = normal.cholesky().map(|factor| factor.solve(&rest)) else {
+                return next;
+            };
+            let mut change: SVector<f64, MAX_JOINTS> = free.transpose() * y;
+            let longest = change.amax();
+            if longest > self.options.largest_step {
+                change *= self.options.largest_step / longest;
+            }
+            let before = held;
+            for (i, joint) in self.chain.joints().iter().enumerate() {
+                if before[i] {
+                    continue;
+                }
+                let wanted = start[i] + change[i];
+                let q = wanted.clamp(joint.lower, joint.upper);
+                next.as_mut_slice()[i] = q;
+                if q != wanted {
+                    held[i] = true;
+                    rest -= jacobian.column(i) * (q - start[i]);
+                    free.column_mut(i).fill(0.0);
+                }
+            }
+            if held == before {
+                break;
+            }
         }
+        next
+    }
+}
+
+fn solution(joints: JointVector, error: &Vector6<f64>) -> IkSolution {
+    IkSolution {
+        joints,
+        position_error_m: error.fixed_rows::<3>(0).norm(),
+        rotation_error_rad: error.fixed_rows::<3>(3).norm(),
     }
 }

@@ -1,0 +1,297 @@
+//! What can be chosen of the lift scene, and its MJCF.
+
+use std::fmt::Write;
+
+use nalgebra::Vector3;
+use serde::{Deserialize, Serialize};
+
+use crate::SimError;
+
+/// Centre of the work area on the table, metres in the arm's base frame.
+pub const CENTRE_XY_M: [f64; 2] = [0.45, 0.0];
+/// Height of the tool above the table at home, metres.
+pub const HOME_HEIGHT_M: f64 = 0.18;
+/// Half the cube's side, metres: also the height of its centre when it lies on the table.
+pub const CUBE_HALF_M: f64 = 0.02;
+/// How far each finger opens, metres; the gap is twice that.
+pub const FINGER_OPEN_M: f64 = 0.042;
+/// The cube counts as lifted when it is this far above its place on the table, metres.
+pub const LIFTED_M: f64 = 0.10;
+/// From the flange to the point between the finger pads, metres.
+const TOOL_M: f64 = 0.10;
+
+const TEMPLATE: &str = include_str!("scene/lift.xml");
+
+/// What a camera is fixed to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mount {
+    /// The room. The frame is the arm's base: x to the table, z up.
+    #[default]
+    World,
+    /// The hand. The frame is the flange's: z out along the tool, y across the fingers.
+    Wrist,
+}
+
+/// One camera of the scene.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SceneCamera {
+    /// Its name in the rig.
+    pub name: String,
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// What it is fixed to.
+    #[serde(default)]
+    pub mount: Mount,
+    /// Where it is, metres in the mount's frame.
+    pub position_m: [f64; 3],
+    /// The point in the middle of its picture, metres in the mount's frame.
+    pub look_at_m: [f64; 3],
+    /// Vertical field of view, degrees.
+    pub fovy_deg: f64,
+}
+
+/// What can be chosen of the scene. The default is the demo's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SceneConfig {
+    /// Physics step, seconds.
+    pub timestep_s: f64,
+    /// Side of the shadow map, pixels; 0 draws no shadows, which is most of a software
+    /// renderer's time saved.
+    pub shadow_map_px: u32,
+    /// Samples per pixel for smooth edges; 0 is none.
+    pub multisamples: u32,
+    /// Cameras, in the order of the rig's spec.
+    pub cameras: Vec<SceneCamera>,
+}
+
+impl Default for SceneConfig {
+    fn default() -> Self {
+        Self {
+            timestep_s: 0.004,
+            shadow_map_px: 0,
+            multisamples: 0,
+            cameras: vec![
+                SceneCamera {
+                    name: "front".into(),
+                    width: 64,
+                    height: 64,
+                    mount: Mount::World,
+                    position_m: [0.85, 0.0, 0.38],
+                    look_at_m: [0.45, 0.0, 0.08],
+                    fovy_deg: 45.0,
+                },
+                SceneCamera {
+                    name: "wrist".into(),
+                    width: 64,
+                    height: 64,
+                    mount: Mount::Wrist,
+                    position_m: [0.07, 0.0, 0.02],
+                    look_at_m: [0.0, 0.0, 0.20],
+                    fovy_deg: 90.0,
+                },
+            ],
+        }
+    }
+}
+
+impl SceneConfig {
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// [`SimError::Config`] names the field, its value and what would be right.
+    pub fn validate(&self) -> Result<(), SimError> {
+        let fail = |field: String, problem: String| Err(SimError::Config { field, problem });
+        if !(1e-4..=0.02).contains(&self.timestep_s) {
+            let problem = format!("is {}; it must be 0.0001 to 0.02", self.timestep_s);
+            return fail("timestep_s".into(), problem);
+        }
+        if self.shadow_map_px > 16_384 {
+            let problem = format!("is {}; it must be 0 to 16384", self.shadow_map_px);
+            return fail("shadow_map_px".into(), problem);
+        }
+        if self.multisamples > 16 {
+            let problem = format!("is {}; it must be 0 to 16", self.multisamples);
+            return fail("multisamples".into(), problem);
+        }
+        for (i, camera) in self.cameras.iter().enumerate() {
+            let field = |name: &str| format!("cameras[{i}].{name}");
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+            if camera.name.is_empty() || !camera.name.chars().all(plain) {
+                let problem = format!("is {:?}; use letters, digits, `_` and `-`", camera.name);
+                return fail(field("name"), problem);
+            }
+            if self.cameras[..i].iter().any(|c| c.name == camera.name) {
+                return fail(field("name"), format!("`{}` is used twice", camera.name));
+            }
+            for (name, px) in [("width", camera.width), ("height", camera.height)] {
+                if !(16..=4096).contains(&px) {
+                    return fail(field(name), format!("is {px}; it must be 16 to 4096"));
+                }
+            }
+            if !(1.0..=170.0).contains(&camera.fovy_deg) {
+                let problem = format!("is {}; it must be 1 to 170", camera.fovy_deg);
+                return fail(field("fovy_deg"), problem);
+            }
+            if axes(camera).is_none() {
+                let problem = "and position_m must be two points, finite and apart".to_owned();
+                return fail(field("look_at_m"), problem);
+            }
+        }
+        Ok(())
+    }
+
+    /// The scene as MJCF. Cameras keep their order and names.
+    ///
+    /// # Errors
+    /// As [`Self::validate`].
+    pub fn mjcf(&self) -> Result<String, SimError> {
+        self.validate()?;
+        let largest = |px: fn(&SceneCamera) -> u32| self.cameras.iter().map(px).max().unwrap_or(16);
+        let fields = [
+            ("timestep_s", self.timestep_s.to_string()),
+            ("offscreen_width", largest(|c| c.width).to_string()),
+            ("offscreen_height", largest(|c| c.height).to_string()),
+            ("shadow_map_px", self.shadow_map_px.to_string()),
+            ("multisamples", self.multisamples.to_string()),
+            ("castshadow", (self.shadow_map_px > 0).to_string()),
+            ("centre_x", CENTRE_XY_M[0].to_string()),
+            ("centre_y", CENTRE_XY_M[1].to_string()),
+            ("finger_open_m", FINGER_OPEN_M.to_string()),
+            ("cube_half_m", CUBE_HALF_M.to_string()),
+            ("tool_m", TOOL_M.to_string()),
+            ("world_cameras", self.cameras_on(Mount::World)),
+            ("wrist_cameras", self.cameras_on(Mount::Wrist)),
+        ];
+        let mut mjcf = TEMPLATE.to_owned();
+        for (name, value) in fields {
+            mjcf = mjcf.replace(&format!("{{{{{name}}}}}"), &value);
+        }
+        Ok(mjcf)
+    }
+
+    fn cameras_on(&self, mount: Mount) -> String {
+        let mut xml = String::new();
+        for camera in self.cameras.iter().filter(|c| c.mount == mount) {
+            let Some((right, up)) = axes(camera) else {
+                continue;
+            };
+            let [x, y, z] = camera.position_m;
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                xml,
+                r#"<camera name="{}" pos="{x} {y} {z}" fovy="{}" xyaxes="{} {} {} {} {} {}"/>"#,
+                camera.name, camera.fovy_deg, right.x, right.y, right.z, up.x, up.y, up.z
+            );
+            if mount == Mount::Wrist {
+                // Its housing, so that other cameras see it; behind the lens, so that it does not.
+                let behind = 0.012 * right.cross(&up);
+                let at = Vector3::from(camera.position_m) + behind;
+                let _ = writeln!(
+                    xml,
+                    r#"<geom class="hub" type="box" size="0.012 0.012 0.008" pos="{} {} {}" mass="0.02"/>"#,
+                    at.x, at.y, at.z
+                );
+            }
+        }
+        xml
+    }
+}
+
+/// Right and up of a camera's picture, in its mount's frame. Up is as near as can be to the room's
+/// z, or for a camera on the hand to the hand's x, which points away from the arm.
+fn axes(camera: &SceneCamera) -> Option<(Vector3<f64>, Vector3<f64>)> {
+    let towards = Vector3::from(camera.look_at_m) - Vector3::from(camera.position_m);
+    let forward = towards
+        .try_normalize(1e-6)
+        .filter(|f| f.iter().all(|v| v.is_finite()))?;
+    let (up, otherwise) = match camera.mount {
+        Mount::World => (Vector3::z(), Vector3::x()),
+        Mount::Wrist => (Vector3::x(), Vector3::z()),
+    };
+    let right = forward
+        .cross(&up)
+        .try_normalize(1e-3)
+        .or_else(|| forward.cross(&otherwise).try_normalize(1e-3))?;
+    Some((right, right.cross(&forward)))
+}
+
+#[cfg(test)]
+mod tests {
+    use hilt_protocol::settings;
+
+    use super::*;
+
+    #[test]
+    fn the_template_is_filled_in() {
+        let mjcf = SceneConfig::default().mjcf().unwrap();
+        assert!(!mjcf.contains("{{"), "{mjcf}");
+        assert!(mjcf.contains(r#"timestep="0.004""#));
+        assert!(mjcf.contains(r#"<camera name="wrist""#));
+    }
+
+    #[test]
+    fn impossible_values_name_their_field() {
+        let error = |change: fn(&mut SceneConfig)| {
+            let mut config = SceneConfig::default();
+            change(&mut config);
+            config.mjcf().unwrap_err().to_string()
+        };
+        for (message, field) in [
+            (error(|c| c.timestep_s = f64::NAN), "timestep_s"),
+            (error(|c| c.timestep_s = 0.0), "timestep_s"),
+            (error(|c| c.shadow_map_px = 1 << 20), "shadow_map_px"),
+            (error(|c| c.multisamples = 64), "multisamples"),
+            (error(|c| c.cameras[1].width = 0), "cameras[1].width"),
+            (
+                error(|c| c.cameras[0].fovy_deg = 0.0),
+                "cameras[0].fovy_deg",
+            ),
+            (
+                error(|c| c.cameras[0].name = "a\"b".into()),
+                "cameras[0].name",
+            ),
+            (
+                error(|c| c.cameras[1].name = "front".into()),
+                "cameras[1].name",
+            ),
+            (
+                error(|c| c.cameras[0].look_at_m = [0.85, 0.0, 0.38]),
+                "cameras[0].look_at_m",
+            ),
+            (
+                error(|c| c.cameras[0].look_at_m[2] = f64::NAN),
+                "cameras[0].look_at_m",
+            ),
+        ] {
+            assert!(message.contains(field), "{message} does not name {field}");
+        }
+    }
+
+    #[test]
+    fn a_rig_file_can_choose_and_an_unknown_field_is_refused() {
+        let text = "timestep_s = 0.002\n[[cameras]]\nname = \"top\"\nwidth = 32\nheight = 24\n\
+                    position_m = [0.4, 0, 1]\nlook_at_m = [0.4, 0, 0]\nfovy_deg = 40\n";
+        let config: SceneConfig = settings::parse("rig.toml", text, &[]).unwrap();
+        assert_eq!(config.timestep_s, 0.002);
+        assert_eq!(config.cameras[0].mount, Mount::World);
+        config.validate().unwrap();
+        let text = "timestep_s = 0.002\nshadow = 1\n";
+        let error = settings::parse::<SceneConfig>("rig.toml", text, &[]).unwrap_err();
+        assert!(error.to_string().contains("shadow"), "{error}");
+    }
+
+    #[test]
+    fn a_camera_straight_above_still_has_an_up() {
+        let mut config = SceneConfig::default();
+        config.cameras[0].position_m = [0.45, 0.0, 1.0];
+        config.cameras[0].look_at_m = [0.45, 0.0, 0.0];
+        let (right, up) = axes(&config.cameras[0]).unwrap();
+        assert!((up - Vector3::x()).norm() < 1e-12, "{up}");
+        assert!((right + Vector3::y()).norm() < 1e-12, "{right}");
+    }
+}

@@ -1,0 +1,388 @@
+//! Physics and pictures of one scene, on the thread that made it.
+
+use hilt_kinematics::{Chain, Ik, IkOptions, Joint, JointKind};
+use hilt_protocol::JointVector;
+use mujoco_rs::{
+    prelude::*,
+    renderer::{MjRenderer, RendererError},
+};
+use nalgebra::{Isometry3, Quaternion, Translation3, Unit, UnitQuaternion, Vector3};
+
+use crate::{
+    SimError, Start,
+    libraries::check_rendering_libraries,
+    scene::{CENTRE_XY_M, CUBE_HALF_M, FINGER_OPEN_M, HOME_HEIGHT_M, LIFTED_M, SceneConfig},
+};
+
+/// Joints of the arm, gripper apart.
+pub const ARM_JOINTS: usize = 6;
+const ARM: [&str; ARM_JOINTS] = ["pan", "lift", "elbow", "pitch", "roll", "yaw"];
+const FINGERS: [&str; 2] = ["left", "right"];
+/// A bent pose near home: where inverse kinematics starts when nothing else is known.
+const SEED_JOINTS: [f64; ARM_JOINTS] = [0.0, 0.2, 0.3, -0.5, 0.0, 0.0];
+
+/// What a real arm would report.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ArmState {
+    /// When, on the simulation's clock, nanoseconds.
+    pub time_ns: u64,
+    /// Joint positions, radians, base to tip.
+    pub q: [f64; ARM_JOINTS],
+    /// Joint velocities, rad/s.
+    pub qd: [f64; ARM_JOINTS],
+    /// Gap between the fingers, metres.
+    pub gripper_width_m: f64,
+}
+
+/// What only a simulator knows: for the operator, the reset and the judge, never for the policy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Truth {
+    /// The cube's centre, metres in the arm's base frame.
+    pub cube_position_m: [f64; 3],
+    /// The cube's turn about z, radians, in ±π.
+    pub cube_yaw_rad: f64,
+    /// The tool, metres in the arm's base frame.
+    pub tool_position_m: [f64; 3],
+    /// Gap between the fingers, metres.
+    pub gripper_width_m: f64,
+    /// Whether the gripper is commanded closed.
+    pub gripper_closed_command: bool,
+    /// Success: the cube is more than [`LIFTED_M`] above its place on the table and the gripper is
+    /// commanded closed.
+    pub lifted: bool,
+}
+
+/// The pose with the tool at a point of the base frame, pointing down, the fingers closing along y.
+pub fn base_from_tool_down(position_m: [f64; 3]) -> Isometry3<f64> {
+    Isometry3::from_parts(
+        Translation3::from(Vector3::from(position_m)),
+        UnitQuaternion::from_axis_angle(&Vector3::x_axis(), std::f64::consts::PI),
+    )
+}
+
+/// Where the scene's elements are in MuJoCo's arrays.
+struct Places {
+    arm_q: [usize; ARM_JOINTS],
+    arm_v: [usize; ARM_JOINTS],
+    fingers_q: [usize; 2],
+    cube_q: usize,
+    tool_site: usize,
+}
+
+/// One scene, running. It stays on the thread that made it, as its GL contexts must.
+pub struct Simulation {
+    data: MjData<Box<MjModel>>,
+    renderers: Vec<MjRenderer>,
+    config: SceneConfig,
+    ik: Ik,
+    places: Places,
+    closed: bool,
+    timestep_ns: u64,
+    /// Physics has been stepped up to here.
+    stepped_ns: u64,
+    /// The sum of what [`Self::advance_ns`] was asked for.
+    time_ns: u64,
+}
+
+impl Simulation {
+    /// Builds the scene and its renderers, at [`Start::default`].
+    ///
+    /// # Errors
+    /// [`SimError`] when the configuration is impossible, MuJoCo refuses the model, or rendering
+    /// lacks a library.
+    pub fn new(config: &SceneConfig) -> Result<Self, SimError> {
+        let mjcf = config.mjcf()?;
+        let model = MjModel::from_xml_string(&mjcf).map_err(|e| SimError::Model(e.to_string()))?;
+        if !config.cameras.is_empty() {
+            check_rendering_libraries()?;
+        }
+        let renderers = config
+            .cameras
+            .iter()
+            .map(|camera| {
+                let id = id(&model, MjtObjBase::mjOBJ_CAMERA, &camera.name)?;
+                MjRenderer::builder()
+                    .width(camera.width)
+                    .height(camera.height)
+                    .camera(MjvCamera::new_fixed(id))
+                    .build(&model)
+                    .map_err(|e| renderer_error(&e))
+            })
+            .collect::<Result<_, _>>()?;
+        let places = Places::find(&model)?;
+        let options = IkOptions {
+            // Not in the control loop: as many as a cold start from the seed pose may need.
+            iterations: 100,
+            ..IkOptions::default()
+        };
+        let ik = Ik::new(chain_of(&model)?, options);
+        let mut simulation = Self {
+            data: MjData::new(Box::new(model)),
+            renderers,
+            config: config.clone(),
+            ik,
+            places,
+            closed: false,
+            timestep_ns: (config.timestep_s * 1e9).round() as u64,
+            stepped_ns: 0,
+            time_ns: 0,
+        };
+        simulation.reset(&Start::default())?;
+        Ok(simulation)
+    }
+
+    /// The scene that runs.
+    pub fn config(&self) -> &SceneConfig {
+        &self.config
+    }
+
+    /// The arm's kinematic chain, read from the model; its base frame is the world's.
+    pub fn chain(&self) -> &Chain {
+        self.ik.chain()
+    }
+
+    /// Simulated time since this was made, nanoseconds. It goes on across resets.
+    pub fn time_ns(&self) -> u64 {
+        self.time_ns
+    }
+
+    /// Puts arm and cube at a start, at rest, gripper open. What follows depends on the start and
+    /// the commands alone, not on what was before.
+    ///
+    /// # Errors
+    /// [`SimError::Start`] when the start is not finite, the cube would be off the table, or the
+    /// arm cannot reach its place.
+    pub fn reset(&mut self, start: &Start) -> Result<(), SimError> {
+        let [x, y] = CENTRE_XY_M;
+        let [dx, dy, dz] = start.home_offset_m;
+        let [cube_x, cube_y] = start.cube_xy_m;
+        if !((cube_x - x).abs() < 0.25 && (cube_y - y).abs() < 0.25) {
+            return Err(SimError::Start(format!(
+                "the cube at ({cube_x}, {cube_y}) m is more than 25 cm from the centre ({x}, {y})"
+            )));
+        }
+        if !start.cube_yaw_rad.is_finite() {
+            return Err(SimError::Start("the cube's yaw is not finite".into()));
+        }
+        let goal = base_from_tool_down([x + dx, y + dy, HOME_HEIGHT_M + dz]);
+        let seed = JointVector::from_slice(&SEED_JOINTS)
+            .ok_or_else(|| SimError::Start("the arm has too many joints".into()))?;
+        let solution = self.ik.solve(&goal, &seed);
+        let reached = solution.position_error_m < 1e-3 && solution.rotation_error_rad < 1e-2;
+        if !reached {
+            return Err(SimError::Start(format!(
+                "the arm cannot reach home + ({dx}, {dy}, {dz}) m"
+            )));
+        }
+
+        self.data.reset();
+        let half_yaw = start.cube_yaw_rad / 2.0;
+        let cube = self.places.cube_q;
+        let qpos = self.data.qpos_mut();
+        qpos[cube..cube + 7].copy_from_slice(&[
+            cube_x,
+            cube_y,
+            CUBE_HALF_M,
+            half_yaw.cos(),
+            0.0,
+            0.0,
+            half_yaw.sin(),
+        ]);
+        for (&place, &value) in self.places.arm_q.iter().zip(solution.joints.as_slice()) {
+            qpos[place] = value;
+        }
+        for place in self.places.fingers_q {
+            qpos[place] = FINGER_OPEN_M;
+        }
+        self.stepped_ns = self.time_ns;
+        self.set_command(solution.joints.as_slice(), false)?;
+        self.data.forward();
+        Ok(())
+    }
+
+    /// Sets the joints' targets (radians, base to tip; clamped to their limits) and opens or
+    /// closes the gripper.
+    ///
+    /// # Errors
+    /// [`SimError::Command`] when there is not one finite number per joint; nothing changes then.
+    pub fn set_command(&mut self, joints: &[f64], gripper_closed: bool) -> Result<(), SimError> {
+        if joints.len() != ARM_JOINTS || joints.iter().any(|q| !q.is_finite()) {
+            return Err(SimError::Command {
+                expected: ARM_JOINTS,
+                got: format!("{joints:?}"),
+            });
+        }
+        self.closed = gripper_closed;
+        // Actuators are in the order of the joints: arm, then fingers.
+        let ctrl = self.data.ctrl_mut();
+        let (arm, fingers) = ctrl.split_at_mut(ARM_JOINTS);
+        arm.copy_from_slice(joints);
+        self.ik.chain().clamp(arm);
+        fingers.fill(if gripper_closed { 0.0 } else { FINGER_OPEN_M });
+        Ok(())
+    }
+
+    /// Advances simulated time. Physics takes whole steps; what is left over is stepped next time.
+    pub fn advance_ns(&mut self, duration_ns: u64) {
+        self.time_ns += duration_ns;
+        while self.stepped_ns + self.timestep_ns <= self.time_ns {
+            self.data.step();
+            self.stepped_ns += self.timestep_ns;
+        }
+    }
+
+    /// What the arm reports.
+    pub fn arm_state(&self) -> ArmState {
+        let (qpos, qvel) = (self.data.qpos(), self.data.qvel());
+        ArmState {
+            time_ns: self.time_ns,
+            q: self.places.arm_q.map(|place| qpos[place]),
+            qd: self.places.arm_v.map(|place| qvel[place]),
+            gripper_width_m: self.places.fingers_q.iter().map(|&place| qpos[place]).sum(),
+        }
+    }
+
+    /// What only a simulator knows.
+    pub fn truth(&self) -> Truth {
+        let cube = self.places.cube_q;
+        let qpos = self.data.qpos();
+        let cube_position_m = [qpos[cube], qpos[cube + 1], qpos[cube + 2]];
+        let [w, x, y, z] = [3, 4, 5, 6].map(|i| qpos[cube + i]);
+        let arm = self.arm_state();
+        // Derived from the joints: MuJoCo's own site lags them by a step until the next forward.
+        let tool = self.chain().base_from_tool(&arm.q).translation;
+        Truth {
+            cube_position_m,
+            cube_yaw_rad: (2.0 * (w * z + x * y)).atan2(1.0 - 2.0 * (y * y + z * z)),
+            tool_position_m: [tool.x, tool.y, tool.z],
+            gripper_width_m: arm.gripper_width_m,
+            gripper_closed_command: self.closed,
+            lifted: self.closed && cube_position_m[2] - CUBE_HALF_M > LIFTED_M,
+        }
+    }
+
+    /// The tool's pose as MuJoCo itself computes it.
+    pub fn world_from_tool(&mut self) -> Isometry3<f64> {
+        self.data.forward();
+        let site = self.places.tool_site;
+        let rotation = nalgebra::Matrix3::from_row_slice(&self.data.site_xmat()[site]);
+        Isometry3::from_parts(
+            Translation3::from(Vector3::from(self.data.site_xpos()[site])),
+            UnitQuaternion::from_matrix(&rotation),
+        )
+    }
+
+    /// Draws camera `index` into `rgb`: height × width × 3 bytes, row 0 on top.
+    ///
+    /// # Errors
+    /// [`SimError::NoCamera`], [`SimError::BufferSize`], or what the renderer says.
+    pub fn render(&mut self, index: usize, rgb: &mut [u8]) -> Result<(), SimError> {
+        let cameras = self.renderers.len();
+        let renderer = self
+            .renderers
+            .get_mut(index)
+            .ok_or(SimError::NoCamera { index, cameras })?;
+        // Positions of what is drawn follow from qpos; dynamics are not needed for a picture.
+        self.data.kinematics();
+        self.data.camlight();
+        renderer
+            .sync_data(&mut self.data)
+            .and_then(|()| renderer.render())
+            .map_err(|e| renderer_error(&e))?;
+        let frame = renderer.rgb_flat().unwrap_or(&[]);
+        if frame.len() != rgb.len() {
+            return Err(SimError::BufferSize {
+                camera: index,
+                expected: frame.len(),
+                got: rgb.len(),
+            });
+        }
+        rgb.copy_from_slice(frame);
+        Ok(())
+    }
+}
+
+impl Places {
+    fn find(model: &MjModel) -> Result<Self, SimError> {
+        let at = |addresses: &[i32], name: &str| {
+            let joint = id(model, MjtObjBase::mjOBJ_JOINT, name)?;
+            usize::try_from(addresses[joint])
+                .map_err(|_| SimError::Model(format!("joint `{name}`")))
+        };
+        let mut places = Self {
+            arm_q: [0; ARM_JOINTS],
+            arm_v: [0; ARM_JOINTS],
+            fingers_q: [0; 2],
+            cube_q: at(model.jnt_qposadr(), "cube")?,
+            tool_site: id(model, MjtObjBase::mjOBJ_SITE, "tool")?,
+        };
+        for (i, name) in ARM.iter().enumerate() {
+            places.arm_q[i] = at(model.jnt_qposadr(), name)?;
+            places.arm_v[i] = at(model.jnt_dofadr(), name)?;
+        }
+        for (i, name) in FINGERS.iter().enumerate() {
+            places.fingers_q[i] = at(model.jnt_qposadr(), name)?;
+        }
+        Ok(places)
+    }
+}
+
+fn id(model: &MjModel, kind: MjtObjBase, name: &str) -> Result<usize, SimError> {
+    model
+        .name_to_id(kind, name)
+        .ok_or_else(|| SimError::Model(format!("it has no `{name}`")))
+}
+
+/// With its cause: the renderer's own message leaves it out.
+fn renderer_error(error: &RendererError) -> SimError {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    SimError::Renderer(format!("{error}{}", cause.unwrap_or_default()))
+}
+
+/// Reads the arm's chain out of the model: the joints' bodies, each the child of the one before,
+/// from the world to the tool's site.
+fn chain_of(model: &MjModel) -> Result<Chain, SimError> {
+    let pose = |position: [f64; 3], [w, x, y, z]: [f64; 4]| {
+        Isometry3::from_parts(
+            Translation3::from(Vector3::from(position)),
+            UnitQuaternion::from_quaternion(Quaternion::new(w, x, y, z)),
+        )
+    };
+    let body = |index: i32| usize::try_from(index).map_err(|_| SimError::Model("a body".into()));
+    // A joint's frame is its body's, moved to the joint's anchor, which the chain moves back from.
+    let mut joints = Vec::with_capacity(ARM_JOINTS);
+    let mut parent = 0;
+    let mut parent_from_body = Isometry3::identity();
+    for name in ARM {
+        let joint = id(model, MjtObjBase::mjOBJ_JOINT, name)?;
+        let own = body(model.jnt_bodyid()[joint])?;
+        if body(model.body_parentid()[own])? != parent
+            || model.jnt_type()[joint] != MjtJoint::mjJNT_HINGE
+        {
+            return Err(SimError::Model(format!(
+                "`{name}` is not the next hinge of the arm"
+            )));
+        }
+        let anchor = Translation3::from(Vector3::from(model.jnt_pos()[joint]));
+        let [lower, upper] = model.jnt_range()[joint];
+        joints.push(Joint {
+            parent_from_joint: parent_from_body
+                * pose(model.body_pos()[own], model.body_quat()[own])
+                * anchor,
+            axis: Unit::new_normalize(Vector3::from(model.jnt_axis()[joint])),
+            kind: JointKind::Revolute,
+            lower,
+            upper,
+        });
+        parent_from_body = Isometry3::from_parts(anchor.inverse(), UnitQuaternion::identity());
+        parent = own;
+    }
+    let site = id(model, MjtObjBase::mjOBJ_SITE, "tool")?;
+    if body(model.site_bodyid()[site])? != parent {
+        return Err(SimError::Model(
+            "`tool` is not on the last joint's body".into(),
+        ));
+    }
+    let last_from_tool = parent_from_body * pose(model.site_pos()[site], model.site_quat()[site]);
+    Chain::new(joints, last_from_tool).map_err(|e| SimError::Model(e.to_string()))
+}

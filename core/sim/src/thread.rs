@@ -1,0 +1,277 @@
+//! The thread that owns the physics, and handles to it.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use hilt_kinematics::Chain;
+use hilt_protocol::Image;
+
+use crate::{ArmState, SceneConfig, SimError, Simulation, Start, Truth};
+
+/// Requests that may wait; the next one blocks its sender until the thread has caught up.
+const QUEUE: usize = 16;
+/// In real time physics follows the clock in steps of about this length.
+const CHUNK: Duration = Duration::from_millis(2);
+/// Further behind than this, real time starts anew from the present instead of racing after it.
+const LARGEST_LAG: Duration = Duration::from_millis(200);
+
+type Reply<T> = SyncSender<T>;
+
+enum Request {
+    Reset(Start, Reply<Result<(), SimError>>),
+    Command(Vec<f64>, bool, Reply<Result<(), SimError>>),
+    Advance(u64, Reply<u64>),
+    State(Reply<ArmState>),
+    Render(Reply<Result<Vec<Image>, SimError>>),
+    Truth(Reply<Truth>),
+    Realtime(bool, Reply<()>),
+}
+
+/// Starts the thread of a simulation.
+pub struct SimThread;
+
+impl SimThread {
+    /// Builds the scene on a thread of its own and waits until it stands. The clock stands still
+    /// until [`SimHandle::advance_ns`] or [`SimHandle::run_realtime`].
+    ///
+    /// # Errors
+    /// As [`Simulation::new`].
+    pub fn spawn(config: SceneConfig) -> Result<SimHandle, SimError> {
+        let (requests, inbox) = sync_channel(QUEUE);
+        let (ready, built) = sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("sim".into())
+            .spawn(move || match Simulation::new(&config) {
+                Ok(simulation) => {
+                    // The spawner waits for this; if it is gone, so are its requests.
+                    let _ = ready.send(Ok(simulation.chain().clone()));
+                    let server = Server {
+                        simulation,
+                        realtime: None,
+                    };
+                    server.serve(&inbox);
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                }
+            })
+            .map_err(|_| SimError::Ended)?;
+        let chain = built.recv().map_err(|_| SimError::Ended)??;
+        Ok(SimHandle(Arc::new(Shared {
+            requests: Some(requests),
+            thread: Mutex::new(Some(thread)),
+            chain,
+        })))
+    }
+}
+
+/// Talks to a simulation's thread; each call waits for its reply. When the last clone is dropped
+/// the thread ends.
+#[derive(Clone)]
+pub struct SimHandle(Arc<Shared>);
+
+struct Shared {
+    /// `None` only while dropping.
+    requests: Option<SyncSender<Request>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    chain: Chain,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Without senders the thread's loop ends; joined, so that its GL contexts are gone before
+        // the process is.
+        self.requests = None;
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl SimHandle {
+    /// The arm's kinematic chain.
+    pub fn chain(&self) -> &Chain {
+        &self.0.chain
+    }
+
+    /// See [`Simulation::reset`].
+    ///
+    /// # Errors
+    /// [`SimError::Start`]; [`SimError::Ended`] when the thread is gone, as of all calls.
+    pub fn reset(&self, start: Start) -> Result<(), SimError> {
+        self.ask(|reply| Request::Reset(start, reply))?
+    }
+
+    /// See [`Simulation::set_command`].
+    ///
+    /// # Errors
+    /// [`SimError::Command`], [`SimError::Ended`].
+    pub fn command(&self, joints: &[f64], gripper_closed: bool) -> Result<(), SimError> {
+        let joints = joints.to_vec();
+        self.ask(|reply| Request::Command(joints, gripper_closed, reply))?
+    }
+
+    /// Advances simulated time and gives the time it is then, nanoseconds.
+    ///
+    /// # Errors
+    /// [`SimError::Ended`].
+    pub fn advance_ns(&self, duration_ns: u64) -> Result<u64, SimError> {
+        self.ask(|reply| Request::Advance(duration_ns, reply))
+    }
+
+    /// What the arm reports.
+    ///
+    /// # Errors
+    /// [`SimError::Ended`].
+    pub fn state(&self) -> Result<ArmState, SimError> {
+        self.ask(Request::State)
+    }
+
+    /// Frames of all cameras, in their order, stamped with the simulation's time.
+    ///
+    /// # Errors
+    /// What the renderer says, [`SimError::Ended`].
+    pub fn render(&self) -> Result<Vec<Image>, SimError> {
+        self.ask(Request::Render)?
+    }
+
+    /// What only a simulator knows.
+    ///
+    /// # Errors
+    /// [`SimError::Ended`].
+    pub fn truth(&self) -> Result<Truth, SimError> {
+        self.ask(Request::Truth)
+    }
+
+    /// Lets simulated time follow the monotonic clock, or stand still between
+    /// [`Self::advance_ns`].
+    ///
+    /// # Errors
+    /// [`SimError::Ended`].
+    pub fn run_realtime(&self, on: bool) -> Result<(), SimError> {
+        self.ask(|reply| Request::Realtime(on, reply))
+    }
+
+    fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, SimError> {
+        let (reply, answer) = sync_channel(1);
+        let requests = self.0.requests.as_ref().ok_or(SimError::Ended)?;
+        requests.send(request(reply)).map_err(|_| SimError::Ended)?;
+        answer.recv().map_err(|_| SimError::Ended)
+    }
+}
+
+/// Real time: at `since`, the simulation's clock stood at `sim_ns`.
+struct Anchor {
+    since: Instant,
+    sim_ns: u64,
+}
+
+impl Anchor {
+    fn now(simulation: &Simulation) -> Self {
+        Self {
+            since: Instant::now(),
+            sim_ns: simulation.time_ns(),
+        }
+    }
+}
+
+/// What the thread runs.
+struct Server {
+    simulation: Simulation,
+    realtime: Option<Anchor>,
+}
+
+impl Server {
+    fn serve(mut self, inbox: &Receiver<Request>) {
+        loop {
+            let request = if self.realtime.is_some() {
+                inbox.recv_timeout(CHUNK)
+            } else {
+                inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
+            self.follow_clock();
+            match request {
+                Ok(request) => self.answer(request),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// In real time, brings simulated time up to the clock.
+    fn follow_clock(&mut self) {
+        let Some(anchor) = &self.realtime else { return };
+        let elapsed_ns = u64::try_from(anchor.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        // An explicit `advance_ns` may have run ahead of the clock: then it waits.
+        let behind_ns = anchor
+            .sim_ns
+            .saturating_add(elapsed_ns)
+            .saturating_sub(self.simulation.time_ns());
+        if u128::from(behind_ns) > LARGEST_LAG.as_nanos() {
+            tracing::warn!(
+                behind_ns,
+                "the simulation fell behind the clock; time was skipped"
+            );
+            self.realtime = Some(Anchor::now(&self.simulation));
+        } else {
+            self.simulation.advance_ns(behind_ns);
+        }
+    }
+
+    /// A reply that nobody waits for any more is dropped.
+    fn answer(&mut self, request: Request) {
+        let simulation = &mut self.simulation;
+        match request {
+            Request::Reset(start, reply) => drop(reply.send(simulation.reset(&start))),
+            Request::Command(joints, closed, reply) => {
+                drop(reply.send(simulation.set_command(&joints, closed)));
+            }
+            Request::Advance(duration_ns, reply) => {
+                simulation.advance_ns(duration_ns);
+                let _ = reply.send(simulation.time_ns());
+            }
+            Request::State(reply) => drop(reply.send(simulation.arm_state())),
+            Request::Render(reply) => drop(reply.send(render_all(simulation))),
+            Request::Truth(reply) => drop(reply.send(simulation.truth())),
+            Request::Realtime(on, reply) => {
+                self.realtime = on.then(|| Anchor::now(simulation));
+                let _ = reply.send(());
+            }
+        }
+    }
+}
+
+fn render_all(simulation: &mut Simulation) -> Result<Vec<Image>, SimError> {
+    let sizes: Vec<(u32, u32)> = simulation
+        .config()
+        .cameras
+        .iter()
+        .map(|camera| (camera.height, camera.width))
+        .collect();
+    let captured_ns = simulation.time_ns();
+    sizes
+        .into_iter()
+        .enumerate()
+        .map(|(index, (height, width))| {
+            let mut rgb = vec![0; height as usize * width as usize * 3];
+            simulation.render(index, &mut rgb)?;
+            Ok(Image {
+                captured_ns,
+                height,
+                width,
+                rgb: rgb.into(),
+            })
+        })
+        .collect()
+}

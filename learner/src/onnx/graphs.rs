@@ -1,0 +1,343 @@
+//! The three graphs. Each mirrors the forward pass of the module it exports, and a test compares
+//! the two through ONNX Runtime.
+
+use std::collections::BTreeMap;
+
+use hilt_protocol::NamedTensor;
+
+use super::{
+    builder::{Attr, Builder, Value, Weights},
+    proto::{FLOAT, UINT8},
+};
+use crate::{
+    agents::sac_grasp::{GripperHead, SacGraspConfig, Shapes},
+    encoder::{Encoder, MEAN, STD},
+    nn::layers::LAYER_NORM_EPS,
+};
+
+/// Weights by name, entered into the graph when first used.
+struct WeightSet<'a> {
+    tensors: BTreeMap<&'a str, &'a NamedTensor>,
+    entered: BTreeMap<String, Value>,
+    weights: Weights,
+}
+
+impl<'a> WeightSet<'a> {
+    fn new(tensors: &'a [NamedTensor], weights: Weights) -> Self {
+        Self {
+            tensors: tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
+            entered: BTreeMap::new(),
+            weights,
+        }
+    }
+
+    /// The weight of this name. One that is missing is a mistake in the program: it panics.
+    fn get(&mut self, g: &mut Builder, name: &str) -> Value {
+        if let Some(value) = self.entered.get(name) {
+            return value.clone();
+        }
+        let Some(tensor) = self.tensors.get(name) else {
+            panic!("the graph needs a weight named `{name}`")
+        };
+        let value = g.weight(tensor, self.weights);
+        self.entered.insert(name.to_owned(), value.clone());
+        value
+    }
+
+    fn shape(&self, name: &str) -> Vec<i64> {
+        self.tensors
+            .get(name)
+            .map(|t| t.shape.iter().map(|&d| d as i64).collect())
+            .unwrap_or_default()
+    }
+
+    fn linear(&mut self, g: &mut Builder, name: &str, x: &Value) -> Value {
+        let (w, b) = (
+            self.get(g, &format!("{name}.weight")),
+            self.get(g, &format!("{name}.bias")),
+        );
+        g.op("Gemm", &[x, &w, &b], &[Attr::Int("transB", 1)])
+    }
+
+    fn layer_norm(&mut self, g: &mut Builder, name: &str, x: &Value) -> Value {
+        let (w, b) = (
+            self.get(g, &format!("{name}.weight")),
+            self.get(g, &format!("{name}.bias")),
+        );
+        let attributes = [
+            Attr::Float("epsilon", LAYER_NORM_EPS as f32),
+            Attr::Int("axis", -1),
+        ];
+        g.op("LayerNormalization", &[x, &w, &b], &attributes)
+    }
+
+    fn dense_norm_tanh(&mut self, g: &mut Builder, name: &str, x: &Value) -> Value {
+        let x = self.linear(g, name, x);
+        let x = self.layer_norm(g, &format!("{name}.norm"), &x);
+        g.op("Tanh", &[&x], &[])
+    }
+
+    /// Spatial embeddings, dense layer, norm, tanh of one camera's map \[1, h, w, C\].
+    fn camera(&mut self, g: &mut Builder, camera: &str, map: &Value) -> Value {
+        let name = format!("encoder.{camera}");
+        let kernel_name = format!("{name}.sle.kernel_hwcf");
+        let [h, w, c, f] = self.shape(&kernel_name)[..] else {
+            panic!("{kernel_name} must be [h, w, C, F]")
+        };
+        let kernel = self.get(g, &kernel_name);
+        let kernel = g.reshape(&kernel, &[h * w, c, f]);
+        let kernel = g.op("Transpose", &[&kernel], &[Attr::Ints("perm", &[1, 0, 2])]);
+        let map = g.reshape(map, &[1, h * w, c]);
+        // [C, 1, h·w] × [C, h·w, F], channel by channel.
+        let map = g.op("Transpose", &[&map], &[Attr::Ints("perm", &[2, 0, 1])]);
+        let features = g.op("MatMul", &[&map, &kernel], &[]);
+        let features = g.reshape(&features, &[1, c * f]);
+        let x = self.linear(g, &format!("{name}.dense"), &features);
+        let x = self.layer_norm(g, &format!("{name}.norm"), &x);
+        g.op("Tanh", &[&x], &[])
+    }
+}
+
+/// The frozen encoder: `images` u8 \[N, S, S, 3\] → `maps` f32 \[N, h, w, C\]. The graph takes
+/// images of the encoder's own size only.
+pub fn encoder_graph(encoder: &Encoder) -> Vec<u8> {
+    let config = encoder.config();
+    let tensors = encoder.params().export(|_| true);
+    let mut w = WeightSet::new(&tensors, Weights::Baked);
+    let mut g = Builder::default();
+    let size = Some(config.image_size);
+    let images = g.input("images", UINT8, &[None, size, size, Some(3)]);
+    let x = g.op("Cast", &[&images], &[Attr::Int("to", i64::from(FLOAT))]);
+    let x = g.op("Transpose", &[&x], &[Attr::Ints("perm", &[0, 3, 1, 2])]);
+    let scale = g.constant(&[1, 3, 1, 1], &STD.map(|s| (1.0 / (255.0 * s)) as f32));
+    let offset: [f32; 3] = std::array::from_fn(|i| (MEAN[i] / STD[i]) as f32);
+    let offset = g.constant(&[1, 3, 1, 1], &offset);
+    let x = g.op("Mul", &[&x, &scale], &[]);
+    let mut x = g.op("Sub", &[&x, &offset], &[]);
+
+    let conv = |g: &mut Builder,
+                w: &mut WeightSet<'_>,
+                name: &str,
+                x: &Value,
+                stride: i64,
+                pads: [i64; 4]| {
+        let kernel = w.get(g, &format!("{name}/kernel"));
+        g.op(
+            "Conv",
+            &[x, &kernel],
+            &[
+                Attr::Ints("strides", &[stride; 2]),
+                Attr::Ints("pads", &pads),
+            ],
+        )
+    };
+    let norm = |g: &mut Builder, w: &mut WeightSet<'_>, name: &str, x: &Value| {
+        let (scale, bias) = (
+            w.get(g, &format!("{name}/scale")),
+            w.get(g, &format!("{name}/bias")),
+        );
+        let attributes = [
+            Attr::Float("epsilon", 1e-5),
+            Attr::Int("num_groups", config.groups),
+        ];
+        g.op("GroupNormalization", &[x, &scale, &bias], &attributes)
+    };
+    // "SAME" of the reference at stride 2: one row and column at the bottom and right.
+    let same = |stride: i64| if stride == 1 { [1; 4] } else { [0, 0, 1, 1] };
+
+    x = conv(
+        &mut g,
+        &mut w,
+        "conv_init",
+        &x,
+        2,
+        [config.stem_kernel / 2; 4],
+    );
+    x = norm(&mut g, &mut w, "norm_init", &x);
+    x = g.op("Relu", &[&x], &[]);
+    if config.stem_pool {
+        let attributes = [
+            Attr::Ints("kernel_shape", &[3, 3]),
+            Attr::Ints("strides", &[2, 2]),
+            Attr::Ints("pads", &[0, 0, 1, 1]),
+        ];
+        x = g.op("MaxPool", &[&x], &attributes);
+    }
+    for i in 0..config.widths.len() {
+        let block = format!("ResNetBlock_{i}");
+        let stride = if i == 0 { 1 } else { 2 };
+        let mut y = conv(
+            &mut g,
+            &mut w,
+            &format!("{block}/Conv_0"),
+            &x,
+            stride,
+            same(stride),
+        );
+        y = norm(&mut g, &mut w, &format!("{block}/MyGroupNorm_0"), &y);
+        y = g.op("Relu", &[&y], &[]);
+        y = conv(&mut g, &mut w, &format!("{block}/Conv_1"), &y, 1, same(1));
+        y = norm(&mut g, &mut w, &format!("{block}/MyGroupNorm_1"), &y);
+        if w.tensors
+            .contains_key(format!("{block}/conv_proj/kernel").as_str())
+        {
+            x = conv(
+                &mut g,
+                &mut w,
+                &format!("{block}/conv_proj"),
+                &x,
+                stride,
+                [0; 4],
+            );
+            x = norm(&mut g, &mut w, &format!("{block}/norm_proj"), &x);
+        }
+        x = g.op("Add", &[&x, &y], &[]);
+        x = g.op("Relu", &[&x], &[]);
+    }
+    let maps = g.op("Transpose", &[&x], &[Attr::Ints("perm", &[0, 2, 3, 1])]);
+    let [h, w, c] = config.map_shape();
+    g.finish("encoder", &maps, "maps", &[None, Some(h), Some(w), Some(c)])
+}
+
+/// The policy's head. `tensors` are `SacGrasp::policy_weights`.
+pub fn policy_graph(
+    config: &SacGraspConfig,
+    shapes: &Shapes,
+    tensors: &[NamedTensor],
+    weights: Weights,
+) -> Vec<u8> {
+    let mut w = WeightSet::new(tensors, weights);
+    let mut g = Builder::default();
+    let one = |n: i64| [Some(1), Some(n)];
+    let mut parts = Vec::new();
+    for (camera, [h, width, c]) in &shapes.cameras {
+        let map = g.input(
+            &format!("map.{camera}"),
+            FLOAT,
+            &[Some(1), Some(*h), Some(*width), Some(*c)],
+        );
+        parts.push(w.camera(&mut g, camera, &map));
+    }
+    let proprio = g.input("proprio", FLOAT, &one(shapes.proprio));
+    let motion_columns = shapes.motion_columns.len() as i64;
+    let noise = g.input("noise", FLOAT, &one(motion_columns));
+    let explore = g.input("explore", FLOAT, &[Some(1)]);
+    let x = w.linear(&mut g, "encoder.proprio.dense", &proprio);
+    let x = w.layer_norm(&mut g, "encoder.proprio.norm", &x);
+    parts.push(g.op("Tanh", &[&x], &[]));
+    let encoded = g.op(
+        "Concat",
+        &parts.iter().collect::<Vec<_>>(),
+        &[Attr::Int("axis", 1)],
+    );
+    let mlp = |g: &mut Builder, w: &mut WeightSet<'_>, name: &str, x: &Value| {
+        (0..config.hidden.len()).fold(x.clone(), |x, i| {
+            w.dense_norm_tanh(g, &format!("{name}.{i}"), &x)
+        })
+    };
+
+    let hidden = mlp(&mut g, &mut w, "actor", &encoded);
+    let mean = w.linear(&mut g, "actor.mean", &hidden);
+    let log_std = w.linear(&mut g, "actor.log_std", &hidden);
+    let std = g.op("Exp", &[&log_std], &[]);
+    let (low, high) = (
+        g.constant(&[], &[config.std_min as f32]),
+        g.constant(&[], &[config.std_max as f32]),
+    );
+    let std = g.op("Clip", &[&std, &low, &high], &[]);
+    let spread = g.op("Mul", &[&std, &noise], &[]);
+    let spread = g.op("Mul", &[&spread, &explore], &[]);
+    let motion = g.op("Add", &[&mean, &spread], &[]);
+    let motion = g.op("Tanh", &[&motion], &[]);
+
+    let values = match config.gripper {
+        GripperHead::Fixed => return g.finish("policy", &motion, "action", &one(shapes.action())),
+        GripperHead::GraspCritic => {
+            let x = w.dense_norm_tanh(&mut g, "grasp_critic.0", &encoded);
+            let x = w.linear(&mut g, "grasp_critic.1", &x);
+            w.linear(&mut g, "grasp_critic.out", &x)
+        }
+        GripperHead::Categorical { entropy } => {
+            let gumbel = g.input("gumbel", FLOAT, &one(shapes.choices()));
+            let input = g.op("Concat", &[&encoded, &motion], &[Attr::Int("axis", 1)]);
+            let mut least: Option<Value> = None;
+            for j in 0..config.critics {
+                let x = mlp(&mut g, &mut w, &format!("critic{j}"), &input);
+                let q = w.linear(&mut g, "critic.shared_out", &x);
+                least = Some(match least {
+                    Some(least) => g.op("Min", &[&least, &q], &[]),
+                    None => q,
+                });
+            }
+            let Some(least) = least else {
+                panic!("a policy with a categorical gripper needs a critic")
+            };
+            let entropy = g.constant(&[], &[entropy as f32]);
+            let logits = g.op("Div", &[&least, &entropy], &[]);
+            let shake = g.op("Mul", &[&gumbel, &explore], &[]);
+            g.op("Add", &[&logits, &shake], &[])
+        }
+    };
+    // The choice's digits in base 3 are the grippers' commands; a table avoids integer arithmetic.
+    let grippers = shapes.gripper_columns.len() as u32;
+    let digits = (0..shapes.choices()).flat_map(|choice| {
+        (0..grippers)
+            .rev()
+            .map(move |k| (choice / 3i64.pow(k) % 3 - 1) as f32)
+    });
+    let table = g.constant(
+        &[shapes.choices(), i64::from(grippers)],
+        &digits.collect::<Vec<_>>(),
+    );
+    let choice = g.op(
+        "ArgMax",
+        &[&values],
+        &[Attr::Int("axis", 1), Attr::Int("keepdims", 0)],
+    );
+    let commands = g.op("Gather", &[&table, &choice], &[Attr::Int("axis", 0)]);
+    let joined = g.op("Concat", &[&motion, &commands], &[Attr::Int("axis", 1)]);
+    // From [motion…, gripper…] into the action's own order.
+    let order: Vec<i64> = (0..shapes.action())
+        .map(|column| {
+            let place =
+                |columns: &[i64]| columns.iter().position(|&c| c == column).map(|i| i as i64);
+            place(&shapes.motion_columns)
+                .or_else(|| place(&shapes.gripper_columns).map(|i| motion_columns + i))
+                .unwrap_or(0)
+        })
+        .collect();
+    let order = g.integers(&order);
+    let action = g.op("Gather", &[&joined, &order], &[Attr::Int("axis", 1)]);
+    g.finish("policy", &action, "action", &one(shapes.action()))
+}
+
+/// The reward classifier on maps. `tensors` are all of `Classifier::params`.
+pub fn classifier_graph(
+    cameras: &[(String, [i64; 3])],
+    tensors: &[NamedTensor],
+    weights: Weights,
+) -> Vec<u8> {
+    let mut w = WeightSet::new(tensors, weights);
+    let mut g = Builder::default();
+    let mut parts = Vec::new();
+    for (camera, [h, width, c]) in cameras {
+        let map = g.input(
+            &format!("map.{camera}"),
+            FLOAT,
+            &[Some(1), Some(*h), Some(*width), Some(*c)],
+        );
+        parts.push(w.camera(&mut g, camera, &map));
+    }
+    let x = g.op(
+        "Concat",
+        &parts.iter().collect::<Vec<_>>(),
+        &[Attr::Int("axis", 1)],
+    );
+    let x = w.linear(&mut g, "head.0", &x);
+    let x = w.layer_norm(&mut g, "head.0.norm", &x);
+    let x = g.op("Relu", &[&x], &[]);
+    let logit = w.linear(&mut g, "head.1", &x);
+    let probability = g.op("Sigmoid", &[&logit], &[]);
+    let probability = g.reshape(&probability, &[1]);
+    g.finish("classifier", &probability, "probability", &[Some(1)])
+}

@@ -3,6 +3,7 @@
 //! - [`dataset`]: recorded entries as demonstrations and labelled frames.
 //! - [`encoder`]: the ResNet family; [`classifier`]: the learned reward on its maps.
 //! - [`augment`]: random shifts of images.
+//! - [`imitation`]: pre-training and baseline.
 //! - [`nn`]: named parameters in one flat buffer, layers as pure functions, Adam.
 //! - [`replay`]: transitions in memory-mapped segments, each frame once.
 //! - [`onnx`]: what the robot runs.
@@ -14,6 +15,7 @@ pub mod augment;
 pub mod classifier;
 pub mod dataset;
 pub mod encoder;
+pub mod imitation;
 pub mod metrics;
 pub mod nn;
 pub mod onnx;

@@ -548,7 +548,7 @@ impl SacGrasp {
     }
 
     /// The joint gripper choice of each row as an index \[B\]: 3·first + second for two.
-    fn choice(&self, actions: &Tensor) -> Tensor {
+    pub fn choice(&self, actions: &Tensor) -> Tensor {
         let column = |&c: &i64| actions.select(1, c).round().to_kind(Kind::Int64) + 1;
         let choice = self
             .shapes
@@ -577,6 +577,23 @@ impl SacGrasp {
             .iter()
             .skip(1)
             .fold(values[0].shallow_clone(), |least, v| least.minimum(v))
+    }
+
+    /// Maps \[B, h, w, C\] and proprioception to the heads' common input, without dropout and with
+    /// gradients: for imitation.
+    pub fn encoded(&self, maps: &[Tensor], proprio: &Tensor) -> Tensor {
+        let maps: Vec<Tensor> = maps.iter().map(by_channel).collect();
+        self.encode(&self.params, &maps, proprio, None).joined()
+    }
+
+    /// The greedy motion \[B, motion columns\] of an encoding.
+    pub fn greedy_motion(&self, encoded: &Tensor) -> Tensor {
+        self.actor(&self.params, encoded).0.tanh()
+    }
+
+    /// The grasp critic's values \[B, choices\] of an encoding; imitation trains them as logits.
+    pub fn grasp_values(&self, encoded: &Tensor) -> Tensor {
+        self.grasp_critic(&self.params, encoded)
     }
 
     // --- losses ----------------------------------------------------------------------------

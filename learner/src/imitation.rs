@@ -1,0 +1,347 @@
+//! Imitation of demonstrations: it makes the encoder useful, and it is the baseline that
+//! reinforcement learning has to beat.
+//!
+//! Trunk and heads are trained end to end: mean squared error on motion, cross-entropy on the
+//! gripper's choice (as the grasp critic's values, so that the result is exported by the same
+//! graph as a grasp critic's policy), and, where demonstrations tell it, the way from the tool to
+//! the grasp as an auxiliary target, which makes the maps say where things are.
+
+use std::time::{Duration, Instant};
+
+use hilt_protocol::RigSpec;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use crate::{
+    agents::sac_grasp::{GripperHead, SacGrasp, SacGraspConfig, Shapes},
+    augment::{draw_offsets, shift},
+    dataset::Demonstrations,
+    encoder::{Encoder, EncoderConfig},
+    nn::{
+        Adam, AdamConfig, ParamSpec, Params,
+        layers::{linear, linear_specs},
+    },
+};
+
+/// How to imitate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImitationConfig {
+    /// Stop after so many seconds.
+    pub seconds: f64,
+    /// Samples per step.
+    pub batch: i64,
+    /// AdamW's step size.
+    pub lr: f64,
+    /// AdamW's weight decay.
+    pub weight_decay: f64,
+    /// Largest shift of an image, pixels.
+    pub shift_px: i64,
+    /// Largest relative change of brightness.
+    pub brightness: f64,
+    /// Weight of the auxiliary target, per metre².
+    pub grasp_weight: f64,
+}
+
+impl Default for ImitationConfig {
+    /// The lift recipe's: see the demo.
+    fn default() -> Self {
+        Self {
+            seconds: 60.0,
+            batch: 64,
+            lr: 5e-4,
+            weight_decay: 1e-4,
+            shift_px: 4,
+            brightness: 0.2,
+            grasp_weight: 100.0,
+        }
+    }
+}
+
+/// What came out.
+#[derive(Debug)]
+pub struct Imitation {
+    /// The trained trunk.
+    pub encoder: Encoder,
+    /// Heads: `encoder.*`, `actor.*` and `grasp_critic.*` are trained, the rest is fresh.
+    pub policy: SacGrasp,
+    /// Gradient steps made.
+    pub steps: u64,
+    /// Mean loss over the last hundred steps.
+    pub loss: f64,
+}
+
+/// Why there is nothing to imitate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no demonstration to imitate; record some with `hilt record`")]
+pub struct NoDemonstrations;
+
+/// Demonstrations as tensors: images u8 \[N, H, W, 3\] per camera.
+struct Samples {
+    images: Vec<Tensor>,
+    proprio: Tensor,
+    actions: Tensor,
+    to_grasp: Tensor,
+    has_grasp: Tensor,
+}
+
+impl Samples {
+    fn of(d: &Demonstrations, spec: &RigSpec, device: Device) -> Self {
+        let n = d.len() as i64;
+        let camera = |(k, c): (usize, &hilt_protocol::CameraSpec)| {
+            let bytes: Vec<u8> = d
+                .images
+                .iter()
+                .flat_map(|frames| frames[k].iter().copied())
+                .collect();
+            Tensor::from_slice(&bytes)
+                .view([n, i64::from(c.height), i64::from(c.width), 3])
+                .to_device(device)
+        };
+        let rows = |rows: &[Vec<f32>]| {
+            Tensor::from_slice(&rows.concat())
+                .view([n, -1])
+                .to_device(device)
+        };
+        let to_grasp: Vec<f32> = d
+            .to_grasp_m
+            .iter()
+            .flat_map(|g| g.unwrap_or_default())
+            .collect();
+        let has_grasp: Vec<f32> = d
+            .to_grasp_m
+            .iter()
+            .map(|g| f32::from(u8::from(g.is_some())))
+            .collect();
+        Self {
+            images: spec.cameras.iter().enumerate().map(camera).collect(),
+            proprio: rows(&d.proprio),
+            actions: rows(&d.actions),
+            to_grasp: Tensor::from_slice(&to_grasp).view([n, 3]).to_device(device),
+            has_grasp: Tensor::from_slice(&has_grasp)
+                .view([n, 1])
+                .to_device(device),
+        }
+    }
+}
+
+/// Trains on the demonstrations until the time is over or `go_on` says no. `go_on` sees steps made
+/// and the running loss.
+pub fn imitate(
+    demonstrations: &Demonstrations,
+    spec: &RigSpec,
+    encoder: EncoderConfig,
+    heads: &SacGraspConfig,
+    config: &ImitationConfig,
+    device: Device,
+    seed: u64,
+    mut go_on: impl FnMut(u64, f64) -> bool,
+) -> Result<Imitation, NoDemonstrations> {
+    if demonstrations.is_empty() {
+        return Err(NoDemonstrations);
+    }
+    let shapes = Shapes::of(spec, encoder.map_shape());
+    let learned_gripper = !shapes.gripper_columns.is_empty();
+    let gripper = if learned_gripper {
+        GripperHead::GraspCritic
+    } else {
+        GripperHead::Fixed
+    };
+    let encoder = Encoder::new(encoder, Kind::Float, device, seed);
+    let policy = SacGrasp::new(
+        SacGraspConfig {
+            gripper,
+            ..heads.clone()
+        },
+        shapes,
+        Kind::Float,
+        device,
+        seed,
+    );
+    let width = heads.bottleneck * spec.cameras.len() as i64 + heads.proprio_latent;
+    let aux_specs: Vec<ParamSpec> = linear_specs("to_grasp", width, 3);
+    let aux = Params::new(&aux_specs, Kind::Float, device);
+    let adam = AdamConfig {
+        weight_decay: config.weight_decay,
+        ..AdamConfig::new(config.lr)
+    };
+    let mut trunk_adam = Adam::new(adam, encoder.params(), encoder.params().select(|_| true));
+    let trained = |n: &str| {
+        n.starts_with("encoder.") || n.starts_with("actor.") || n.starts_with("grasp_critic.")
+    };
+    let mut head_adam = Adam::new(adam, policy.params(), policy.params().select(trained));
+    let mut aux_adam = Adam::new(adam, &aux, aux.select(|_| true));
+
+    let samples = Samples::of(demonstrations, spec, device);
+    let n = demonstrations.len() as i64;
+    let (start, time) = (Instant::now(), Duration::from_secs_f64(config.seconds));
+    let (mut steps, mut running) = (0u64, f64::NAN);
+    while start.elapsed() < time && go_on(steps, running) {
+        let batch = config.batch;
+        let rows = Tensor::randint(n, [batch], (Kind::Int64, device));
+        let augment = |images: &Tensor| {
+            let picked = shift(
+                &images.index_select(0, &rows),
+                &draw_offsets(batch, config.shift_px, device),
+                config.shift_px,
+            );
+            let gain = Tensor::rand([batch, 1, 1, 1], (Kind::Float, device))
+                * (2.0 * config.brightness)
+                + (1.0 - config.brightness);
+            (picked.to_kind(Kind::Float) * gain).clamp(0.0, 255.0)
+        };
+        // All cameras through the trunk in one pass.
+        let images: Vec<Tensor> = samples.images.iter().map(augment).collect();
+        let maps = encoder.forward(&Tensor::cat(&images, 0)).split(batch, 0);
+        let proprio = samples.proprio.index_select(0, &rows);
+        let actions = samples.actions.index_select(0, &rows);
+        let encoded = policy.encoded(&maps, &proprio);
+        let columns = Tensor::from_slice(&policy.shapes().motion_columns).to_device(device);
+        let motion = actions.index_select(1, &columns);
+        let mut loss = (policy.greedy_motion(&encoded) - motion)
+            .square()
+            .mean(None::<Kind>);
+        if learned_gripper {
+            loss += policy
+                .grasp_values(&encoded)
+                .cross_entropy_for_logits(&policy.choice(&actions));
+        }
+        let miss = linear(&aux, "to_grasp", &encoded) - samples.to_grasp.index_select(0, &rows);
+        let known = samples.has_grasp.index_select(0, &rows);
+        loss += (miss.square() * known).mean(None::<Kind>) * config.grasp_weight;
+
+        let (trunk, heads) = (
+            trunk_adam.leaves(encoder.params()),
+            head_adam.leaves(policy.params()),
+        );
+        let leaves: Vec<&Tensor> = trunk
+            .iter()
+            .chain(&heads)
+            .copied()
+            .chain(aux_adam.leaves(&aux))
+            .collect();
+        let (trunk, heads) = (trunk.len(), heads.len());
+        let grads = Tensor::run_backward(&[&loss], &leaves, false, false);
+        trunk_adam.step(encoder.params(), Some(&grads[..trunk]));
+        head_adam.step(policy.params(), Some(&grads[trunk..trunk + heads]));
+        aux_adam.step(&aux, Some(&grads[trunk + heads..]));
+        let now = loss.double_value(&[]);
+        running = if running.is_nan() {
+            now
+        } else {
+            running + (now - running) / 100.0
+        };
+        steps += 1;
+    }
+    Ok(Imitation {
+        encoder,
+        policy,
+        steps,
+        loss: running,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use hilt_protocol::{Axis, CameraSpec, SetupMode};
+
+    use super::*;
+
+    fn spec() -> RigSpec {
+        RigSpec {
+            mode: SetupMode::SingleArmLearnedGripper,
+            controlled_axes: vec![Axis::X],
+            cameras: vec![CameraSpec {
+                name: "front".into(),
+                height: 16,
+                width: 16,
+            }],
+            proprio: vec!["tool_x".into()],
+            policy_hz: 10,
+        }
+    }
+
+    /// The picture's brightness says where to go and when to close: imitation finds out.
+    #[test]
+    fn it_imitates_what_the_picture_says() {
+        tch::set_num_threads(1);
+        let mut demonstrations = Demonstrations::default();
+        for i in 0..60u8 {
+            let bright = i % 2 == 0;
+            let level = if bright { 220 } else { 40 };
+            demonstrations
+                .images
+                .push(vec![vec![level; 16 * 16 * 3].into()]);
+            demonstrations.proprio.push(vec![0.0]);
+            demonstrations.actions.push(if bright {
+                vec![0.6, -1.0]
+            } else {
+                vec![-0.6, 0.0]
+            });
+            demonstrations.to_grasp_m.push(None);
+            demonstrations.episode.push(u64::from(i) / 10);
+        }
+        let encoder = EncoderConfig {
+            image_size: 16,
+            stem_kernel: 5,
+            stem_pool: false,
+            widths: vec![8, 8],
+            groups: 4,
+        };
+        let heads = SacGraspConfig {
+            hidden: vec![16, 16],
+            bottleneck: 16,
+            ..SacGraspConfig::default()
+        };
+        let config = ImitationConfig {
+            seconds: 60.0,
+            batch: 16,
+            lr: 3e-3,
+            brightness: 0.05,
+            ..ImitationConfig::default()
+        };
+        let go_on = |steps, loss: f64| steps < 150 || (loss > 0.05 && steps < 1000);
+        let out = imitate(
+            &demonstrations,
+            &spec(),
+            encoder,
+            &heads,
+            &config,
+            Device::Cpu,
+            1,
+            go_on,
+        )
+        .unwrap();
+        for (level, motion, gripper) in [(220, 0.6, -1.0), (40, -0.6, 0.0)] {
+            let image = Tensor::full([1, 16, 16, 3], level, (Kind::Uint8, Device::Cpu));
+            let zero = |n: i64| Tensor::zeros([1, n], (Kind::Float, Device::Cpu));
+            let action = out.policy.act(
+                &[out.encoder.encode(&image)],
+                &zero(1),
+                &zero(1),
+                &zero(3),
+                0.0,
+            );
+            assert!(
+                (action.double_value(&[0, 0]) - motion).abs() < 0.25,
+                "{action:?}"
+            );
+            assert_eq!(action.double_value(&[0, 1]), gripper);
+        }
+    }
+
+    #[test]
+    fn nothing_to_imitate_is_said() {
+        let none = imitate(
+            &Demonstrations::default(),
+            &spec(),
+            EncoderConfig::narrow(),
+            &SacGraspConfig::default(),
+            &ImitationConfig::default(),
+            Device::Cpu,
+            1,
+            |_, _| true,
+        );
+        assert_eq!(none.err(), Some(NoDemonstrations));
+    }
+}

@@ -1,1 +1,29 @@
-//! hilt-drivers
+//! What a rig is made of: arms, cameras, and something a person holds.
+//!
+//! - [`Arm`]: a *local* arm, whose bus is on the thread that calls it. It reports a state with the
+//!   time of its capture, takes joint targets, and stops on demand, as often as one likes.
+//! - [`Camera`]: gives its newest frame, at the policy's size, with the time of its capture.
+//! - [`Teleop`]: what a person wants ([`Intent`], newest value) and what they say
+//!   ([`TeleopEvent`], queued). The scripted operator of simulated rigs is one too, and says so
+//!   through [`Teleop::source`].
+//! - [`World`]: the clock and the reset of a simulated rig. A real rig has none.
+//!
+//! Behind them: [`sim`], the MuJoCo lift scene; [`fake`], arms that follow commands exactly, for
+//! walking two arms without hardware; [`keyboard`], a person at a terminal.
+//!
+//! Each trait comes with one suite in [`conformance`] that every implementation passes.
+#![deny(missing_docs)]
+
+mod arm;
+mod camera;
+pub mod conformance;
+pub mod fake;
+pub mod keyboard;
+pub mod sim;
+mod teleop;
+mod world;
+
+pub use arm::{Arm, ArmError, ArmState};
+pub use camera::{Camera, CameraError};
+pub use teleop::{Intent, Teleop, TeleopError, TeleopEvent};
+pub use world::{EpisodeStart, World, WorldError};

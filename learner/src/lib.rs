@@ -1,22 +1,29 @@
 //! The learner process: from entries to better policies.
 //!
-//! - [`dataset`]: recorded entries as demonstrations and labelled frames.
-//! - [`encoder`]: the ResNet family; [`classifier`]: the learned reward on its maps.
-//! - [`augment`]: random shifts of images.
-//! - [`imitation`]: pre-training and baseline.
+//! From the ground up:
 //! - [`nn`]: named parameters in one flat buffer, layers as pure functions, Adam.
-//! - [`replay`]: transitions in memory-mapped segments, each frame once.
-//! - [`onnx`]: what the robot runs.
-//! - [`agents`]: one file per algorithm.
-//! - [`metrics`]: figures over time, and files that are written whole or not at all.
+//! - [`encoder`], [`augment`]: the ResNet family, random shifts of images.
+//! - [`agents`]: one file per algorithm. [`classifier`]: the learned reward.
+//! - [`dataset`]: recorded entries as demonstrations and labelled frames.
+//! - [`replay`]: transitions in memory-mapped segments, each frame once; [`ingest`] fills it.
+//! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins.
+//! - [`onnx`], [`export`]: what the robot runs.
+//! - [`hybrid`]: the loop that drives it all; [`config`]: what can be chosen; [`metrics`]: figures.
+//!
+//! Threads of `hilt-learner hybrid`: the update loop (the main thread), ingest, and the link's own.
 
 pub mod agents;
 pub mod augment;
 pub mod classifier;
+pub mod config;
 pub mod dataset;
 pub mod encoder;
+pub mod export;
+pub mod hybrid;
 pub mod imitation;
+pub mod ingest;
 pub mod metrics;
 pub mod nn;
 pub mod onnx;
 pub mod replay;
+pub mod reward;

@@ -1,1 +1,35 @@
-//! hilt-runtime
+//! The robot process. Its binary is `hilt`.
+//!
+//! A run, in the order in which data walks through it:
+//!
+//! - [`rig::Rig`]: one TOML file says what the robot is; everything below is made from it.
+//! - [`cell::Cell`]: the rig's devices in lockstep. It resets, observes, and executes an action:
+//!   [`safety`] makes it a joint target and says what was really commanded, [`control`] brings the
+//!   arms there tick by tick, both pure.
+//! - [`brain::Brain`]: what acts and judges; [`inference`] is the one that runs on ONNX Runtime.
+//! - [`episode`]: proprioception, when the classifier's word counts, how a step ends. Pure.
+//! - [`session::Session`]: runs episodes: policy, takeovers, reward, and every step into a
+//!   [`session::Journal`].
+//! - [`run_log::RunLog`]: the journal that writes the run's log and streams it to the learner.
+//!
+//! What a user starts is above these: [`record`] demonstrations, [`actor`] for training,
+//! [`evaluate`] an exported policy.
+//!
+//! In lockstep (a rig with `clock = "simulated"`) all of this is one thread: policy step, control
+//! ticks, physics, rendering, as fast as the machine and the learner's pace allow.
+#![deny(missing_docs)]
+
+pub mod actor;
+pub mod brain;
+pub mod cell;
+pub mod control;
+pub mod episode;
+pub mod evaluate;
+pub mod filmstrip;
+pub mod inference;
+pub mod learner_side;
+pub mod record;
+pub mod rig;
+pub mod run_log;
+pub mod safety;
+pub mod session;

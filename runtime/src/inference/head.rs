@@ -4,8 +4,7 @@ use hilt_protocol::{Graph, GraphName, ModelSnapshot, NamedTensor, SpecHash, cont
 use ort::{
     memory::Allocator,
     session::{IoBinding, Session},
-    tensor::TensorElementType,
-    value::{Tensor, ValueType},
+    value::{Tensor, TensorElementType, ValueType},
 };
 
 use super::engine::{Engine, EngineError};

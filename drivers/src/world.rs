@@ -1,0 +1,33 @@
+//! What only a simulated rig has.
+
+use hilt_sim::Truth;
+
+/// How an episode of a simulated rig begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EpisodeStart {
+    /// Side of the square in which objects begin, metres.
+    pub range_m: f64,
+    /// What the start is drawn from: equal seeds, equal starts.
+    pub seed: u64,
+}
+
+/// The simulated world failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the simulated world failed: {0}")]
+pub struct WorldError(pub String);
+
+/// Clock and reset of a simulated rig.
+pub trait World {
+    /// Simulated time, nanoseconds; goes on across resets.
+    fn now_ns(&self) -> u64;
+
+    /// Lets `duration_ns` pass.
+    fn advance_ns(&mut self, duration_ns: u64) -> Result<(), WorldError>;
+
+    /// Puts everything at a start, at rest, and returns when the rig may be used.
+    fn reset(&mut self, start: EpisodeStart) -> Result<(), WorldError>;
+
+    /// What only a simulator knows, for the final judge and the reports; `None` where the world
+    /// has no task.
+    fn truth(&self) -> Option<Truth>;
+}

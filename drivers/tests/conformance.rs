@@ -1,0 +1,122 @@
+//! Every device passes the suite of its trait.
+
+use std::f64::consts::PI;
+
+use hilt_drivers::{
+    Arm, ArmError, Camera, EpisodeStart, Teleop, TeleopEvent, World, conformance,
+    fake::FakeArmPair,
+    sim::{LiftWorld, Role},
+};
+use hilt_protocol::{CameraSpec, GripperCommand};
+use hilt_sim::{OperatorConfig, SceneConfig, TakeoverConfig};
+
+fn clock<W: World + Clone>(world: &W) -> impl FnMut(u64) -> u64 + use<W> {
+    let mut world = world.clone();
+    move |duration_ns| {
+        world.advance_ns(duration_ns).unwrap();
+        world.now_ns()
+    }
+}
+
+fn lift() -> LiftWorld {
+    let mut world = LiftWorld::new(&SceneConfig::default()).unwrap();
+    world
+        .reset(EpisodeStart {
+            range_m: 0.1,
+            seed: 1,
+        })
+        .unwrap();
+    world
+}
+
+#[test]
+fn fake_arms_and_cameras_conform() {
+    let pair = FakeArmPair::new(2).unwrap();
+    for index in 0..2 {
+        conformance::arm(&mut pair.arm(index), clock(&pair)).unwrap();
+    }
+    let spec = CameraSpec {
+        name: "front".into(),
+        height: 32,
+        width: 24,
+    };
+    conformance::camera(&mut pair.camera(spec), clock(&pair)).unwrap();
+}
+
+#[test]
+fn simulated_devices_conform() {
+    let world = lift();
+    conformance::arm(&mut world.arm(), clock(&world)).unwrap();
+    for mut camera in world.cameras() {
+        conformance::camera(&mut camera, clock(&world)).unwrap();
+    }
+    let takeover = TakeoverConfig::default();
+    for role in [
+        Role::Demonstrate,
+        Role::Miss,
+        Role::Intervene { takeover, seed: 1 },
+    ] {
+        let mut operator = world.operator(role, OperatorConfig::default(), 0.025);
+        conformance::teleop(&mut operator, clock(&world)).unwrap();
+    }
+}
+
+#[test]
+fn a_pulled_cable_is_a_device_error_of_that_arm_only() {
+    let pair = FakeArmPair::new(2).unwrap();
+    let (mut left, mut right) = (pair.arm(0), pair.arm(1));
+    let here = left.read_state(0).unwrap().joints;
+    pair.set_faulty(0, true);
+    assert_eq!(left.read_state(0), Err(ArmError::Device));
+    assert_eq!(
+        left.write(&here, GripperCommand::Open),
+        Err(ArmError::Device)
+    );
+    assert!(right.read_state(0).is_ok());
+    pair.set_faulty(0, false);
+    assert!(left.read_state(0).is_ok());
+}
+
+#[test]
+fn fake_tools_point_down_at_home() {
+    let arm = FakeArmPair::new(1).unwrap().arm(0);
+    let mut arm = arm;
+    let joints = arm.read_state(0).unwrap().joints;
+    let pose = arm.chain().base_from_tool(joints.as_slice());
+    let down = pose.rotation * nalgebra::Vector3::z();
+    assert!(down.angle(&nalgebra::Vector3::z()) > PI - 1e-6, "{down}");
+}
+
+#[test]
+fn an_operator_who_only_watched_says_nothing() {
+    let world = lift();
+    let takeover = TakeoverConfig {
+        max_interventions: Some(0),
+        ..TakeoverConfig::default()
+    };
+    let mut operator = world.operator(
+        Role::Intervene { takeover, seed: 3 },
+        OperatorConfig::default(),
+        0.025,
+    );
+    operator.begin_episode(1);
+    for _ in 0..20 {
+        assert_eq!(operator.intent(0).unwrap(), None);
+    }
+    assert_eq!(operator.event().unwrap(), None::<TeleopEvent>);
+    assert_eq!(operator.verdict(), None);
+}
+
+#[test]
+fn frames_show_what_moves() {
+    let mut world = lift();
+    let mut front = world.cameras().remove(0);
+    let before = front.newest().unwrap();
+    world
+        .reset(EpisodeStart {
+            range_m: 0.2,
+            seed: 9,
+        })
+        .unwrap();
+    assert_ne!(before.rgb, front.newest().unwrap().rgb);
+}

@@ -1,0 +1,438 @@
+//! Hybrid training, HIL-SERL's loop: demonstrations first, then the robot's stream beside them.
+//!
+//! 1. Prepare: imitation makes the encoder, labelled frames make the reward classifier.
+//! 2. Ingest (its own thread): entries from the link → maps → replay; acknowledged once on disk.
+//! 3. Update (this thread): half online, half demonstrations; snapshots, progress, checkpoints.
+//!
+//! It ends when its time is over or it is told to, and leaves a checkpoint and an export either way.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result};
+use hilt_link::{LearnerConfig as LinkConfig, LearnerLink};
+use hilt_protocol::{Entry, Progress, RigSpec, RunId, noise::Uniforms, noise::mix};
+use hilt_recording::{RunReader, find_runs, read_spec};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tch::{Device, Kind};
+
+use crate::{
+    agents::sac_grasp::{Metrics, SacGrasp, SeededNoise, Shapes, Update},
+    classifier::Classifier,
+    config::LearnerConfig,
+    dataset::{Demonstrations, LabelledFrames},
+    encoder::Encoder,
+    export,
+    imitation::imitate,
+    ingest::{Ingest, identity, layout},
+    metrics::{MetricsFile, write_atomically},
+    onnx::Weights,
+    replay::{HostBatch, Replay, Which, to_tensors},
+    reward::{ClassifierReport, train_classifier},
+};
+
+/// What to train from, and where to.
+#[derive(Clone, Debug)]
+pub struct HybridOptions {
+    /// Folder of demonstration runs.
+    pub demos: PathBuf,
+    /// Folder of runs with labelled frames.
+    pub labels: PathBuf,
+    /// Folder for everything that comes out.
+    pub out: PathBuf,
+    /// Endpoints to listen on.
+    pub listen: Vec<String>,
+    /// Name shared with the actor.
+    pub session: String,
+    /// Seed of every random draw.
+    pub seed: u64,
+    /// Seconds from the start of this process to the last update.
+    pub max_seconds: f64,
+    /// Go on from the checkpoint in `out`.
+    pub resume: bool,
+    /// Hyperparameters.
+    pub config: LearnerConfig,
+}
+
+/// What a resumed run has to know besides weights and replay.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct State {
+    learner_run: u64,
+    snapshot_version: u64,
+    entries: u64,
+    trained_s: f64,
+    classifier: ClassifierReportFile,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct ClassifierReportFile {
+    precision: Option<f64>,
+    recall: Option<f64>,
+}
+
+impl From<ClassifierReport> for ClassifierReportFile {
+    fn from(report: ClassifierReport) -> Self {
+        let finite = |x: f64| x.is_finite().then_some(x);
+        Self { precision: finite(report.precision), recall: finite(report.recall) }
+    }
+}
+
+/// The entries of every run under a folder, and their common spec.
+pub fn read_runs(dir: &Path) -> Result<(RigSpec, Vec<Entry>)> {
+    let runs = find_runs(dir)?;
+    let first = runs.first().with_context(|| format!("{} holds no run; record one with `hilt record`", dir.display()))?;
+    let spec = read_spec(first)?;
+    let mut entries = Vec::new();
+    for run in &runs {
+        let theirs = read_spec(run)?;
+        anyhow::ensure!(theirs == spec, "{} was recorded on another rig than {}", run.display(), first.display());
+        for entry in RunReader::open(run)? {
+            entries.push(entry?);
+        }
+    }
+    Ok((spec, entries))
+}
+
+struct Prepared {
+    spec: RigSpec,
+    demos: Vec<Entry>,
+    encoder: Encoder,
+    classifier: Classifier,
+    report: ClassifierReportFile,
+}
+
+fn prepare(options: &HybridOptions, device: Device, stop: &AtomicBool) -> Result<Prepared> {
+    let config = &options.config;
+    let (spec, demos) = read_runs(&options.demos)?;
+    let shapes = (spec.cameras.iter()).map(|c| (c.name.clone(), config.encoder.map_shape())).collect();
+    let encoder_file = options.out.join("encoder.safetensors");
+    let classifier_file = options.out.join("classifier.safetensors");
+    if options.resume && encoder_file.exists() && classifier_file.exists() {
+        let encoder = Encoder::new(config.encoder.clone(), Kind::Float, device, options.seed);
+        encoder.load(&encoder_file)?;
+        let classifier = Classifier::new(config.reward.network.clone(), shapes, Kind::Float, device, options.seed);
+        classifier.load(&classifier_file)?;
+        let report = ClassifierReportFile { precision: None, recall: None };
+        return Ok(Prepared { spec, demos, encoder, classifier, report });
+    }
+    let samples = Demonstrations::from_entries(&demos, &spec);
+    println!("imitation: {} samples of {} entries, {:.0} s", samples.len(), demos.len(), config.imitation.seconds);
+    let go_on = |_, _| !stop.load(Ordering::Relaxed);
+    let imitation =
+        imitate(&samples, &spec, config.encoder.clone(), &config.agent, &config.imitation, device, options.seed, go_on)?;
+    println!("imitation: {} steps, loss {:.4}", imitation.steps, imitation.loss);
+    let encoder = imitation.encoder;
+    encoder.save(&encoder_file)?;
+    let (labels_spec, labels) = read_runs(&options.labels)?;
+    anyhow::ensure!(labels_spec == spec, "{} was recorded on another rig", options.labels.display());
+    let frames = LabelledFrames::from_entries(&labels);
+    let (classifier, report) = train_classifier(&frames, &spec, &encoder, &config.reward, options.seed, go_on)?;
+    println!(
+        "reward classifier: {} frames ({} successes), {} steps; held out: precision {:.3}, recall {:.3} of {} frames",
+        frames.len(),
+        frames.positives(),
+        report.steps,
+        report.precision,
+        report.recall,
+        report.held_out
+    );
+    classifier.save(&classifier_file)?;
+    Ok(Prepared { spec, demos, encoder, classifier, report: report.into() })
+}
+
+/// Trains until the time is over or `stop` is set.
+pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Result<()> {
+    let config = &options.config;
+    fs::create_dir_all(&options.out).with_context(|| format!("creating {}", options.out.display()))?;
+    write_atomically(&options.out.join("config.toml"), toml::to_string(config)?.as_bytes())?;
+    let device = Device::cuda_if_available();
+    tch::set_num_threads(config.train.threads);
+    let prepared = prepare(options, device, stop)?;
+    let Prepared { spec, demos, encoder, classifier, .. } = &prepared;
+
+    let shapes = Shapes::of(spec, encoder.config().map_shape());
+    let mut agent = SacGrasp::new(config.agent.clone(), shapes, Kind::Float, device, options.seed);
+    let state_file = options.out.join("state.json");
+    let agent_file = options.out.join("agent.safetensors");
+    let mut state = State {
+        learner_run: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64),
+        snapshot_version: 0,
+        entries: 0,
+        trained_s: 0.0,
+        classifier: prepared.report,
+    };
+    if options.resume && state_file.exists() {
+        state = serde_json::from_slice(&fs::read(&state_file)?)
+            .with_context(|| format!("reading {}", state_file.display()))?;
+        agent.load(&agent_file)?;
+        println!("resumed at {} updates", agent.updates());
+    }
+
+    let store = Replay::open(
+        &options.out.join("replay"),
+        layout(spec, encoder),
+        identity(spec, encoder),
+        config.train.capacity,
+    )?;
+    let replay = RwLock::new(store);
+    let ingest = Ingest::new(spec.clone(), encoder);
+    for entry in demos {
+        ingest.push(entry, true, &replay)?;
+    }
+    let resume: BTreeMap<RunId, u64> = {
+        let mut store = write(&replay);
+        store.sync()?;
+        store.next_missing()
+    };
+    println!("replay: {:?}", write(&replay).statistics());
+
+    let link = LearnerLink::open(LinkConfig {
+        session: options.session.clone(),
+        listen: options.listen.clone(),
+        queue_bytes: LinkConfig::QUEUE_BYTES,
+        resume,
+    })?;
+    let policy = export::policy(spec, &agent, Weights::Inputs);
+    let judge = export::classifier(spec, encoder, classifier, Weights::Inputs);
+    link.serve_graph(&export::encoder(spec, encoder));
+    link.serve_graph(&policy);
+    link.serve_graph(&judge);
+    link.publish_snapshot(&export::classifier_snapshot(spec, encoder, &judge, classifier, 1));
+
+    let entries = AtomicU64::new(state.entries);
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| -> Result<()> {
+        let (link, replay, entries, ended) = (&link, &replay, &entries, &ended);
+        // The encoder's copy moves along: tensors cannot be shared between threads.
+        let ingesting = scope.spawn(move || ingest_loop(link, &ingest, replay, entries, ended));
+        let mut update = UpdateLoop {
+            options,
+            spec,
+            encoder,
+            classifier,
+            agent: &mut agent,
+            state: &mut state,
+            link,
+            policy: &policy,
+            replay,
+            entries,
+            device,
+        };
+        let trained = update.run(started, stop, ended);
+        ended.store(true, Ordering::Relaxed);
+        let ingested = ingesting.join().map_err(|_| anyhow::anyhow!("the ingest thread panicked"))?;
+        trained.and(ingested)
+    })
+}
+
+fn write(replay: &RwLock<Replay>) -> std::sync::RwLockWriteGuard<'_, Replay> {
+    replay.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Entries into the store; acknowledged in groups, after the disk has them.
+fn ingest_loop(
+    link: &LearnerLink,
+    ingest: &Ingest,
+    replay: &RwLock<Replay>,
+    entries: &AtomicU64,
+    ended: &AtomicBool,
+) -> Result<()> {
+    tch::set_num_threads(1);
+    let mut unacknowledged: BTreeMap<RunId, u64> = BTreeMap::new();
+    let mut last_sync = Instant::now();
+    while !ended.load(Ordering::Relaxed) {
+        if let Some(entry) = link.recv(Duration::from_millis(20)) {
+            match ingest.push(&entry, false, replay) {
+                Ok(crate::replay::Pushed::New) => {
+                    entries.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(crate::replay::Pushed::Duplicate) => {}
+                Err(error @ crate::ingest::IngestError::Spec { .. }) => tracing::error!("{error}; it is left out"),
+                Err(error) => {
+                    // Training without new data would hide it: stop, with everything acknowledged kept.
+                    ended.store(true, Ordering::Relaxed);
+                    return Err(error.into());
+                }
+            }
+            unacknowledged.insert(entry.run, entry.sequence);
+        }
+        if last_sync.elapsed() > Duration::from_millis(200) && !unacknowledged.is_empty() {
+            write(replay).sync()?;
+            for (run, sequence) in std::mem::take(&mut unacknowledged) {
+                link.ack(run, sequence);
+            }
+            last_sync = Instant::now();
+        }
+    }
+    Ok(())
+}
+
+struct UpdateLoop<'a> {
+    options: &'a HybridOptions,
+    spec: &'a RigSpec,
+    encoder: &'a Encoder,
+    classifier: &'a Classifier,
+    agent: &'a mut SacGrasp,
+    state: &'a mut State,
+    link: &'a LearnerLink,
+    policy: &'a hilt_protocol::Graph,
+    replay: &'a RwLock<Replay>,
+    entries: &'a AtomicU64,
+    device: Device,
+}
+
+/// Does something at most every so often.
+struct Every {
+    period: Duration,
+    last: Option<Instant>,
+}
+
+impl Every {
+    fn seconds(seconds: f64) -> Self {
+        Self { period: Duration::from_secs_f64(seconds), last: None }
+    }
+
+    fn due(&mut self) -> bool {
+        let due = self.last.is_none_or(|last| last.elapsed() >= self.period);
+        if due {
+            self.last = Some(Instant::now());
+        }
+        due
+    }
+}
+
+impl UpdateLoop<'_> {
+    fn run(&mut self, started: Instant, stop: &AtomicBool, ended: &AtomicBool) -> Result<()> {
+        let train = self.options.config.train.clone();
+        let before_s = self.state.trained_s;
+        let mut figures = MetricsFile::open(&self.options.out.join("metrics.jsonl"))?;
+        let mut batch = HostBatch::new(layout(self.spec, self.encoder), train.batch);
+        let mut snapshots = Every::seconds(train.snapshot_period_s);
+        let mut checkpoints = Every::seconds(train.checkpoint_period_s);
+        let mut progress = Every::seconds(0.1);
+        let mut logged = (Instant::now(), self.agent.updates(), self.entries.load(Ordering::Relaxed));
+        let mut last = Metrics::default();
+        checkpoints.due();
+        while !stop.load(Ordering::Relaxed)
+            && !ended.load(Ordering::Relaxed)
+            && started.elapsed().as_secs_f64() < self.options.max_seconds
+        {
+            if snapshots.due() {
+                self.publish();
+            }
+            if progress.due() {
+                self.report(false);
+            }
+            if checkpoints.due() {
+                self.state.trained_s = before_s + started.elapsed().as_secs_f64();
+                self.checkpoint()?;
+            }
+            let online = self.replay.read().map_or(0, |store| store.len(Which::Online));
+            if online < train.start_after {
+                std::thread::sleep(Duration::from_millis(20));
+                continue;
+            }
+            last = self.update(&mut batch, last);
+            if logged.0.elapsed() > Duration::from_secs(2) {
+                let (updates, entries) = (self.agent.updates(), self.entries.load(Ordering::Relaxed));
+                let seconds = logged.0.elapsed().as_secs_f64();
+                let rates = [(updates - logged.1) as f64 / seconds, (entries - logged.2) as f64 / seconds];
+                figures.write(line(started.elapsed().as_secs_f64(), updates, entries, rates, online, &last))?;
+                logged = (Instant::now(), updates, entries);
+            }
+        }
+        let training_wall_s = before_s + started.elapsed().as_secs_f64();
+        self.state.trained_s = training_wall_s;
+        self.publish();
+        self.report(true);
+        self.checkpoint()?;
+        let out = &self.options.out;
+        export::write_folder(&out.join("export"), self.spec, self.encoder, self.agent, Some(self.classifier))?;
+        let summary = serde_json::json!({
+            "training_wall_s": training_wall_s,
+            "updates": self.agent.updates(),
+            "entries": self.entries.load(Ordering::Relaxed),
+            "seed": self.options.seed,
+            "classifier_held_out_precision": self.state.classifier.precision,
+            "classifier_held_out_recall": self.state.classifier.recall,
+        });
+        write_atomically(&out.join("summary.json"), &serde_json::to_vec_pretty(&summary)?)?;
+        // The last words are on their way: give the actor time to hear that training is over.
+        std::thread::sleep(Duration::from_secs(2));
+        Ok(())
+    }
+
+    /// One update; the last full update's actor figures stay in what is logged.
+    fn update(&mut self, batch: &mut HostBatch, last: Metrics) -> Metrics {
+        let train = &self.options.config.train;
+        let number = self.agent.updates();
+        let mut random = Uniforms::new(mix(self.options.seed ^ number.rotate_left(17)));
+        if let Ok(store) = self.replay.read() {
+            store.sample_mixed(train.demonstration_share, &mut random, batch);
+        }
+        let tensors = to_tensors(batch, self.encoder.config().map_shape(), self.device);
+        let dropout = self.agent.config().dropout;
+        let mut noise = SeededNoise::new(self.options.seed, number, dropout, (Kind::Float, self.device));
+        let full = (number + 1).is_multiple_of(train.cta_ratio);
+        let metrics = self.agent.update(&tensors, if full { Update::Full } else { Update::CriticOnly }, &mut noise);
+        Metrics { actor: metrics.actor.or(last.actor), ..metrics }
+    }
+
+    fn publish(&mut self) {
+        self.state.snapshot_version += 1;
+        let version = self.state.snapshot_version;
+        self.link.publish_snapshot(&export::policy_snapshot(self.policy, self.agent, version));
+    }
+
+    fn report(&self, finished: bool) {
+        let train = &self.options.config.train;
+        // Before the first update the actor may collect what the first update waits for, and then some.
+        let ahead = 3 * train.start_after as u64;
+        let earned = (self.agent.updates() as f64 * train.steps_per_update) as u64;
+        self.link.publish_progress(Progress {
+            learner_run: self.state.learner_run,
+            updates: self.agent.updates(),
+            entries: self.entries.load(Ordering::Relaxed),
+            allowed_steps: ahead + earned,
+            finished,
+        });
+    }
+
+    fn checkpoint(&mut self) -> Result<()> {
+        let out = &self.options.out;
+        self.state.entries = self.entries.load(Ordering::Relaxed);
+        write(self.replay).sync()?;
+        self.agent.save(&out.join("agent.safetensors"))?;
+        write_atomically(&out.join("state.json"), &serde_json::to_vec_pretty(self.state)?)?;
+        Ok(())
+    }
+}
+
+fn line(wall_s: f64, updates: u64, entries: u64, rates: [f64; 2], online: usize, m: &Metrics) -> Map<String, Value> {
+    let mut figures = Map::new();
+    let mut put = |key: &str, value: f64| figures.insert(key.to_owned(), Value::from(value));
+    put("wall_s", wall_s);
+    put("updates", updates as f64);
+    put("entries", entries as f64);
+    put("updates_per_s", rates[0]);
+    put("steps_per_s", rates[1]);
+    put("online_transitions", online as f64);
+    put("critic_loss", m.critic.critic_loss);
+    put("predicted_q", m.critic.predicted_qs);
+    put("batch_reward", m.critic.rewards);
+    if let Some(actor) = &m.actor {
+        put("actor_loss", actor.actor_loss);
+        put("entropy", actor.entropy);
+        put("temperature", actor.temperature);
+    }
+    figures
+}

@@ -1,0 +1,148 @@
+//! `hilt-learner`: the process that learns.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use hilt_learner::{
+    config::LearnerConfig,
+    dataset::Demonstrations,
+    export,
+    hybrid::{self, HybridOptions, read_runs},
+    imitation::imitate,
+    metrics::write_atomically,
+};
+use hilt_protocol::settings;
+use tch::Device;
+
+#[derive(Parser)]
+#[command(name = "hilt-learner", version, about = "Learns robot policies from demonstrations and the robot's stream")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Trains on demonstrations and the robot's stream.
+    Hybrid(Hybrid),
+    /// Imitates demonstrations and exports the policy: the baseline.
+    Imitation(Imitation),
+}
+
+#[derive(Args)]
+struct Common {
+    /// Folder of demonstration runs.
+    #[arg(long)]
+    demos: PathBuf,
+    /// Folder for what comes out.
+    #[arg(long)]
+    out: PathBuf,
+    /// Seed of every random draw.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Configuration file.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Changes one key of the configuration, as `train.batch=128`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+#[derive(Args)]
+struct Hybrid {
+    #[command(flatten)]
+    common: Common,
+    /// Folder of runs with labelled frames [default: the demonstrations' folder with `-labels`].
+    #[arg(long)]
+    labels: Option<PathBuf>,
+    /// Endpoint to listen on.
+    #[arg(long, default_value = "tcp/127.0.0.1:7447")]
+    listen: Vec<String>,
+    /// Name shared with the actor.
+    #[arg(long, default_value = "default")]
+    session: String,
+    /// Seconds from the start of the process to the last update.
+    #[arg(long, default_value_t = 560.0)]
+    max_seconds: f64,
+    /// Goes on from the checkpoint in --out.
+    #[arg(long)]
+    resume: bool,
+}
+
+#[derive(Args)]
+struct Imitation {
+    #[command(flatten)]
+    common: Common,
+    /// Seconds to train.
+    #[arg(long, default_value_t = 180.0)]
+    seconds: f64,
+}
+
+impl Common {
+    fn resolve(&self) -> Result<LearnerConfig> {
+        let (origin, text) = match &self.config {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+                (path.display().to_string(), text)
+            }
+            None => ("the default configuration".to_owned(), toml::to_string(&LearnerConfig::default())?),
+        };
+        Ok(settings::parse(&origin, &text, &self.sets)?)
+    }
+}
+
+fn main() -> Result<()> {
+    let started = Instant::now();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter()).init();
+    let stop = Arc::new(AtomicBool::new(false));
+    let on_signal = Arc::clone(&stop);
+    ctrlc::set_handler(move || on_signal.store(true, Ordering::Relaxed))?;
+    match Cli::parse().command {
+        Command::Hybrid(hybrid) => {
+            let mut labels = hybrid.common.demos.clone().into_os_string();
+            labels.push("-labels");
+            let options = HybridOptions {
+                config: hybrid.common.resolve()?,
+                demos: hybrid.common.demos,
+                labels: hybrid.labels.unwrap_or_else(|| labels.into()),
+                out: hybrid.common.out,
+                listen: hybrid.listen,
+                session: hybrid.session,
+                seed: hybrid.common.seed,
+                max_seconds: hybrid.max_seconds,
+                resume: hybrid.resume,
+            };
+            hybrid::run(&options, started, &stop)
+        }
+        Command::Imitation(imitation) => run_imitation(&imitation, &stop),
+    }
+}
+
+fn filter() -> tracing_subscriber::EnvFilter {
+    tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,hilt_learner=info"))
+}
+
+fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {
+    let mut config = options.common.resolve()?;
+    config.imitation.seconds = options.seconds;
+    let (spec, entries) = read_runs(&options.common.demos)?;
+    let samples = Demonstrations::from_entries(&entries, &spec);
+    tch::set_num_threads(std::thread::available_parallelism().map_or(1, usize::from) as i32);
+    let go_on = |_, _| !stop.load(Ordering::Relaxed);
+    let (device, seed) = (Device::cuda_if_available(), options.common.seed);
+    let out =
+        imitate(&samples, &spec, config.encoder.clone(), &config.agent, &config.imitation, device, seed, go_on)?;
+    println!("imitation: {} samples, {} steps, loss {:.4}", samples.len(), out.steps, out.loss);
+    export::write_folder(&options.common.out.join("export"), &spec, &out.encoder, &out.policy, None)?;
+    let summary = serde_json::json!({ "steps": out.steps, "loss": out.loss });
+    Ok(write_atomically(&options.common.out.join("summary.json"), &serde_json::to_vec_pretty(&summary)?)?)
+}

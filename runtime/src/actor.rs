@@ -1,0 +1,395 @@
+//! The actor of a training run: episodes with the learner's policy, a person (or the scripted
+//! operator) who takes over, rewards from the classifier, every step logged and streamed.
+
+use std::{
+    cell::Cell as StdCell,
+    collections::{BTreeMap, VecDeque},
+    fs::File,
+    io::{BufWriter, Write},
+    path::PathBuf,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use hilt_drivers::{EpisodeStart, Teleop, TeleopEvent, keyboard::Keyboard, sim::Role};
+use hilt_link::{ActorConfig, ActorLink, WindowLimits};
+use hilt_protocol::noise::mix;
+use serde::Serialize;
+
+use crate::{
+    cell::Cell,
+    inference::Engine,
+    learner_side::LearnerSide,
+    record::Demonstrator,
+    rig::{ClockKind, Rig},
+    run_log::{RunLog, new_run},
+    session::{Confusion, Flow, Outcome, Policy, Session},
+};
+
+/// Episodes at the beginning and at the end over which rates are reported.
+const WINDOW: usize = 20;
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct ActorOptions {
+    /// Where the learner listens, for example `tcp/127.0.0.1:7447`.
+    pub connect: Vec<String>,
+    /// The name that actor and learner share.
+    pub session: String,
+    /// Everything random is drawn from this.
+    pub seed: u64,
+    /// Folder of the run's log and results.
+    pub out: PathBuf,
+    /// Who takes over when the policy is stuck; `None`: nobody.
+    pub operator: Option<Demonstrator>,
+}
+
+/// One line of `episodes.jsonl`.
+#[derive(Clone, Debug, Serialize)]
+pub struct EpisodeRow {
+    /// 0, 1, 2, … within the run.
+    pub episode: u64,
+    /// Its steps.
+    pub steps: u32,
+    /// Success by the simulator's truth; absent on a real robot.
+    pub success: Option<bool>,
+    /// Whether the classifier said success.
+    pub success_classifier: bool,
+    /// The episode's reward.
+    pub reward: f32,
+    /// Share of its steps that a person or the operator took.
+    pub intervention_share: f64,
+    /// Seconds since the process began.
+    pub wall_s: f64,
+    /// Steps of the run so far.
+    pub env_steps: u64,
+    /// Policy in force at its end.
+    pub policy_version: u64,
+    /// Gradient updates behind that policy.
+    pub updates: u64,
+}
+
+/// `summary.json` of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct ActorSummary {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Whose time the run went by.
+    pub clock: ClockKind,
+    /// `scripted` (it stands in for a person), `keyboard` or `none`.
+    pub operator: &'static str,
+    /// Episodes that ended.
+    pub episodes: u64,
+    /// Steps.
+    pub env_steps: u64,
+    /// Steps taken by the operator, as a share, over the first 20 episodes.
+    pub intervention_rate_first: Option<f64>,
+    /// … and over the last 20.
+    pub intervention_rate_last: Option<f64>,
+    /// Success by the truth over the last 20 episodes, operator's help included.
+    pub success_last: Option<f64>,
+    /// Over all judged observations, against the simulator's truth.
+    pub classifier_precision: Option<f64>,
+    /// Over all judged observations, against the simulator's truth.
+    pub classifier_recall: Option<f64>,
+    /// The counts behind these two.
+    pub classifier: Confusion,
+    /// Seconds from start to end, waiting for the learner included.
+    pub wall_s: f64,
+    /// Of these, seconds spent waiting for the learner.
+    pub waited_s: f64,
+    /// Entries in the log.
+    pub entries: u64,
+    /// Entries that the learner had acknowledged at the end.
+    pub acknowledged: u64,
+    /// In lockstep deadlines are not measured.
+    pub missed_ticks: &'static str,
+}
+
+/// How a run stands, for whoever shows it.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// Episodes that ended.
+    pub episodes: u64,
+    /// Steps of the run.
+    pub env_steps: u64,
+    /// Success over the last 20 episodes: by the truth, or by the reward without one.
+    pub success_last: Option<f64>,
+    /// Share of the operator's steps over the last 20 episodes.
+    pub intervention_last: Option<f64>,
+    /// Steps per second since the first.
+    pub steps_per_s: f64,
+    /// The learner's gradient updates.
+    pub updates: u64,
+    /// How many steps the learner allows so far.
+    pub allowed_steps: u64,
+}
+
+/// Shows a run while it goes.
+pub trait Watch {
+    /// A sentence for the user.
+    fn say(&mut self, words: &str);
+    /// After every step.
+    fn stand(&mut self, standing: &Standing);
+}
+
+/// Rates over the first and the last episodes.
+#[derive(Debug, Default)]
+struct Rates {
+    first: Vec<(u32, u32)>,
+    last: VecDeque<(u32, u32, bool)>,
+    confusion: Confusion,
+    episodes: u64,
+}
+
+impl Rates {
+    fn add(&mut self, outcome: &Outcome) {
+        let (steps, intervened) = (outcome.steps, outcome.intervened);
+        if self.first.len() < WINDOW {
+            self.first.push((steps, intervened));
+        }
+        if self.last.len() == WINDOW {
+            self.last.pop_front();
+        }
+        let success = outcome.truth.unwrap_or(outcome.ending.terminated);
+        self.last.push_back((steps, intervened, success));
+        self.confusion.add(&outcome.confusion);
+        self.episodes += 1;
+    }
+
+    fn intervention_first(&self) -> Option<f64> {
+        share(self.first.iter().copied())
+    }
+
+    fn intervention_last(&self) -> Option<f64> {
+        share(
+            self.last
+                .iter()
+                .map(|&(steps, intervened, _)| (steps, intervened)),
+        )
+    }
+
+    fn success_last(&self) -> Option<f64> {
+        let good = self.last.iter().filter(|(_, _, success)| *success).count();
+        (!self.last.is_empty()).then(|| good as f64 / self.last.len() as f64)
+    }
+}
+
+fn share(counts: impl Iterator<Item = (u32, u32)>) -> Option<f64> {
+    let (all, part) = counts.fold((0u64, 0u64), |(all, part), (steps, intervened)| {
+        (all + u64::from(steps), part + u64::from(intervened))
+    });
+    (all > 0).then(|| part as f64 / all as f64)
+}
+
+/// Runs until the learner has finished, or `stop`.
+pub fn run(
+    rig: &Rig,
+    options: &ActorOptions,
+    stop: &AtomicBool,
+    watch: &mut dyn Watch,
+) -> anyhow::Result<ActorSummary> {
+    if rig.clock == ClockKind::Monotonic {
+        bail!("clock = \"monotonic\" cannot be run yet; use --set clock=simulated");
+    }
+    let began = Instant::now();
+    let spec = rig.spec();
+    let run = new_run();
+    std::fs::create_dir_all(&options.out)
+        .with_context(|| format!("--out {}", options.out.display()))?;
+    let config = ActorConfig {
+        session: options.session.clone(),
+        connect: options.connect.clone(),
+        run,
+        window: WindowLimits::default(),
+    };
+    let link = Arc::new(ActorLink::open(
+        config,
+        Box::new(hilt_link::RunLog::new(options.out.clone())),
+    )?);
+    let metadata = BTreeMap::from([
+        ("content".to_owned(), "training".to_owned()),
+        ("seed".to_owned(), options.seed.to_string()),
+    ]);
+    let mut log = RunLog::create(&options.out, run, &spec, metadata, Some(Arc::clone(&link)))?;
+    std::fs::write(options.out.join("rig.toml"), rig.to_toml()?)?;
+    let mut cell = Cell::open(rig)?;
+    let engine = Engine::open(&rig.providers, rig.inference_threads)?;
+    let (mut teleop, trust) = teleop(rig, options, &cell)?;
+    let (mut brain, mut learner) = LearnerSide::meet(
+        Arc::clone(&link),
+        &engine,
+        &spec,
+        rig.clock == ClockKind::Simulated,
+        rig.episode.random_steps > 0,
+        stop,
+        &mut |words| watch.say(words),
+    )?;
+    let rows_path = options.out.join("episodes.jsonl");
+    let mut rows =
+        BufWriter::new(File::create(&rows_path).with_context(|| rows_path.display().to_string())?);
+    let mut session = Session {
+        cell: &mut cell,
+        // Not `as_deref_mut`: that would borrow for as long as the box's own lifetime.
+        teleop: teleop
+            .as_mut()
+            .map(|teleop| &mut **teleop as &mut dyn Teleop),
+        rules: rig.classifier,
+        episode: rig.episode,
+        seed: options.seed,
+        steps: 0,
+    };
+    let mut rates = Rates::default();
+    let mut waited = Duration::ZERO;
+    let first_step = Instant::now();
+    loop {
+        let seed = mix(options.seed ^ mix(0x7472_6169_6e00 + rates.episodes));
+        let start = EpisodeStart {
+            range_m: rig.episode.range_m,
+            seed,
+        };
+        let mut policy = Policy::Brain(&mut brain);
+        let outcome = session.run_episode(&mut policy, start, &mut log, |policy, steps| {
+            trust.set(steps as f64 / rig.operator.training_steps as f64);
+            let asked = Instant::now();
+            let may_act = steps < rig.episode.random_steps;
+            let flow = match policy {
+                Policy::Brain(brain) => {
+                    learner.before_step(&mut **brain, steps, may_act, stop, &mut |words| {
+                        watch.say(words)
+                    })
+                }
+                Policy::Nobody => Flow::Go,
+            };
+            waited += asked.elapsed();
+            let progress = learner.progress();
+            watch.stand(&Standing {
+                episodes: rates.episodes,
+                env_steps: steps,
+                success_last: rates.success_last(),
+                intervention_last: rates.intervention_last(),
+                steps_per_s: steps as f64 / first_step.elapsed().as_secs_f64().max(1e-9),
+                updates: progress.map_or(0, |p| p.updates),
+                allowed_steps: progress.map_or(0, |p| p.allowed_steps),
+            });
+            flow
+        })?;
+        if outcome.cut {
+            // Its steps are in the log and count as such; the episode is in no rate.
+            rates.confusion.add(&outcome.confusion);
+            break;
+        }
+        if outcome.said == Some(TeleopEvent::Rerecord) {
+            watch.say("thrown away by the person; the log keeps it as a truncated episode");
+        }
+        rates.add(&outcome);
+        let row = EpisodeRow {
+            episode: rates.episodes - 1,
+            steps: outcome.steps,
+            success: outcome.truth,
+            success_classifier: outcome.judged,
+            reward: outcome.ending.reward,
+            intervention_share: f64::from(outcome.intervened) / f64::from(outcome.steps.max(1)),
+            wall_s: began.elapsed().as_secs_f64(),
+            env_steps: session.steps,
+            policy_version: brain.version(),
+            updates: brain.updates(),
+        };
+        serde_json::to_writer(&mut rows, &row)?;
+        writeln!(rows)?;
+        rows.flush()?;
+        if outcome.said == Some(TeleopEvent::Stop) {
+            break;
+        }
+    }
+    let env_steps = session.steps;
+    let entries = log.entries();
+    log.finish()?;
+    // What the learner does not have by now it can still read from the log.
+    link.drain(Duration::from_secs(5));
+    let summary = ActorSummary {
+        seed: options.seed,
+        clock: rig.clock,
+        operator: match options.operator {
+            Some(Demonstrator::Scripted) => "scripted",
+            Some(Demonstrator::Keyboard) => "keyboard",
+            None => "none",
+        },
+        episodes: rates.episodes,
+        env_steps,
+        intervention_rate_first: rates.intervention_first(),
+        intervention_rate_last: rates.intervention_last(),
+        success_last: rates.success_last(),
+        classifier_precision: rates.confusion.precision(),
+        classifier_recall: rates.confusion.recall(),
+        classifier: rates.confusion,
+        wall_s: began.elapsed().as_secs_f64(),
+        waited_s: waited.as_secs_f64(),
+        entries,
+        acknowledged: link.stats().acked,
+        missed_ticks: "not measured",
+    };
+    std::fs::write(
+        options.out.join("summary.json"),
+        serde_json::to_vec_pretty(&summary)?,
+    )?;
+    Ok(summary)
+}
+
+/// The device of whoever takes over, and where it is told how far the training is.
+type Helper = (Option<Box<dyn Teleop>>, Rc<StdCell<f64>>);
+
+fn teleop(rig: &Rig, options: &ActorOptions, cell: &Cell) -> anyhow::Result<Helper> {
+    let nobody = Rc::new(StdCell::new(0.0));
+    Ok(match options.operator {
+        None => (None, nobody),
+        Some(Demonstrator::Keyboard) => (Some(Box::new(Keyboard::open(rig.mode.arms())?)), nobody),
+        Some(Demonstrator::Scripted) => {
+            let takeover = rig.operator.takeover;
+            let operator = cell
+                .operator(
+                    rig,
+                    Role::Intervene {
+                        takeover,
+                        seed: options.seed,
+                    },
+                )
+                .context("this rig has no scripted operator; use --operator keyboard or none")?;
+            let trust = operator.training_fraction();
+            (Some(Box::new(operator)), trust)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(steps: u32, intervened: u32, success: bool) -> Outcome {
+        Outcome {
+            steps,
+            intervened,
+            truth: Some(success),
+            ..Outcome::default()
+        }
+    }
+
+    #[test]
+    fn rates_are_over_the_first_and_the_last_twenty_episodes() {
+        let mut rates = Rates::default();
+        assert_eq!(rates.intervention_first(), None);
+        for _ in 0..20 {
+            rates.add(&outcome(10, 5, false));
+        }
+        for _ in 0..15 {
+            rates.add(&outcome(30, 0, true));
+        }
+        assert_eq!(rates.intervention_first(), Some(0.5));
+        // 5 episodes of 10 steps, 25 of them the operator's; 15 of 30 steps, none of them.
+        assert_eq!(rates.intervention_last(), Some(25.0 / 500.0));
+        assert_eq!(rates.success_last(), Some(0.75));
+        assert_eq!(rates.episodes, 35);
+    }
+}

@@ -1,0 +1,186 @@
+//! The learner as the actor sees it: graphs once, snapshots as they come, and the pace.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::bail;
+use hilt_link::{ActorLink, LinkError};
+use hilt_protocol::{Graph, GraphName, Progress, RigSpec};
+
+use crate::{
+    brain::Brain,
+    inference::{Engine, OnnxBrain, PolicyFiles, SnapshotInbox},
+    session::Flow,
+};
+
+/// How long to wait before looking again.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Snapshots to the loaders, and how far the actor may go.
+pub struct LearnerSide {
+    link: Arc<ActorLink>,
+    policy: SnapshotInbox,
+    classifier: Option<SnapshotInbox>,
+    /// In lockstep the learner sets the pace.
+    lockstep: bool,
+    /// Steps that the learner had before this run.
+    prior_steps: Option<u64>,
+    waiting_for: Option<&'static str>,
+}
+
+fn fetch(
+    link: &ActorLink,
+    name: GraphName,
+    spec: &RigSpec,
+    stop: &AtomicBool,
+    say: &mut dyn FnMut(&str),
+) -> anyhow::Result<Graph> {
+    let mut said = false;
+    loop {
+        match link.fetch_graph(name, Duration::from_secs(1)) {
+            Ok(graph) if graph.spec == spec.hash() => return Ok(graph),
+            Ok(graph) => bail!(
+                "the learner's {} graph was made for spec {}, this rig is {}; start both with the \
+                 same rig",
+                name.name(),
+                graph.spec,
+                spec.hash()
+            ),
+            Err(LinkError::NoAnswer { .. }) if !stop.load(Ordering::Relaxed) => {
+                if !said {
+                    say(&format!("waiting for the learner's {} graph", name.name()));
+                    said = true;
+                }
+            }
+            Err(LinkError::NoAnswer { .. }) => bail!("stopped while waiting for the learner"),
+            Err(other) => return Err(other.into()),
+        }
+    }
+}
+
+impl LearnerSide {
+    /// Fetches the graphs, loads them, and waits for the first weights of the classifier — and of
+    /// the policy, unless the run begins with random actions.
+    pub fn meet(
+        link: Arc<ActorLink>,
+        engine: &Engine,
+        spec: &RigSpec,
+        lockstep: bool,
+        random_first: bool,
+        stop: &AtomicBool,
+        say: &mut dyn FnMut(&str),
+    ) -> anyhow::Result<(OnnxBrain, Self)> {
+        let mut get = |name| fetch(&link, name, spec, stop, say);
+        let files = PolicyFiles {
+            encoder: get(GraphName::Encoder)?,
+            policy: get(GraphName::Policy)?,
+            classifier: Some(get(GraphName::Classifier)?),
+        };
+        let (mut brain, policy, classifier) = OnnxBrain::load(engine, spec, &files)?;
+        let side = Self {
+            link,
+            policy,
+            classifier,
+            lockstep,
+            prior_steps: None,
+            waiting_for: None,
+        };
+        let mut said = false;
+        loop {
+            side.feed();
+            Brain::refresh(&mut brain);
+            if brain.can_judge() && (random_first || brain.can_act()) {
+                return Ok((brain, side));
+            }
+            if stop.load(Ordering::Relaxed) {
+                bail!("stopped while waiting for the first snapshot");
+            }
+            if !said {
+                say("waiting for the learner's first snapshot");
+                said = true;
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// The learner's last word.
+    pub fn progress(&self) -> Option<Progress> {
+        self.link.progress()
+    }
+
+    /// Hands new snapshots to the loaders.
+    pub fn feed(&self) {
+        let inboxes = [
+            (GraphName::Policy, Some(&self.policy)),
+            (GraphName::Classifier, self.classifier.as_ref()),
+        ];
+        for (graph, inbox) in inboxes {
+            if let Some(inbox) = inbox
+                && let Some(snapshot) = self.link.next_snapshot(graph, Duration::ZERO)
+                && !inbox.offer(snapshot)
+            {
+                tracing::debug!(
+                    "{}: the loader is busy, a snapshot was left out",
+                    graph.name()
+                );
+            }
+        }
+    }
+
+    /// Before a step, `steps` of which were taken in this run: takes new weights, and in lockstep
+    /// waits until the learner allows the step. `may_act`: the step needs no policy.
+    pub fn before_step(
+        &mut self,
+        brain: &mut dyn Brain,
+        steps: u64,
+        may_act: bool,
+        stop: &AtomicBool,
+        say: &mut dyn FnMut(&str),
+    ) -> Flow {
+        loop {
+            self.feed();
+            brain.refresh();
+            let progress = self.link.progress();
+            if stop.load(Ordering::Relaxed) || progress.is_some_and(|p| p.finished) {
+                return Flow::End;
+            }
+            let ready = may_act || brain.version() > 0;
+            let allowed = !self.lockstep || progress.is_some_and(|p| self.allows(&p, steps));
+            if ready && allowed {
+                self.waiting_for = None;
+                return Flow::Go;
+            }
+            let alive = self.link.learner().alive;
+            let reason = match (alive, ready) {
+                (false, _) => Some("the learner is gone; waiting for it to come back"),
+                (true, false) => Some("waiting for the learner's first snapshot"),
+                // The learner's pace: the usual case, nothing to say.
+                (true, true) => None,
+            };
+            if reason.is_some() && reason != self.waiting_for {
+                reason.into_iter().for_each(&mut *say);
+            }
+            self.waiting_for = reason;
+            if ready && alive {
+                let base = self.prior_steps.unwrap_or(0);
+                let wanted = |p: &Progress| p.finished || base + steps < p.allowed_steps;
+                self.link.wait_progress(LOOK, wanted);
+            } else {
+                std::thread::sleep(LOOK);
+            }
+        }
+    }
+
+    fn allows(&mut self, progress: &Progress, steps: u64) -> bool {
+        // A learner that goes on from a checkpoint counts what an actor before this one did.
+        let prior = *self
+            .prior_steps
+            .get_or_insert(progress.entries.saturating_sub(steps));
+        prior + steps < progress.allowed_steps
+    }
+}

@@ -1,0 +1,384 @@
+//! Records demonstrations, and labelled frames for the reward classifier.
+//!
+//! Demonstrations go to one run, `DIR`. What the classifier needs besides goes to another,
+//! `DIR-labels`, because it is no part of a demonstration: after each success the cube is held up
+//! and carried about (success), and in some episodes the operator closes on nothing and lifts an
+//! empty hand (no success). Frames around the threshold stay without a label, as a person would
+//! not know either.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use hilt_drivers::{EpisodeStart, Teleop, TeleopEvent, keyboard::Keyboard, sim::Role};
+use hilt_protocol::{
+    Axis, Record, RigSpec, Step,
+    noise::{Uniforms, mix},
+};
+use hilt_sim::{CUBE_HALF_M, LIFTED_M, Truth};
+use serde::Serialize;
+
+use crate::{
+    cell::Cell,
+    rig::Rig,
+    run_log::{JournalError, RunLog, new_run},
+    session::{Flow, Journal, Outcome, Policy, Session, intent_action},
+};
+
+/// Who demonstrates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demonstrator {
+    /// The scripted operator of a simulated rig.
+    Scripted,
+    /// A person at the keyboard.
+    Keyboard,
+}
+
+/// What to record.
+#[derive(Clone, Debug)]
+pub struct RecordOptions {
+    /// Successful demonstrations wanted.
+    pub episodes: u32,
+    /// Who demonstrates.
+    pub demonstrator: Demonstrator,
+    /// Everything random is drawn from this.
+    pub seed: u64,
+    /// Folder of the demonstrations' run.
+    pub out: PathBuf,
+}
+
+/// What was recorded.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RecordSummary {
+    /// Demonstrations kept.
+    pub episodes: u32,
+    /// Demonstrations tried.
+    pub attempts: u32,
+    /// Kept among tried.
+    pub success_rate: f64,
+    /// Mean time from reset to success, seconds on the run's clock.
+    pub mean_time_to_success_s: f64,
+    /// Their steps.
+    pub steps: u64,
+    /// Frames labelled success, in both runs.
+    pub labelled_success: u64,
+    /// Frames labelled no success, in both runs.
+    pub labelled_failure: u64,
+    /// `scripted` or `keyboard`: a scripted operator stands in for a person.
+    pub operator: &'static str,
+}
+
+/// Steps after a success in which the cube is held up: the first ones raise it further.
+const HOLD_STEPS: u32 = 16;
+/// Episodes of closing on nothing.
+const MISSES: u32 = 20;
+/// A cube this far from the threshold's height is clearly up, or clearly not, metres.
+const CLEAR_UP_M: f64 = 0.01;
+const CLEAR_DOWN_M: f64 = 0.02;
+/// The steps before the success that stay without a label.
+const UNSURE_STEPS: usize = 2;
+
+/// Keeps an episode until it is known whether it is worth keeping.
+#[derive(Default)]
+struct Buffer(Vec<(Record, Option<Truth>)>);
+
+impl Journal for Buffer {
+    fn append(&mut self, record: Record, truth: Option<Truth>) -> Result<(), JournalError> {
+        self.0.push((record, truth));
+        Ok(())
+    }
+}
+
+/// How high the cube is above its place on the table, metres.
+fn height_m(truth: &Truth) -> f64 {
+    truth.cube_position_m[2] - CUBE_HALF_M
+}
+
+/// Labels what is clearly no success in a demonstration that ends in one.
+fn label_demonstration(records: &mut [(Record, Option<Truth>)]) {
+    let sure = records.len().saturating_sub(1 + UNSURE_STEPS);
+    for (i, (record, truth)) in records.iter_mut().enumerate() {
+        if let Record::Step(step) = record {
+            let down = truth.is_none_or(|t| height_m(&t) < LIFTED_M - CLEAR_DOWN_M);
+            step.label = (i < sure && down).then_some(false);
+        }
+    }
+}
+
+/// Recorder: the devices and both logs.
+struct Recorder<'a> {
+    rig: &'a Rig,
+    options: &'a RecordOptions,
+    cell: Cell,
+    demonstrations: RunLog,
+    labels: RunLog,
+    counts: (u64, u64),
+}
+
+/// Records until there are enough demonstrations. `say` hears of every episode; `stop` ends it.
+pub fn record(
+    rig: &Rig,
+    options: &RecordOptions,
+    stop: &AtomicBool,
+    mut say: impl FnMut(u32, &str),
+) -> anyhow::Result<RecordSummary> {
+    let cell = Cell::open(rig)?;
+    let spec = rig.spec();
+    let labels_dir = labels_dir(&options.out)?;
+    let log = |dir: &Path, what: &str| {
+        let metadata = BTreeMap::from([
+            ("content".to_owned(), what.to_owned()),
+            ("seed".to_owned(), options.seed.to_string()),
+        ]);
+        RunLog::create(dir, new_run(), &spec, metadata, None)
+    };
+    let mut recorder = Recorder {
+        rig,
+        options,
+        cell,
+        demonstrations: log(&options.out, "demonstrations")?,
+        labels: log(&labels_dir, "labelled frames")?,
+        counts: (0, 0),
+    };
+    std::fs::write(options.out.join("rig.toml"), rig.to_toml()?)?;
+    let summary = recorder.demonstrate(stop, &mut say)?;
+    if options.demonstrator == Demonstrator::Scripted {
+        recorder.miss(stop, &mut say)?;
+    }
+    let (labelled_success, labelled_failure) = recorder.counts;
+    recorder.demonstrations.finish()?;
+    recorder.labels.finish()?;
+    let summary = RecordSummary {
+        labelled_success,
+        labelled_failure,
+        ..summary
+    };
+    std::fs::write(
+        options.out.join("summary.json"),
+        serde_json::to_vec_pretty(&summary)?,
+    )?;
+    Ok(summary)
+}
+
+/// `DIR-labels` beside `DIR`.
+fn labels_dir(out: &Path) -> anyhow::Result<PathBuf> {
+    let name = out
+        .file_name()
+        .with_context(|| format!("--out {}: name a folder", out.display()))?;
+    Ok(out.with_file_name(format!("{}-labels", name.to_string_lossy())))
+}
+
+/// Sleeps until the next policy step of a run with a person, who lives in real time.
+struct Pace {
+    period: Duration,
+    next: Option<Instant>,
+}
+
+impl Pace {
+    fn of(rig: &Rig, demonstrator: Demonstrator) -> Self {
+        let next = (demonstrator == Demonstrator::Keyboard).then(Instant::now);
+        Self {
+            period: Duration::from_nanos(rig.policy_period_ns()),
+            next,
+        }
+    }
+
+    fn wait(&mut self) {
+        if let Some(next) = &mut self.next {
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+            *next = (*next + self.period).max(Instant::now());
+        }
+    }
+}
+
+impl Recorder<'_> {
+    fn teleop(&self) -> anyhow::Result<Box<dyn Teleop>> {
+        Ok(match self.options.demonstrator {
+            Demonstrator::Keyboard => Box::new(Keyboard::open(self.rig.mode.arms())?),
+            Demonstrator::Scripted => Box::new(
+                self.cell
+                    .operator(self.rig, Role::Demonstrate)
+                    .context("this rig has no scripted operator; use --operator keyboard")?,
+            ),
+        })
+    }
+
+    fn episode(
+        &mut self,
+        teleop: &mut dyn Teleop,
+        start: EpisodeStart,
+        stop: &AtomicBool,
+        buffer: &mut Buffer,
+    ) -> anyhow::Result<Outcome> {
+        let mut pace = Pace::of(self.rig, self.options.demonstrator);
+        let mut session = Session {
+            cell: &mut self.cell,
+            teleop: Some(teleop),
+            rules: self.rig.classifier,
+            episode: self.rig.episode,
+            seed: start.seed,
+            steps: 0,
+        };
+        // Nothing is random here but the start and the operator's own noise.
+        session.episode.random_steps = 0;
+        Ok(
+            session.run_episode(&mut Policy::Nobody, start, buffer, |_, _| {
+                pace.wait();
+                if stop.load(Ordering::Relaxed) {
+                    Flow::End
+                } else {
+                    Flow::Go
+                }
+            })?,
+        )
+    }
+
+    fn demonstrate(
+        &mut self,
+        stop: &AtomicBool,
+        say: &mut impl FnMut(u32, &str),
+    ) -> anyhow::Result<RecordSummary> {
+        let mut teleop = self.teleop()?;
+        let (mut kept, mut attempts, mut steps) = (0u32, 0u32, 0u64);
+        while kept < self.options.episodes {
+            let seed = mix(self.options.seed ^ mix(0x6465_6d6f ^ (u64::from(attempts) << 32)));
+            attempts += 1;
+            let start = EpisodeStart {
+                range_m: self.rig.episode.demonstration_range_m,
+                seed,
+            };
+            let mut buffer = Buffer::default();
+            let outcome = self.episode(&mut *teleop, start, stop, &mut buffer)?;
+            if outcome.cut || outcome.said == Some(TeleopEvent::Stop) {
+                break;
+            }
+            if !outcome.ending.terminated {
+                say(kept, "not a success: thrown away");
+                if attempts > 20 + 10 * self.options.episodes {
+                    bail!("{kept} of {attempts} demonstrations succeeded; check rig and operator");
+                }
+                continue;
+            }
+            label_demonstration(&mut buffer.0);
+            for (record, _) in buffer.0 {
+                self.count(&record);
+                self.demonstrations.add(record)?;
+            }
+            kept += 1;
+            steps += u64::from(outcome.steps);
+            self.hold(&mut *teleop, seed)?;
+            say(kept, "recorded");
+        }
+        let period_s = 1.0 / f64::from(self.rig.policy_hz);
+        Ok(RecordSummary {
+            episodes: kept,
+            attempts,
+            success_rate: f64::from(kept) / f64::from(attempts.max(1)),
+            mean_time_to_success_s: steps as f64 * period_s / f64::from(kept.max(1)),
+            steps,
+            labelled_success: 0,
+            labelled_failure: 0,
+            operator: match self.options.demonstrator {
+                Demonstrator::Scripted => "scripted",
+                Demonstrator::Keyboard => "keyboard",
+            },
+        })
+    }
+
+    fn count(&mut self, record: &Record) {
+        if let Record::Step(step) = record {
+            self.counts.0 += u64::from(step.label == Some(true));
+            self.counts.1 += u64::from(step.label == Some(false));
+        }
+    }
+
+    /// After a success: up a little further, then carried about at that height.
+    fn hold(&mut self, teleop: &mut dyn Teleop, seed: u64) -> anyhow::Result<()> {
+        let mut random = Uniforms::new(mix(seed ^ 0x686f_6c64));
+        let raise = 2 + random.below(5) as u32;
+        let way = std::f64::consts::TAU * random.open01();
+        let carry = [way.cos(), way.sin()].map(|v| v * random.range(0.2, 1.0));
+        let spec = self.cell.spec().clone();
+        let mut started = false;
+        for i in 0..HOLD_STEPS {
+            let intent = teleop.intent(self.cell.now_ns())?;
+            let action = match intent {
+                Some(intent) if i < raise => intent_action(&intent, &spec),
+                _ if self.options.demonstrator == Demonstrator::Keyboard => {
+                    vec![0.0; spec.action_dim()]
+                }
+                _ => carry_action(&spec, carry),
+            };
+            let executed = self.cell.step(&action)?;
+            let truth = self.cell.truth();
+            if !started {
+                // Where the demonstration ended is one step back; this is where the holding begins.
+                started = true;
+                self.labels.add(Record::Reset(executed.next))?;
+                continue;
+            }
+            let up = truth.is_none_or(|t| t.lifted && height_m(&t) > LIFTED_M + CLEAR_UP_M);
+            let record = Record::Step(Step {
+                action: executed.action,
+                source: teleop.source(),
+                reward: 0.0,
+                grasp_penalty: 0.0,
+                terminated: false,
+                truncated: i + 1 == HOLD_STEPS,
+                label: up.then_some(true),
+                policy_version: 0,
+                noise_seed: 0,
+                next: executed.next,
+            });
+            self.count(&record);
+            self.labels.add(record)?;
+        }
+        Ok(())
+    }
+
+    /// Episodes in which the operator closes on nothing and lifts an empty hand.
+    fn miss(&mut self, stop: &AtomicBool, say: &mut impl FnMut(u32, &str)) -> anyhow::Result<()> {
+        let mut operator = self
+            .cell
+            .operator(self.rig, Role::Miss)
+            .context("this rig has no scripted operator")?;
+        for i in 0..MISSES {
+            let seed = mix(self.options.seed ^ mix(0x6d69_7373 ^ (u64::from(i) << 32)));
+            let start = EpisodeStart {
+                range_m: self.rig.episode.range_m,
+                seed,
+            };
+            let mut buffer = Buffer::default();
+            let outcome = self.episode(&mut operator, start, stop, &mut buffer)?;
+            if outcome.cut {
+                break;
+            }
+            for (mut record, truth) in buffer.0 {
+                if let Record::Step(step) = &mut record {
+                    step.label = truth.is_none_or(|t| !t.lifted).then_some(false);
+                }
+                self.count(&record);
+                self.labels.add(record)?;
+            }
+            say(self.options.episodes, "what failure looks like: recorded");
+        }
+        Ok(())
+    }
+}
+
+/// An action that carries on the table's plane, as far as the spec has x and y.
+fn carry_action(spec: &RigSpec, carry: [f64; 2]) -> Vec<f32> {
+    let mut action = vec![0.0; spec.action_dim()];
+    for (column, axis) in action.iter_mut().zip(&spec.controlled_axes) {
+        match axis {
+            Axis::X => *column = carry[0] as f32,
+            Axis::Y => *column = carry[1] as f32,
+            _ => {}
+        }
+    }
+    action
+}

@@ -1,0 +1,633 @@
+//! A rig: one TOML file, one typed and checked result.
+//!
+//! A wrong type or an unknown field is named with file, line and field by
+//! [`hilt_protocol::settings`]; a value that has the right type and cannot be is named likewise
+//! here, or with the `--set` that gave it.
+
+use std::path::{Path, PathBuf};
+
+use hilt_protocol::{
+    Axis, CameraSpec, RigSpec, SetupMode,
+    settings::{self, SettingsError},
+};
+use hilt_sim::{OperatorConfig, SceneConfig, SimError, TakeoverConfig};
+use serde::{Deserialize, Serialize};
+use toml::de::{DeTable, DeValue};
+
+use crate::{
+    episode::{ClassifierRules, proprio_names},
+    inference::Provider,
+    safety::SafetyLimits,
+};
+
+/// What the rig is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Device {
+    /// The MuJoCo lift scene, with a scripted operator.
+    LiftSim,
+    /// Arms that follow commands exactly, without physics or task.
+    Fake,
+}
+
+/// Whose time a run goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClockKind {
+    /// Lockstep: time passes when the next step is taken. Deadlines are not measured.
+    Simulated,
+    /// The machine's monotonic clock.
+    Monotonic,
+}
+
+/// What actions may do.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Metres of a full translation column.
+    pub step_m: f64,
+    /// Radians of a full rotation column.
+    #[serde(default = "default_step_rad")]
+    pub step_rad: f64,
+    /// The target stays so near the measured tool on each axis, metres.
+    pub leash_m: f64,
+    /// … and so near its orientation, radians.
+    #[serde(default = "default_leash_rad")]
+    pub leash_rad: f64,
+    /// Lowest corner of the tool's workspace, metres in the arm's base frame.
+    pub workspace_min_m: [f64; 3],
+    /// Highest corner.
+    pub workspace_max_m: [f64; 3],
+    /// Fastest joint, rad/s.
+    pub joint_velocity_rad_s: f64,
+}
+
+fn default_step_rad() -> f64 {
+    0.1
+}
+
+fn default_leash_rad() -> f64 {
+    0.3
+}
+
+/// Episodes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpisodeConfig {
+    /// Time is out after so many steps.
+    pub max_steps: u32,
+    /// Added to the grasp critic's reward when a command changes a gripper's state; 0 or less.
+    #[serde(default)]
+    pub gripper_penalty: f32,
+    /// Steps of uniformly random action at the beginning of a training run.
+    #[serde(default)]
+    pub random_steps: u64,
+    /// Demonstrations begin with the object in a square of this side, metres.
+    #[serde(default)]
+    pub demonstration_range_m: f64,
+    /// All other episodes begin with the object in a square of this side, metres.
+    #[serde(default)]
+    pub range_m: f64,
+}
+
+/// The scripted operator of a simulated rig, which stands in for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OperatorSettings {
+    /// Share of full speed, in (0, 1].
+    pub speed: f64,
+    /// Standard deviation of the noise on each motion column, in units of the action.
+    pub noise_std: f64,
+    /// It sees the scene as it was so many steps ago.
+    pub reaction_steps: usize,
+    /// The operator's trust in the policy grows over so many steps of training.
+    pub training_steps: u64,
+    /// When it takes over.
+    pub takeover: TakeoverConfig,
+}
+
+impl Default for OperatorSettings {
+    fn default() -> Self {
+        let hand = OperatorConfig::default();
+        Self {
+            speed: hand.speed,
+            noise_std: hand.noise_std,
+            reaction_steps: hand.reaction_steps,
+            training_steps: 9000,
+            takeover: TakeoverConfig::default(),
+        }
+    }
+}
+
+impl OperatorSettings {
+    /// The operator's hand.
+    pub fn hand(&self) -> OperatorConfig {
+        OperatorConfig {
+            speed: self.speed,
+            noise_std: self.noise_std,
+            reaction_steps: self.reaction_steps,
+        }
+    }
+}
+
+/// One robot, as its file says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rig {
+    /// Arms and grippers.
+    pub mode: SetupMode,
+    /// Axes that the policy moves, in the order of the action's columns.
+    pub controlled_axes: Vec<Axis>,
+    /// What it is made of.
+    pub device: Device,
+    /// Whose time it goes by.
+    pub clock: ClockKind,
+    /// Policy steps per second.
+    pub policy_hz: u32,
+    /// Control ticks per second; a multiple of `policy_hz`.
+    pub control_hz: u32,
+    /// Where the graphs run: tried in this order.
+    #[serde(default = "default_providers")]
+    pub providers: Vec<Provider>,
+    /// ONNX Runtime's threads per graph.
+    #[serde(default = "default_threads")]
+    pub inference_threads: usize,
+    /// Folder of an exported policy (`encoder.onnx`, `policy.onnx`), relative to the rig's file:
+    /// what `hilt evaluate` takes when it is given no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<PathBuf>,
+    /// What actions may do.
+    pub limits: Limits,
+    /// Episodes.
+    pub episode: EpisodeConfig,
+    /// When the classifier's word counts as success.
+    #[serde(default)]
+    pub classifier: ClassifierRules,
+    /// The scripted operator.
+    #[serde(default)]
+    pub operator: OperatorSettings,
+    /// Cameras of a rig without a scene.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cameras: Vec<CameraSpec>,
+    /// The simulated scene with its cameras.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scene: Option<SceneConfig>,
+}
+
+fn default_providers() -> Vec<Provider> {
+    vec![Provider::Cpu]
+}
+
+fn default_threads() -> usize {
+    1
+}
+
+/// Why there is no rig.
+#[derive(Debug, thiserror::Error)]
+pub enum RigError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the file system says.
+        source: std::io::Error,
+    },
+    /// It has another form.
+    #[error(transparent)]
+    Form(#[from] SettingsError),
+    /// A value cannot be.
+    #[error("{place}: `{field}` {problem}")]
+    Value {
+        /// File and line, or the override that gave the value.
+        place: String,
+        /// The field, with its tables.
+        field: String,
+        /// What it is and what would be right.
+        problem: String,
+    },
+}
+
+/// A field and what is wrong with it.
+type Problem = (String, String);
+
+impl Rig {
+    /// Reads a rig's file and applies `overrides` (`a.b=value`).
+    pub fn read(path: &Path, overrides: &[String]) -> Result<Self, RigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| RigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let origin = path.display().to_string();
+        let base = path.parent().unwrap_or_else(|| Path::new("."));
+        Self::parse(&origin, base, &text, overrides)
+    }
+
+    /// As [`Rig::read`], from the text of a file called `origin`, with paths relative to `base`.
+    pub fn parse(
+        origin: &str,
+        base: &Path,
+        text: &str,
+        overrides: &[String],
+    ) -> Result<Self, RigError> {
+        let mut rig: Self = settings::parse(origin, text, overrides)?;
+        rig.model = rig.model.map(|model| base.join(model));
+        match rig.check() {
+            Ok(()) => Ok(rig),
+            Err((field, problem)) => {
+                let given = overrides.iter().rev().find(|setting| {
+                    setting
+                        .split_once('=')
+                        .is_some_and(|(key, _)| field.starts_with(key.trim()))
+                });
+                let place = match given {
+                    Some(setting) => format!("--set {setting}"),
+                    None => format!("{origin}:{}", line_of(text, &field)),
+                };
+                Err(RigError::Value {
+                    place,
+                    field,
+                    problem,
+                })
+            }
+        }
+    }
+
+    /// The layout of actions and observations.
+    pub fn spec(&self) -> RigSpec {
+        let cameras = match &self.scene {
+            Some(scene) => scene
+                .cameras
+                .iter()
+                .map(|camera| CameraSpec {
+                    name: camera.name.clone(),
+                    height: camera.height,
+                    width: camera.width,
+                })
+                .collect(),
+            None => self.cameras.clone(),
+        };
+        RigSpec {
+            mode: self.mode,
+            controlled_axes: self.controlled_axes.clone(),
+            cameras,
+            proprio: proprio_names(self.mode),
+            policy_hz: self.policy_hz,
+        }
+    }
+
+    /// Bounds for the safety filter.
+    pub fn safety(&self) -> SafetyLimits {
+        SafetyLimits {
+            step_m: self.limits.step_m,
+            step_rad: self.limits.step_rad,
+            leash_m: self.limits.leash_m,
+            leash_rad: self.limits.leash_rad,
+            workspace_min_m: self.limits.workspace_min_m,
+            workspace_max_m: self.limits.workspace_max_m,
+            joint_velocity_rad_s: self.limits.joint_velocity_rad_s,
+            period_s: 1.0 / f64::from(self.policy_hz),
+        }
+    }
+
+    /// Time between policy steps, nanoseconds.
+    pub fn policy_period_ns(&self) -> u64 {
+        1_000_000_000 / u64::from(self.policy_hz)
+    }
+
+    /// Control ticks per policy step.
+    pub fn ticks_per_step(&self) -> u32 {
+        self.control_hz / self.policy_hz
+    }
+
+    /// As TOML: what a run keeps beside its results.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string_pretty(self)
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        self.check_rates()?;
+        self.check_limits()?;
+        self.check_episodes()?;
+        self.check_device()?;
+        if let Some(model) = &self.model {
+            for name in ["encoder.onnx", "policy.onnx"] {
+                if !model.join(name).is_file() {
+                    let missing = format!("has no {name} ({})", model.join(name).display());
+                    return Err(("model".into(), missing));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_rates(&self) -> Result<(), Problem> {
+        within("policy_hz", f64::from(self.policy_hz), 1.0, 1000.0)?;
+        let fits =
+            self.control_hz >= self.policy_hz && self.control_hz.is_multiple_of(self.policy_hz);
+        if !fits || self.control_hz > 10_000 {
+            let problem = format!(
+                "is {}; it must be a multiple of policy_hz ({}), at most 10000",
+                self.control_hz, self.policy_hz
+            );
+            return Err(("control_hz".into(), problem));
+        }
+        if self.providers.is_empty() {
+            return Err(("providers".into(), "is empty; name at least \"cpu\"".into()));
+        }
+        within(
+            "inference_threads",
+            self.inference_threads as f64,
+            1.0,
+            256.0,
+        )
+    }
+
+    fn check_limits(&self) -> Result<(), Problem> {
+        let l = &self.limits;
+        within("limits.step_m", l.step_m, 1e-4, 0.2)?;
+        within("limits.step_rad", l.step_rad, 1e-3, 1.0)?;
+        within("limits.leash_m", l.leash_m, l.step_m, 1.0)?;
+        within("limits.leash_rad", l.leash_rad, l.step_rad, 3.0)?;
+        within(
+            "limits.joint_velocity_rad_s",
+            l.joint_velocity_rad_s,
+            0.01,
+            20.0,
+        )?;
+        for i in 0..3 {
+            let (low, high) = (l.workspace_min_m[i], l.workspace_max_m[i]);
+            within("limits.workspace_min_m", low, -5.0, 5.0)?;
+            within("limits.workspace_max_m", high, -5.0, 5.0)?;
+            if low >= high {
+                let axis = ["x", "y", "z"][i];
+                let problem = format!("is {high} on {axis}, not above workspace_min_m ({low})");
+                return Err(("limits.workspace_max_m".into(), problem));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_episodes(&self) -> Result<(), Problem> {
+        let e = &self.episode;
+        within("episode.max_steps", f64::from(e.max_steps), 1.0, 100_000.0)?;
+        within(
+            "episode.gripper_penalty",
+            f64::from(e.gripper_penalty),
+            -1.0,
+            0.0,
+        )?;
+        within(
+            "episode.demonstration_range_m",
+            e.demonstration_range_m,
+            0.0,
+            0.5,
+        )?;
+        within("episode.range_m", e.range_m, 0.0, 0.5)?;
+        within(
+            "classifier.threshold",
+            f64::from(self.classifier.threshold),
+            0.0,
+            1.0,
+        )?;
+        if let Some(least) = self.classifier.tool_z_min_m {
+            within("classifier.tool_z_min_m", least, -5.0, 5.0)?;
+        }
+        let o = &self.operator;
+        within("operator.speed", o.speed, 0.01, 1.0)?;
+        within("operator.noise_std", o.noise_std, 0.0, 1.0)?;
+        within(
+            "operator.reaction_steps",
+            o.reaction_steps as f64,
+            0.0,
+            100.0,
+        )?;
+        within(
+            "operator.training_steps",
+            o.training_steps as f64,
+            1.0,
+            1e12,
+        )?;
+        within(
+            "operator.takeover.fade_fraction",
+            o.takeover.fade_fraction,
+            0.0,
+            1.0,
+        )?;
+        within(
+            "operator.takeover.least_probability",
+            o.takeover.least_probability,
+            0.0,
+            1.0,
+        )
+    }
+
+    fn check_device(&self) -> Result<(), Problem> {
+        match (self.device, &self.scene) {
+            (Device::LiftSim, None) => {
+                return Err(("device".into(), "\"lift-sim\" needs a table [scene]".into()));
+            }
+            (Device::Fake, Some(_)) => {
+                return Err(("scene".into(), "does not go with device = \"fake\"".into()));
+            }
+            (Device::LiftSim, Some(scene)) => {
+                if self.mode.arms() != 1 {
+                    let problem = format!("is {}; the lift scene has one arm", self.mode);
+                    return Err(("mode".into(), problem));
+                }
+                if !self.cameras.is_empty() {
+                    let problem = "belongs to rigs without a scene; write [[scene.cameras]]";
+                    return Err(("cameras".into(), problem.into()));
+                }
+                scene.validate().map_err(|error| match error {
+                    SimError::Config { field, problem } => (format!("scene.{field}"), problem),
+                    other => ("scene".into(), format!("cannot be used: {other}")),
+                })?;
+            }
+            (Device::Fake, None) => {}
+        }
+        self.spec().validate().map_err(|error| {
+            use hilt_protocol::SpecError as E;
+            let cameras = if self.scene.is_some() {
+                "scene.cameras"
+            } else {
+                "cameras"
+            };
+            let field = match error {
+                E::NoAxis | E::AxisTwice(_) => "controlled_axes",
+                E::NoCamera | E::CameraTwice(_) | E::CameraSize(..) => cameras,
+                E::Rate(_) => "policy_hz",
+            };
+            (field.to_owned(), format!("cannot be used: {error}"))
+        })
+    }
+}
+
+fn within(field: &str, value: f64, low: f64, high: f64) -> Result<(), Problem> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err((
+        field.to_owned(),
+        format!("is {value}; it must be {low} to {high}"),
+    ))
+}
+
+/// The line (from 1) of `field` (`a.b[2].c`) in a TOML text: of its value, or of the nearest table
+/// around it that is there.
+fn line_of(text: &str, field: &str) -> usize {
+    let Ok(root) = DeTable::parse(text) else {
+        return 1;
+    };
+    let mut at = 0;
+    let mut table = Some(root.get_ref());
+    for part in field.split('.') {
+        let (name, index) = match part.split_once('[') {
+            Some((name, index)) => (name, index.trim_end_matches(']').parse::<usize>().ok()),
+            None => (part, None),
+        };
+        let Some((key, value)) =
+            table.and_then(|t| t.iter().find(|(key, _)| key.get_ref().as_ref() == name))
+        else {
+            break;
+        };
+        at = key.span().start;
+        let value = match index.and_then(|i| value.get_ref().get(i)) {
+            Some(element) => {
+                at = element.span().start;
+                element.get_ref()
+            }
+            None => value.get_ref(),
+        };
+        table = match value {
+            DeValue::Table(table) => Some(table),
+            _ => None,
+        };
+    }
+    text.as_bytes()[..at.min(text.len())]
+        .iter()
+        .filter(|&&b| b == b'\n')
+        .count()
+        + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIFT: &str = include_str!("../../rigs/lift-sim.toml");
+    const DUAL: &str = include_str!("../../rigs/fake-dual.toml");
+
+    fn parse(text: &str, overrides: &[&str]) -> Result<Rig, RigError> {
+        let overrides: Vec<String> = overrides.iter().map(|&s| s.to_owned()).collect();
+        Rig::parse("rig.toml", Path::new("/nowhere"), text, &overrides)
+    }
+
+    fn line_with(text: &str, word: &str) -> usize {
+        text.lines()
+            .position(|line| line.starts_with(word))
+            .unwrap()
+            + 1
+    }
+
+    #[test]
+    fn the_rigs_of_this_repository_are_right() {
+        let lift = parse(LIFT, &[]).unwrap();
+        assert_eq!(lift.spec().action_dim(), 4);
+        assert_eq!(lift.spec().proprio_dim(), 12);
+        let dual = parse(DUAL, &[]).unwrap();
+        assert_eq!(dual.spec().gripper_columns().len(), 2);
+        assert_eq!(dual.spec().proprio_dim(), 24);
+    }
+
+    #[test]
+    fn the_lift_rig_shows_the_scene_as_it_is_by_default() {
+        assert_eq!(
+            parse(LIFT, &[]).unwrap().scene,
+            Some(SceneConfig::default())
+        );
+    }
+
+    #[test]
+    fn a_rig_comes_back_from_its_own_toml() {
+        for text in [LIFT, DUAL] {
+            let rig = parse(text, &["episode.max_steps=40"]).unwrap();
+            assert_eq!(parse(&rig.to_toml().unwrap(), &[]).unwrap(), rig);
+        }
+    }
+
+    #[test]
+    fn every_mistake_names_file_line_and_field() {
+        for (find, replace, words) in [
+            ("max_steps = 100", "max_stepz = 100", "max_stepz"),
+            ("policy_hz = 10", "policy_hz = \"often\"", "policy_hz"),
+            ("policy_hz = 10", "policy_hz = 0", "`policy_hz` is 0"),
+            ("leash_m = 0.05", "leash_m = nan", "`limits.leash_m` is NaN"),
+            (
+                "threshold = 0.75",
+                "threshold = 75",
+                "`classifier.threshold` is 75",
+            ),
+            ("speed = 0.4", "speed = 4.0", "`operator.speed` is 4"),
+            ("clock = \"simulated\"", "clock = \"sundial\"", "sundial"),
+            (
+                "clock = \"simulated\"",
+                "clock = \"simulated\"\nmodel = \"no/such\"",
+                "`model` has no encoder.onnx",
+            ),
+            (
+                "timestep_s = 0.004",
+                "timestep_s = 4.0",
+                "`scene.timestep_s` is 4",
+            ),
+            (
+                "controlled_axes = [\"x\", \"y\", \"z\"]",
+                "controlled_axes = [\"x\", \"x\"]",
+                "`controlled_axes`",
+            ),
+        ] {
+            assert!(LIFT.contains(find), "{find}");
+            let text = LIFT.replacen(find, replace, 1);
+            let error = parse(&text, &[]).unwrap_err().to_string();
+            let word = replace.lines().last().unwrap().split(' ').next().unwrap();
+            let place = format!("rig.toml:{}: ", line_with(&text, word));
+            assert!(
+                error.starts_with(&place),
+                "{error} does not start with {place}"
+            );
+            assert!(error.contains(words), "{error} does not say {words}");
+        }
+    }
+
+    #[test]
+    fn a_camera_in_the_list_is_found_by_its_line() {
+        let at = LIFT.rfind("fovy_deg = ").unwrap();
+        let end = at + LIFT[at..].find('\n').unwrap();
+        let text = format!("{}fovy_deg = 500.0{}", &LIFT[..at], &LIFT[end..]);
+        let error = parse(&text, &[]).unwrap_err().to_string();
+        assert!(
+            error.contains("`scene.cameras[1].fovy_deg` is 500"),
+            "{error}"
+        );
+        let line: usize = error.split(':').nth(1).unwrap().parse().unwrap();
+        assert!(
+            text.lines()
+                .nth(line - 1)
+                .unwrap()
+                .contains("fovy_deg = 500.0"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_override_is_named_when_it_is_to_blame() {
+        let error = |set: &str| parse(LIFT, &[set]).unwrap_err().to_string();
+        assert!(error("operator.speed=7").starts_with("--set operator.speed=7: `operator.speed`"));
+        assert!(error("episode.max_stepz=7").contains("--set episode.max_stepz=7"));
+        let both = parse(LIFT, &["operator.speed=0.5", "limits.leash_m=9"]).unwrap_err();
+        assert!(
+            both.to_string().starts_with("--set limits.leash_m=9: "),
+            "{both}"
+        );
+    }
+}

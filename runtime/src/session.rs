@@ -1,0 +1,286 @@
+//! Runs episodes: policy, takeovers, reward, and every step into a journal as it happens.
+
+use hilt_drivers::{EpisodeStart, Intent, Teleop, TeleopError, TeleopEvent};
+use hilt_protocol::{
+    ActionSource, Axis, GripperCommand, Observation, Record, RigSpec, Step, noise::mix,
+};
+use hilt_sim::Truth;
+use serde::Serialize;
+
+use crate::{
+    brain::{Brain, BrainError, random_action},
+    cell::{Cell, CellError},
+    episode::{ClassifierRules, Ending, end_step},
+    rig::EpisodeConfig,
+    run_log::JournalError,
+};
+
+/// Why an episode broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// Devices.
+    #[error(transparent)]
+    Cell(#[from] CellError),
+    /// Policy or classifier.
+    #[error(transparent)]
+    Brain(#[from] BrainError),
+    /// Teleop device.
+    #[error(transparent)]
+    Teleop(#[from] TeleopError),
+    /// The run's log.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// Takes every record of a run in order, as it happens. `truth` is what a simulator knows of the
+/// record's observation: for reports, never for the stream.
+pub trait Journal {
+    /// Takes one.
+    fn append(&mut self, record: Record, truth: Option<Truth>) -> Result<(), JournalError>;
+}
+
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// With the next step.
+    Go,
+    /// Not at all: the run is over.
+    End,
+}
+
+/// Right and wrong of the classifier against the truth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Confusion {
+    /// Both say success.
+    pub true_positives: u64,
+    /// Only the classifier says success.
+    pub false_positives: u64,
+    /// Only the truth says success.
+    pub false_negatives: u64,
+    /// Neither does.
+    pub true_negatives: u64,
+}
+
+impl Confusion {
+    /// One more judged observation.
+    pub fn count(&mut self, judged: bool, truth: bool) {
+        match (judged, truth) {
+            (true, true) => self.true_positives += 1,
+            (true, false) => self.false_positives += 1,
+            (false, true) => self.false_negatives += 1,
+            (false, false) => self.true_negatives += 1,
+        }
+    }
+
+    /// Adds another count.
+    pub fn add(&mut self, other: &Self) {
+        self.true_positives += other.true_positives;
+        self.false_positives += other.false_positives;
+        self.false_negatives += other.false_negatives;
+        self.true_negatives += other.true_negatives;
+    }
+
+    /// Share of the classifier's successes that are true; `None` when it said none.
+    pub fn precision(&self) -> Option<f64> {
+        ratio(
+            self.true_positives,
+            self.true_positives + self.false_positives,
+        )
+    }
+
+    /// Share of true successes that the classifier saw; `None` when there were none.
+    pub fn recall(&self) -> Option<f64> {
+        ratio(
+            self.true_positives,
+            self.true_positives + self.false_negatives,
+        )
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+/// What became of an episode.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Steps taken.
+    pub steps: u32,
+    /// Steps of a person or the operator.
+    pub intervened: u32,
+    /// How the last step ended; the default when the run ended first.
+    pub ending: Ending,
+    /// Success by the simulator's truth; `None` without one.
+    pub truth: Option<bool>,
+    /// The classifier said success.
+    pub judged: bool,
+    /// All judged observations against the truth.
+    pub confusion: Confusion,
+    /// A person's wish beyond this episode.
+    pub said: Option<TeleopEvent>,
+    /// The run ended before the episode did.
+    pub cut: bool,
+}
+
+/// Who acts when no person does.
+pub enum Policy<'a> {
+    /// The brain, with exploration noise.
+    Brain(&'a mut dyn Brain),
+    /// Nobody: the arm stays.
+    Nobody,
+}
+
+/// What runs episodes.
+pub struct Session<'a> {
+    /// The devices.
+    pub cell: &'a mut Cell,
+    /// A person's device, or the scripted operator's.
+    pub teleop: Option<&'a mut dyn Teleop>,
+    /// When the classifier's word counts.
+    pub rules: ClassifierRules,
+    /// Length and penalties.
+    pub episode: EpisodeConfig,
+    /// Everything random is drawn from this.
+    pub seed: u64,
+    /// Steps taken in this run.
+    pub steps: u64,
+}
+
+impl Session<'_> {
+    /// Runs one episode. `go` is asked before each step.
+    pub fn run_episode(
+        &mut self,
+        policy: &mut Policy<'_>,
+        start: EpisodeStart,
+        journal: &mut dyn Journal,
+        mut go: impl FnMut(&mut Policy<'_>, u64) -> Flow,
+    ) -> Result<Outcome, SessionError> {
+        let mut observation = self.cell.reset(start)?;
+        if let Some(teleop) = &mut self.teleop {
+            teleop.begin_episode(start.seed);
+        }
+        journal.append(Record::Reset(observation.clone()), self.cell.truth())?;
+        let mut outcome = Outcome::default();
+        loop {
+            if go(policy, self.steps) == Flow::End {
+                outcome.cut = true;
+                return Ok(outcome);
+            }
+            let noise_seed = mix(self.seed ^ mix(self.steps + 1));
+            let (action, source) = self.choose(policy, &observation, noise_seed)?;
+            let executed = self.cell.step(&action)?;
+            self.steps += 1;
+            outcome.steps += 1;
+            outcome.intervened += u32::from(source.is_intervention());
+            let truth = self.cell.truth();
+            let probability = match policy {
+                Policy::Brain(brain) => brain.judge(&executed.next)?,
+                Policy::Nobody => None,
+            };
+            let judged = self.rules.success(probability, &executed.facts);
+            if let (Some(truth), Some(_)) = (truth, probability) {
+                outcome.confusion.count(judged, truth.lifted);
+            }
+            outcome.judged |= judged;
+            let said = self.listen()?;
+            let ending = self.end(&outcome, judged, said);
+            outcome.truth = truth.map(|truth| truth.lifted);
+            outcome.said = said;
+            let version = match policy {
+                Policy::Brain(brain) => brain.version(),
+                Policy::Nobody => 0,
+            };
+            let step = Step {
+                action: executed.action,
+                source,
+                reward: ending.reward,
+                grasp_penalty: self.episode.gripper_penalty * executed.toggles as f32,
+                terminated: ending.terminated,
+                truncated: ending.truncated,
+                label: ending.label,
+                policy_version: version,
+                noise_seed,
+                next: executed.next,
+            };
+            observation = step.next.clone();
+            journal.append(Record::Step(step), truth)?;
+            if ending.over() {
+                outcome.ending = ending;
+                return Ok(outcome);
+            }
+        }
+    }
+
+    fn choose(
+        &mut self,
+        policy: &mut Policy<'_>,
+        observation: &Observation,
+        noise_seed: u64,
+    ) -> Result<(Vec<f32>, ActionSource), SessionError> {
+        let spec = self.cell.spec();
+        if let Some(teleop) = &mut self.teleop
+            && let Some(intent) = teleop.intent(self.cell.now_ns())?
+        {
+            return Ok((intent_action(&intent, spec), teleop.source()));
+        }
+        if self.steps < self.episode.random_steps {
+            return Ok((random_action(spec, noise_seed), ActionSource::Random));
+        }
+        match policy {
+            Policy::Brain(brain) => Ok((
+                brain.act(observation, noise_seed, true)?,
+                ActionSource::Policy,
+            )),
+            Policy::Nobody => {
+                let source = self
+                    .teleop
+                    .as_ref()
+                    .map_or(ActionSource::Random, |t| t.source());
+                Ok((vec![0.0; spec.action_dim()], source))
+            }
+        }
+    }
+
+    fn listen(&mut self) -> Result<Option<TeleopEvent>, TeleopError> {
+        match &mut self.teleop {
+            Some(teleop) => teleop.event(),
+            None => Ok(None),
+        }
+    }
+
+    fn end(&mut self, outcome: &Outcome, judged: bool, said: Option<TeleopEvent>) -> Ending {
+        let (steps, max_steps) = (outcome.steps, self.episode.max_steps);
+        let teleop = &mut self.teleop;
+        end_step(steps, max_steps, judged, said, || {
+            teleop.as_mut().and_then(|t| t.verdict())
+        })
+    }
+}
+
+/// A person's intent as an action of the spec.
+pub fn intent_action(intent: &Intent, spec: &RigSpec) -> Vec<f32> {
+    let mut action = Vec::with_capacity(spec.action_dim());
+    for (motion, gripper) in intent
+        .motion
+        .iter()
+        .zip(intent.gripper)
+        .take(spec.mode.arms())
+    {
+        action.extend(spec.controlled_axes.iter().map(|axis| match axis {
+            Axis::X => motion[0] as f32,
+            Axis::Y => motion[1] as f32,
+            Axis::Z => motion[2] as f32,
+            Axis::Roll => motion[3] as f32,
+            Axis::Pitch => motion[4] as f32,
+            Axis::Yaw => motion[5] as f32,
+        }));
+        if spec.mode.learned_gripper() {
+            action.push(match gripper {
+                Some(GripperCommand::Closed) => -1.0,
+                Some(GripperCommand::Open) => 1.0,
+                None => 0.0,
+            });
+        }
+    }
+    action
+}

@@ -159,7 +159,9 @@ impl Classifier {
     /// Saves the weights by name; beside the place, then renamed.
     pub fn save(&self, path: &std::path::Path) -> std::io::Result<()> {
         let names = self.params.names().iter();
-        let tensors: Vec<_> = names.map(|name| (name.as_str(), self.params.get(name).detach())).collect();
+        let tensors: Vec<_> = names
+            .map(|name| (name.as_str(), self.params.get(name).detach()))
+            .collect();
         let beside = path.with_extension("partial");
         Tensor::write_safetensors(&tensors, &beside).map_err(std::io::Error::other)?;
         std::fs::rename(&beside, path)
@@ -170,8 +172,11 @@ impl Classifier {
         let bad = |what: String| std::io::Error::other(format!("{}: {what}", path.display()));
         let tensors = Tensor::read_safetensors(path).map_err(|e| bad(e.to_string()))?;
         for name in self.params.names() {
-            let found = tensors.iter().find(|(n, t)| n == name && t.size() == self.params.get(name).size());
-            let (_, tensor) = found.ok_or_else(|| bad(format!("`{name}` is missing or has another shape")))?;
+            let found = tensors
+                .iter()
+                .find(|(n, t)| n == name && t.size() == self.params.get(name).size());
+            let (_, tensor) =
+                found.ok_or_else(|| bad(format!("`{name}` is missing or has another shape")))?;
             self.params.set(name, tensor);
         }
         Ok(())

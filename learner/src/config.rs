@@ -68,8 +68,17 @@ pub struct RewardConfig {
 
 impl Default for RewardConfig {
     fn default() -> Self {
-        let network = ClassifierConfig { lr: 3e-4, ..ClassifierConfig::default() };
-        Self { network, batch: 128, seconds: 20.0, held_out: 0.15, threshold: 0.75 }
+        let network = ClassifierConfig {
+            lr: 3e-4,
+            ..ClassifierConfig::default()
+        };
+        Self {
+            network,
+            batch: 128,
+            seconds: 20.0,
+            held_out: 0.15,
+            threshold: 0.75,
+        }
     }
 }
 
@@ -117,12 +126,17 @@ mod tests {
     #[test]
     fn the_resolved_tree_reads_back_and_keys_can_be_set() {
         let text = toml::to_string(&LearnerConfig::default()).unwrap();
-        let sets = ["train.batch=64".to_owned(), "agent.discount=0.95".to_owned()];
+        let sets = [
+            "train.batch=64".to_owned(),
+            "agent.discount=0.95".to_owned(),
+        ];
         let config: LearnerConfig = settings::parse("config.toml", &text, &sets).unwrap();
         assert_eq!((config.train.batch, config.agent.discount), (64, 0.95));
         assert_eq!(config.encoder, EncoderConfig::narrow());
         let unknown = ["train.bach=64".to_owned()];
-        let error = settings::parse::<LearnerConfig>("config.toml", &text, &unknown).unwrap_err().to_string();
+        let error = settings::parse::<LearnerConfig>("config.toml", &text, &unknown)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("train.bach"), "{error}");
     }
 }

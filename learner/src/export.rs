@@ -2,7 +2,9 @@
 
 use std::{io, path::Path};
 
-use hilt_protocol::{Graph, GraphName, ModelSnapshot, NamedTensor, Probe, RigSpec, content_hash, noise};
+use hilt_protocol::{
+    Graph, GraphName, ModelSnapshot, NamedTensor, Probe, RigSpec, content_hash, noise,
+};
 use tch::{Kind, Tensor};
 
 use crate::{
@@ -18,24 +20,53 @@ const PROBE_TOLERANCE: f32 = 2e-3;
 
 /// Cameras with the shape of their maps.
 fn cameras(spec: &RigSpec, encoder: &Encoder) -> Vec<(String, [i64; 3])> {
-    spec.cameras.iter().map(|c| (c.name.clone(), encoder.config().map_shape())).collect()
+    spec.cameras
+        .iter()
+        .map(|c| (c.name.clone(), encoder.config().map_shape()))
+        .collect()
 }
 
 /// The encoder's graph.
 pub fn encoder(spec: &RigSpec, encoder: &Encoder) -> Graph {
-    Graph { name: GraphName::Encoder, spec: spec.hash(), onnx: encoder_graph(encoder) }
+    Graph {
+        name: GraphName::Encoder,
+        spec: spec.hash(),
+        onnx: encoder_graph(encoder),
+    }
 }
 
 /// The policy's graph.
 pub fn policy(spec: &RigSpec, agent: &SacGrasp, weights: Weights) -> Graph {
-    let onnx = policy_graph(agent.config(), agent.shapes(), &agent.policy_weights(), weights);
-    Graph { name: GraphName::Policy, spec: spec.hash(), onnx }
+    let onnx = policy_graph(
+        agent.config(),
+        agent.shapes(),
+        &agent.policy_weights(),
+        weights,
+    );
+    Graph {
+        name: GraphName::Policy,
+        spec: spec.hash(),
+        onnx,
+    }
 }
 
 /// The classifier's graph.
-pub fn classifier(spec: &RigSpec, maps_of: &Encoder, classifier: &Classifier, weights: Weights) -> Graph {
-    let onnx = classifier_graph(&cameras(spec, maps_of), &classifier.params().export(|_| true), weights);
-    Graph { name: GraphName::Classifier, spec: spec.hash(), onnx }
+pub fn classifier(
+    spec: &RigSpec,
+    maps_of: &Encoder,
+    classifier: &Classifier,
+    weights: Weights,
+) -> Graph {
+    let onnx = classifier_graph(
+        &cameras(spec, maps_of),
+        &classifier.params().export(|_| true),
+        weights,
+    );
+    Graph {
+        name: GraphName::Classifier,
+        spec: spec.hash(),
+        onnx,
+    }
 }
 
 fn probe_tensor(name: &str, shape: &[i64], seed: u64) -> NamedTensor {
@@ -49,7 +80,9 @@ fn probe_tensor(name: &str, shape: &[i64], seed: u64) -> NamedTensor {
 
 fn tensor(named: &NamedTensor) -> Tensor {
     let shape: Vec<i64> = named.shape.iter().map(|&d| d as i64).collect();
-    Tensor::from_slice(&named.data).view(shape.as_slice()).to_kind(Kind::Float)
+    Tensor::from_slice(&named.data)
+        .view(shape.as_slice())
+        .to_kind(Kind::Float)
 }
 
 /// A snapshot of the policy for its graph, with what it must answer to a greedy probe.
@@ -57,15 +90,39 @@ pub fn policy_snapshot(graph: &Graph, agent: &SacGrasp, version: u64) -> ModelSn
     let shapes = agent.shapes();
     let mut inputs = Vec::new();
     for (i, (camera, [h, w, c])) in shapes.cameras.iter().enumerate() {
-        inputs.push(probe_tensor(&format!("map.{camera}"), &[1, *h, *w, *c], version ^ (i as u64 + 1) << 32));
+        inputs.push(probe_tensor(
+            &format!("map.{camera}"),
+            &[1, *h, *w, *c],
+            version ^ (i as u64 + 1) << 32,
+        ));
     }
-    inputs.push(probe_tensor("proprio", &[1, shapes.proprio], version ^ 1 << 48));
-    inputs.push(probe_tensor("noise", &[1, shapes.motion_columns.len() as i64], version ^ 1 << 49));
-    inputs.push(NamedTensor { name: "explore".into(), shape: vec![1], data: vec![0.0] });
+    inputs.push(probe_tensor(
+        "proprio",
+        &[1, shapes.proprio],
+        version ^ 1 << 48,
+    ));
+    inputs.push(probe_tensor(
+        "noise",
+        &[1, shapes.motion_columns.len() as i64],
+        version ^ 1 << 49,
+    ));
+    inputs.push(NamedTensor {
+        name: "explore".into(),
+        shape: vec![1],
+        data: vec![0.0],
+    });
     let gumbel = probe_tensor("gumbel", &[1, shapes.choices()], version ^ 1 << 50);
     let maps: Vec<Tensor> = inputs[..shapes.cameras.len()].iter().map(tensor).collect();
-    let [.., proprio, normal, _] = &inputs[..] else { unreachable!("three inputs were pushed") };
-    let action = agent.act(&maps, &tensor(proprio), &tensor(normal), &tensor(&gumbel), 0.0);
+    let [.., proprio, normal, _] = &inputs[..] else {
+        unreachable!("three inputs were pushed")
+    };
+    let action = agent.act(
+        &maps,
+        &tensor(proprio),
+        &tensor(normal),
+        &tensor(&gumbel),
+        0.0,
+    );
     if matches!(agent.config().gripper, GripperHead::Categorical { .. }) {
         inputs.push(gumbel);
     }
@@ -76,7 +133,11 @@ pub fn policy_snapshot(graph: &Graph, agent: &SacGrasp, version: u64) -> ModelSn
         version,
         updates: agent.updates(),
         weights: agent.policy_weights(),
-        probe: Probe { inputs, output: crate::nn::params::to_named("action", &action), tolerance: PROBE_TOLERANCE },
+        probe: Probe {
+            inputs,
+            output: crate::nn::params::to_named("action", &action),
+            tolerance: PROBE_TOLERANCE,
+        },
     }
 }
 
@@ -91,7 +152,9 @@ pub fn classifier_snapshot(
     let inputs: Vec<NamedTensor> = cameras(spec, maps_of)
         .iter()
         .enumerate()
-        .map(|(i, (camera, [h, w, c]))| probe_tensor(&format!("map.{camera}"), &[1, *h, *w, *c], i as u64 + 7))
+        .map(|(i, (camera, [h, w, c]))| {
+            probe_tensor(&format!("map.{camera}"), &[1, *h, *w, *c], i as u64 + 7)
+        })
         .collect();
     let output = classifier.probability(&inputs.iter().map(tensor).collect::<Vec<_>>());
     ModelSnapshot {
@@ -119,10 +182,16 @@ pub fn write_folder(
     reward: Option<&Classifier>,
 ) -> io::Result<()> {
     std::fs::create_dir_all(dir)?;
-    let mut graphs = vec![encoder(spec, encoder_of), policy(spec, agent, Weights::Baked)];
+    let mut graphs = vec![
+        encoder(spec, encoder_of),
+        policy(spec, agent, Weights::Baked),
+    ];
     graphs.extend(reward.map(|c| classifier(spec, encoder_of, c, Weights::Baked)));
     for graph in graphs {
-        write_atomically(&dir.join(format!("{}.onnx", graph.name.name())), &graph.onnx)?;
+        write_atomically(
+            &dir.join(format!("{}.onnx", graph.name.name())),
+            &graph.onnx,
+        )?;
     }
     write_atomically(&dir.join("spec.json"), &serde_json::to_vec_pretty(spec)?)
 }

@@ -32,7 +32,7 @@ use crate::{
     dataset::{Demonstrations, LabelledFrames},
     encoder::Encoder,
     export,
-    imitation::imitate,
+    imitation::{Setup, imitate},
     ingest::{Ingest, identity, layout},
     metrics::{MetricsFile, write_atomically},
     onnx::Weights,
@@ -82,19 +82,32 @@ struct ClassifierReportFile {
 impl From<ClassifierReport> for ClassifierReportFile {
     fn from(report: ClassifierReport) -> Self {
         let finite = |x: f64| x.is_finite().then_some(x);
-        Self { precision: finite(report.precision), recall: finite(report.recall) }
+        Self {
+            precision: finite(report.precision),
+            recall: finite(report.recall),
+        }
     }
 }
 
 /// The entries of every run under a folder, and their common spec.
 pub fn read_runs(dir: &Path) -> Result<(RigSpec, Vec<Entry>)> {
     let runs = find_runs(dir)?;
-    let first = runs.first().with_context(|| format!("{} holds no run; record one with `hilt record`", dir.display()))?;
+    let first = runs.first().with_context(|| {
+        format!(
+            "{} holds no run; record one with `hilt record`",
+            dir.display()
+        )
+    })?;
     let spec = read_spec(first)?;
     let mut entries = Vec::new();
     for run in &runs {
         let theirs = read_spec(run)?;
-        anyhow::ensure!(theirs == spec, "{} was recorded on another rig than {}", run.display(), first.display());
+        anyhow::ensure!(
+            theirs == spec,
+            "{} was recorded on another rig than {}",
+            run.display(),
+            first.display()
+        );
         for entry in RunReader::open(run)? {
             entries.push(entry?);
         }
@@ -113,29 +126,72 @@ struct Prepared {
 fn prepare(options: &HybridOptions, device: Device, stop: &AtomicBool) -> Result<Prepared> {
     let config = &options.config;
     let (spec, demos) = read_runs(&options.demos)?;
-    let shapes = (spec.cameras.iter()).map(|c| (c.name.clone(), config.encoder.map_shape())).collect();
+    let shapes = (spec.cameras.iter())
+        .map(|c| (c.name.clone(), config.encoder.map_shape()))
+        .collect();
     let encoder_file = options.out.join("encoder.safetensors");
     let classifier_file = options.out.join("classifier.safetensors");
     if options.resume && encoder_file.exists() && classifier_file.exists() {
         let encoder = Encoder::new(config.encoder.clone(), Kind::Float, device, options.seed);
         encoder.load(&encoder_file)?;
-        let classifier = Classifier::new(config.reward.network.clone(), shapes, Kind::Float, device, options.seed);
+        let classifier = Classifier::new(
+            config.reward.network.clone(),
+            shapes,
+            Kind::Float,
+            device,
+            options.seed,
+        );
         classifier.load(&classifier_file)?;
-        let report = ClassifierReportFile { precision: None, recall: None };
-        return Ok(Prepared { spec, demos, encoder, classifier, report });
+        let report = ClassifierReportFile {
+            precision: None,
+            recall: None,
+        };
+        return Ok(Prepared {
+            spec,
+            demos,
+            encoder,
+            classifier,
+            report,
+        });
     }
     let samples = Demonstrations::from_entries(&demos, &spec);
-    println!("imitation: {} samples of {} entries, {:.0} s", samples.len(), demos.len(), config.imitation.seconds);
+    println!(
+        "imitation: {} samples of {} entries, {:.0} s",
+        samples.len(),
+        demos.len(),
+        config.imitation.seconds
+    );
     let go_on = |_, _| !stop.load(Ordering::Relaxed);
-    let imitation =
-        imitate(&samples, &spec, config.encoder.clone(), &config.agent, &config.imitation, device, options.seed, go_on)?;
-    println!("imitation: {} steps, loss {:.4}", imitation.steps, imitation.loss);
+    let setup = Setup {
+        encoder: &config.encoder,
+        heads: &config.agent,
+        config: &config.imitation,
+        device,
+        seed: options.seed,
+    };
+    let imitation = imitate(&samples, &spec, setup, go_on)?;
+    println!(
+        "imitation: {} steps, loss {:.4}",
+        imitation.steps, imitation.loss
+    );
     let encoder = imitation.encoder;
     encoder.save(&encoder_file)?;
     let (labels_spec, labels) = read_runs(&options.labels)?;
-    anyhow::ensure!(labels_spec == spec, "{} was recorded on another rig", options.labels.display());
-    let frames = LabelledFrames::from_entries(&labels);
-    let (classifier, report) = train_classifier(&frames, &spec, &encoder, &config.reward, options.seed, go_on)?;
+    anyhow::ensure!(
+        labels_spec == spec,
+        "{} was recorded on another rig",
+        options.labels.display()
+    );
+    // A person's words count wherever they were recorded.
+    let frames = LabelledFrames::from_entries(&[labels, demos.clone()].concat());
+    let (classifier, report) = train_classifier(
+        &frames,
+        &spec,
+        &encoder,
+        &config.reward,
+        options.seed,
+        go_on,
+    )?;
     println!(
         "reward classifier: {} frames ({} successes), {} steps; held out: precision {:.3}, recall {:.3} of {} frames",
         frames.len(),
@@ -146,25 +202,49 @@ fn prepare(options: &HybridOptions, device: Device, stop: &AtomicBool) -> Result
         report.held_out
     );
     classifier.save(&classifier_file)?;
-    Ok(Prepared { spec, demos, encoder, classifier, report: report.into() })
+    Ok(Prepared {
+        spec,
+        demos,
+        encoder,
+        classifier,
+        report: report.into(),
+    })
 }
 
 /// Trains until the time is over or `stop` is set.
 pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Result<()> {
     let config = &options.config;
-    fs::create_dir_all(&options.out).with_context(|| format!("creating {}", options.out.display()))?;
-    write_atomically(&options.out.join("config.toml"), toml::to_string(config)?.as_bytes())?;
+    fs::create_dir_all(&options.out)
+        .with_context(|| format!("creating {}", options.out.display()))?;
+    write_atomically(
+        &options.out.join("config.toml"),
+        toml::to_string(config)?.as_bytes(),
+    )?;
     let device = Device::cuda_if_available();
     tch::set_num_threads(config.train.threads);
     let prepared = prepare(options, device, stop)?;
-    let Prepared { spec, demos, encoder, classifier, .. } = &prepared;
+    let Prepared {
+        spec,
+        demos,
+        encoder,
+        classifier,
+        ..
+    } = &prepared;
 
     let shapes = Shapes::of(spec, encoder.config().map_shape());
-    let mut agent = SacGrasp::new(config.agent.clone(), shapes, Kind::Float, device, options.seed);
+    let mut agent = SacGrasp::new(
+        config.agent.clone(),
+        shapes,
+        Kind::Float,
+        device,
+        options.seed,
+    );
     let state_file = options.out.join("state.json");
     let agent_file = options.out.join("agent.safetensors");
     let mut state = State {
-        learner_run: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64),
+        learner_run: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_nanos() as u64),
         snapshot_version: 0,
         entries: 0,
         trained_s: 0.0,
@@ -206,7 +286,9 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
     link.serve_graph(&export::encoder(spec, encoder));
     link.serve_graph(&policy);
     link.serve_graph(&judge);
-    link.publish_snapshot(&export::classifier_snapshot(spec, encoder, &judge, classifier, 1));
+    link.publish_snapshot(&export::classifier_snapshot(
+        spec, encoder, &judge, classifier, 1,
+    ));
 
     let entries = AtomicU64::new(state.entries);
     let ended = AtomicBool::new(false);
@@ -229,13 +311,17 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         };
         let trained = update.run(started, stop, ended);
         ended.store(true, Ordering::Relaxed);
-        let ingested = ingesting.join().map_err(|_| anyhow::anyhow!("the ingest thread panicked"))?;
+        let ingested = ingesting
+            .join()
+            .map_err(|_| anyhow::anyhow!("the ingest thread panicked"))?;
         trained.and(ingested)
     })
 }
 
 fn write(replay: &RwLock<Replay>) -> std::sync::RwLockWriteGuard<'_, Replay> {
-    replay.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    replay
+        .write()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Entries into the store; acknowledged in groups, after the disk has them.
@@ -256,7 +342,9 @@ fn ingest_loop(
                     entries.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(crate::replay::Pushed::Duplicate) => {}
-                Err(error @ crate::ingest::IngestError::Spec { .. }) => tracing::error!("{error}; it is left out"),
+                Err(error @ crate::ingest::IngestError::Spec { .. }) => {
+                    tracing::error!("{error}; it is left out")
+                }
                 Err(error) => {
                     // Training without new data would hide it: stop, with everything acknowledged kept.
                     ended.store(true, Ordering::Relaxed);
@@ -298,7 +386,10 @@ struct Every {
 
 impl Every {
     fn seconds(seconds: f64) -> Self {
-        Self { period: Duration::from_secs_f64(seconds), last: None }
+        Self {
+            period: Duration::from_secs_f64(seconds),
+            last: None,
+        }
     }
 
     fn due(&mut self) -> bool {
@@ -319,7 +410,11 @@ impl UpdateLoop<'_> {
         let mut snapshots = Every::seconds(train.snapshot_period_s);
         let mut checkpoints = Every::seconds(train.checkpoint_period_s);
         let mut progress = Every::seconds(0.1);
-        let mut logged = (Instant::now(), self.agent.updates(), self.entries.load(Ordering::Relaxed));
+        let mut logged = (
+            Instant::now(),
+            self.agent.updates(),
+            self.entries.load(Ordering::Relaxed),
+        );
         let mut last = Metrics::default();
         checkpoints.due();
         while !stop.load(Ordering::Relaxed)
@@ -336,17 +431,31 @@ impl UpdateLoop<'_> {
                 self.state.trained_s = before_s + started.elapsed().as_secs_f64();
                 self.checkpoint()?;
             }
-            let online = self.replay.read().map_or(0, |store| store.len(Which::Online));
+            let online = self
+                .replay
+                .read()
+                .map_or(0, |store| store.len(Which::Online));
             if online < train.start_after {
                 std::thread::sleep(Duration::from_millis(20));
                 continue;
             }
             last = self.update(&mut batch, last);
             if logged.0.elapsed() > Duration::from_secs(2) {
-                let (updates, entries) = (self.agent.updates(), self.entries.load(Ordering::Relaxed));
+                let (updates, entries) =
+                    (self.agent.updates(), self.entries.load(Ordering::Relaxed));
                 let seconds = logged.0.elapsed().as_secs_f64();
-                let rates = [(updates - logged.1) as f64 / seconds, (entries - logged.2) as f64 / seconds];
-                figures.write(line(started.elapsed().as_secs_f64(), updates, entries, rates, online, &last))?;
+                let rates = [
+                    (updates - logged.1) as f64 / seconds,
+                    (entries - logged.2) as f64 / seconds,
+                ];
+                figures.write(line(
+                    started.elapsed().as_secs_f64(),
+                    updates,
+                    entries,
+                    rates,
+                    online,
+                    &last,
+                ))?;
                 logged = (Instant::now(), updates, entries);
             }
         }
@@ -356,7 +465,13 @@ impl UpdateLoop<'_> {
         self.report(true);
         self.checkpoint()?;
         let out = &self.options.out;
-        export::write_folder(&out.join("export"), self.spec, self.encoder, self.agent, Some(self.classifier))?;
+        export::write_folder(
+            &out.join("export"),
+            self.spec,
+            self.encoder,
+            self.agent,
+            Some(self.classifier),
+        )?;
         let summary = serde_json::json!({
             "training_wall_s": training_wall_s,
             "updates": self.agent.updates(),
@@ -365,7 +480,10 @@ impl UpdateLoop<'_> {
             "classifier_held_out_precision": self.state.classifier.precision,
             "classifier_held_out_recall": self.state.classifier.recall,
         });
-        write_atomically(&out.join("summary.json"), &serde_json::to_vec_pretty(&summary)?)?;
+        write_atomically(
+            &out.join("summary.json"),
+            &serde_json::to_vec_pretty(&summary)?,
+        )?;
         // The last words are on their way: give the actor time to hear that training is over.
         std::thread::sleep(Duration::from_secs(2));
         Ok(())
@@ -381,16 +499,33 @@ impl UpdateLoop<'_> {
         }
         let tensors = to_tensors(batch, self.encoder.config().map_shape(), self.device);
         let dropout = self.agent.config().dropout;
-        let mut noise = SeededNoise::new(self.options.seed, number, dropout, (Kind::Float, self.device));
+        let mut noise = SeededNoise::new(
+            self.options.seed,
+            number,
+            dropout,
+            (Kind::Float, self.device),
+        );
         let full = (number + 1).is_multiple_of(train.cta_ratio);
-        let metrics = self.agent.update(&tensors, if full { Update::Full } else { Update::CriticOnly }, &mut noise);
-        Metrics { actor: metrics.actor.or(last.actor), ..metrics }
+        let metrics = self.agent.update(
+            &tensors,
+            if full {
+                Update::Full
+            } else {
+                Update::CriticOnly
+            },
+            &mut noise,
+        );
+        Metrics {
+            actor: metrics.actor.or(last.actor),
+            ..metrics
+        }
     }
 
     fn publish(&mut self) {
         self.state.snapshot_version += 1;
         let version = self.state.snapshot_version;
-        self.link.publish_snapshot(&export::policy_snapshot(self.policy, self.agent, version));
+        self.link
+            .publish_snapshot(&export::policy_snapshot(self.policy, self.agent, version));
     }
 
     fn report(&self, finished: bool) {
@@ -412,12 +547,22 @@ impl UpdateLoop<'_> {
         self.state.entries = self.entries.load(Ordering::Relaxed);
         write(self.replay).sync()?;
         self.agent.save(&out.join("agent.safetensors"))?;
-        write_atomically(&out.join("state.json"), &serde_json::to_vec_pretty(self.state)?)?;
+        write_atomically(
+            &out.join("state.json"),
+            &serde_json::to_vec_pretty(self.state)?,
+        )?;
         Ok(())
     }
 }
 
-fn line(wall_s: f64, updates: u64, entries: u64, rates: [f64; 2], online: usize, m: &Metrics) -> Map<String, Value> {
+fn line(
+    wall_s: f64,
+    updates: u64,
+    entries: u64,
+    rates: [f64; 2],
+    online: usize,
+    m: &Metrics,
+) -> Map<String, Value> {
     let mut figures = Map::new();
     let mut put = |key: &str, value: f64| figures.insert(key.to_owned(), Value::from(value));
     put("wall_s", wall_s);

@@ -58,6 +58,21 @@ impl Default for ImitationConfig {
     }
 }
 
+/// What is trained, how, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup<'a> {
+    /// The trunk.
+    pub encoder: &'a EncoderConfig,
+    /// Sizes of the heads; their gripper head is chosen by the rig.
+    pub heads: &'a SacGraspConfig,
+    /// How.
+    pub config: &'a ImitationConfig,
+    /// Where.
+    pub device: Device,
+    /// Seed of every random draw.
+    pub seed: u64,
+}
+
 /// What came out.
 #[derive(Debug)]
 pub struct Imitation {
@@ -130,16 +145,19 @@ impl Samples {
 pub fn imitate(
     demonstrations: &Demonstrations,
     spec: &RigSpec,
-    encoder: EncoderConfig,
-    heads: &SacGraspConfig,
-    config: &ImitationConfig,
-    device: Device,
-    seed: u64,
+    setup: Setup<'_>,
     mut go_on: impl FnMut(u64, f64) -> bool,
 ) -> Result<Imitation, NoDemonstrations> {
     if demonstrations.is_empty() {
         return Err(NoDemonstrations);
     }
+    let Setup {
+        encoder,
+        heads,
+        config,
+        device,
+        seed,
+    } = setup;
     let shapes = Shapes::of(spec, encoder.map_shape());
     let learned_gripper = !shapes.gripper_columns.is_empty();
     let gripper = if learned_gripper {
@@ -147,7 +165,7 @@ pub fn imitate(
     } else {
         GripperHead::Fixed
     };
-    let encoder = Encoder::new(encoder, Kind::Float, device, seed);
+    let encoder = Encoder::new(encoder.clone(), Kind::Float, device, seed);
     let policy = SacGrasp::new(
         SacGraspConfig {
             gripper,
@@ -301,17 +319,14 @@ mod tests {
             ..ImitationConfig::default()
         };
         let go_on = |steps, loss: f64| steps < 150 || (loss > 0.05 && steps < 1000);
-        let out = imitate(
-            &demonstrations,
-            &spec(),
-            encoder,
-            &heads,
-            &config,
-            Device::Cpu,
-            1,
-            go_on,
-        )
-        .unwrap();
+        let setup = Setup {
+            encoder: &encoder,
+            heads: &heads,
+            config: &config,
+            device: Device::Cpu,
+            seed: 1,
+        };
+        let out = imitate(&demonstrations, &spec(), setup, go_on).unwrap();
         for (level, motion, gripper) in [(220, 0.6, -1.0), (40, -0.6, 0.0)] {
             let image = Tensor::full([1, 16, 16, 3], level, (Kind::Uint8, Device::Cpu));
             let zero = |n: i64| Tensor::zeros([1, n], (Kind::Float, Device::Cpu));
@@ -332,16 +347,19 @@ mod tests {
 
     #[test]
     fn nothing_to_imitate_is_said() {
-        let none = imitate(
-            &Demonstrations::default(),
-            &spec(),
+        let (encoder, heads, config) = (
             EncoderConfig::narrow(),
-            &SacGraspConfig::default(),
-            &ImitationConfig::default(),
-            Device::Cpu,
-            1,
-            |_, _| true,
+            SacGraspConfig::default(),
+            ImitationConfig::default(),
         );
+        let setup = Setup {
+            encoder: &encoder,
+            heads: &heads,
+            config: &config,
+            device: Device::Cpu,
+            seed: 1,
+        };
+        let none = imitate(&Demonstrations::default(), &spec(), setup, |_, _| true);
         assert_eq!(none.err(), Some(NoDemonstrations));
     }
 }

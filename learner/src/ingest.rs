@@ -62,7 +62,11 @@ impl Ingest {
 
     /// A row's maps in f16, camera after camera.
     fn maps(&self, entry: &Entry) -> Result<Vec<Vec<u8>>, IngestError> {
-        let wrong = |what| IngestError::Spec { run: entry.run, sequence: entry.sequence, what };
+        let wrong = |what| IngestError::Spec {
+            run: entry.run,
+            sequence: entry.sequence,
+            what,
+        };
         let images = &entry.observation().images;
         if images.len() != self.spec.cameras.len() {
             return Err(wrong("number of cameras"));
@@ -72,7 +76,10 @@ impl Ingest {
                 return Err(wrong("image size"));
             }
             let shape = [1, i64::from(image.height), i64::from(image.width), 3];
-            let maps = self.encoder.encode(&Tensor::from_slice(&image.rgb).view(shape)).to_device(Device::Cpu);
+            let maps = self
+                .encoder
+                .encode(&Tensor::from_slice(&image.rgb).view(shape))
+                .to_device(Device::Cpu);
             let mut numbers = vec![0f32; maps.numel()];
             maps.copy_data(&mut numbers, maps.numel());
             let mut halves = vec![half::f16::ZERO; numbers.len()];
@@ -83,14 +90,23 @@ impl Ingest {
     }
 
     /// Encodes and pushes an entry. `demonstration`: it comes from a recording.
-    pub fn push(&self, entry: &Entry, demonstration: bool, replay: &std::sync::RwLock<Replay>) -> Result<Pushed, IngestError> {
+    pub fn push(
+        &self,
+        entry: &Entry,
+        demonstration: bool,
+        replay: &std::sync::RwLock<Replay>,
+    ) -> Result<Pushed, IngestError> {
         let maps = self.maps(entry)?;
         let frames: Vec<&[u8]> = maps.iter().map(Vec::as_slice).collect();
         let mut row = Row {
             run: entry.run,
             sequence: entry.sequence,
             episode: entry.episode,
-            flags: RowFlags { reset: true, demonstration, ..RowFlags::default() },
+            flags: RowFlags {
+                reset: true,
+                demonstration,
+                ..RowFlags::default()
+            },
             reward: 0.0,
             grasp_penalty: 0.0,
             action: &[],
@@ -104,10 +120,13 @@ impl Ingest {
                 intervention: step.source.is_intervention(),
                 demonstration,
             };
-            (row.reward, row.grasp_penalty, row.action) = (step.reward, step.grasp_penalty, &step.action);
+            (row.reward, row.grasp_penalty, row.action) =
+                (step.reward, step.grasp_penalty, &step.action);
         }
         // Encoding is done: the store is held only for the copy.
-        let mut store = replay.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut store = replay
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         Ok(store.push(&row)?)
     }
 }

@@ -16,14 +16,18 @@ use hilt_learner::{
     dataset::Demonstrations,
     export,
     hybrid::{self, HybridOptions, read_runs},
-    imitation::imitate,
+    imitation::{Setup, imitate},
     metrics::write_atomically,
 };
 use hilt_protocol::settings;
 use tch::Device;
 
 #[derive(Parser)]
-#[command(name = "hilt-learner", version, about = "Learns robot policies from demonstrations and the robot's stream")]
+#[command(
+    name = "hilt-learner",
+    version,
+    about = "Learns robot policies from demonstrations and the robot's stream"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -90,10 +94,14 @@ impl Common {
     fn resolve(&self) -> Result<LearnerConfig> {
         let (origin, text) = match &self.config {
             Some(path) => {
-                let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+                let text =
+                    std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
                 (path.display().to_string(), text)
             }
-            None => ("the default configuration".to_owned(), toml::to_string(&LearnerConfig::default())?),
+            None => (
+                "the default configuration".to_owned(),
+                toml::to_string(&LearnerConfig::default())?,
+            ),
         };
         Ok(settings::parse(&origin, &text, &self.sets)?)
     }
@@ -101,7 +109,10 @@ impl Common {
 
 fn main() -> Result<()> {
     let started = Instant::now();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter()).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter())
+        .init();
     let stop = Arc::new(AtomicBool::new(false));
     let on_signal = Arc::clone(&stop);
     ctrlc::set_handler(move || on_signal.store(true, Ordering::Relaxed))?;
@@ -138,11 +149,30 @@ fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {
     let samples = Demonstrations::from_entries(&entries, &spec);
     tch::set_num_threads(std::thread::available_parallelism().map_or(1, usize::from) as i32);
     let go_on = |_, _| !stop.load(Ordering::Relaxed);
-    let (device, seed) = (Device::cuda_if_available(), options.common.seed);
-    let out =
-        imitate(&samples, &spec, config.encoder.clone(), &config.agent, &config.imitation, device, seed, go_on)?;
-    println!("imitation: {} samples, {} steps, loss {:.4}", samples.len(), out.steps, out.loss);
-    export::write_folder(&options.common.out.join("export"), &spec, &out.encoder, &out.policy, None)?;
+    let setup = Setup {
+        encoder: &config.encoder,
+        heads: &config.agent,
+        config: &config.imitation,
+        device: Device::cuda_if_available(),
+        seed: options.common.seed,
+    };
+    let out = imitate(&samples, &spec, setup, go_on)?;
+    println!(
+        "imitation: {} samples, {} steps, loss {:.4}",
+        samples.len(),
+        out.steps,
+        out.loss
+    );
+    export::write_folder(
+        &options.common.out.join("export"),
+        &spec,
+        &out.encoder,
+        &out.policy,
+        None,
+    )?;
     let summary = serde_json::json!({ "steps": out.steps, "loss": out.loss });
-    Ok(write_atomically(&options.common.out.join("summary.json"), &serde_json::to_vec_pretty(&summary)?)?)
+    Ok(write_atomically(
+        &options.common.out.join("summary.json"),
+        &serde_json::to_vec_pretty(&summary)?,
+    )?)
 }

@@ -2,9 +2,10 @@
 //!
 //! Demonstrations go to one run, `DIR`. What the classifier needs besides goes to another,
 //! `DIR-labels`, because it is no part of a demonstration: after each success the cube is held up
-//! and carried about (success), and in some episodes the operator closes on nothing and lifts an
-//! empty hand (no success). Frames around the threshold stay without a label, as a person would
-//! not know either.
+//! and carried about (success), and in some episodes the operator closes on nothing, lifts an
+//! empty hand and carries that about in the same way (no success) — so that the two differ in the
+//! cube alone. Frames around the threshold stay without a label, as a person would not know
+//! either.
 
 use std::{
     collections::BTreeMap,
@@ -72,8 +73,9 @@ pub struct RecordSummary {
     pub operator: &'static str,
 }
 
-/// Steps after a success in which the cube is held up: the first ones raise it further.
-const HOLD_STEPS: u32 = 16;
+/// Steps after the end in which the hand, with or without the cube, is raised further and carried
+/// about.
+const CARRY_STEPS: u32 = 18;
 /// Episodes of closing on nothing.
 const MISSES: u32 = 20;
 /// A cube this far from the threshold's height is clearly up, or clearly not, metres.
@@ -270,7 +272,7 @@ impl Recorder<'_> {
             }
             kept += 1;
             steps += u64::from(outcome.steps);
-            self.hold(&mut *teleop, seed)?;
+            self.carry(&mut *teleop, seed, true)?;
             say(kept, "recorded");
         }
         let period_s = 1.0 / f64::from(self.rig.policy_hz);
@@ -296,15 +298,14 @@ impl Recorder<'_> {
         }
     }
 
-    /// After a success: up a little further, then carried about at that height.
-    fn hold(&mut self, teleop: &mut dyn Teleop, seed: u64) -> anyhow::Result<()> {
+    /// After the end: up a little further, then carried about at that height.
+    fn carry(&mut self, teleop: &mut dyn Teleop, seed: u64, success: bool) -> anyhow::Result<()> {
         let mut random = Uniforms::new(mix(seed ^ 0x686f_6c64));
-        let raise = 2 + random.below(5) as u32;
+        let raise = 2 + random.below(9) as u32;
         let way = std::f64::consts::TAU * random.open01();
         let carry = [way.cos(), way.sin()].map(|v| v * random.range(0.2, 1.0));
         let spec = self.cell.spec().clone();
-        let mut started = false;
-        for i in 0..HOLD_STEPS {
+        for i in 0..=CARRY_STEPS {
             let intent = teleop.intent(self.cell.now_ns())?;
             let action = match intent {
                 Some(intent) if i < raise => intent_action(&intent, &spec),
@@ -314,22 +315,24 @@ impl Recorder<'_> {
                 _ => carry_action(&spec, carry),
             };
             let executed = self.cell.step(&action)?;
-            let truth = self.cell.truth();
-            if !started {
-                // Where the demonstration ended is one step back; this is where the holding begins.
-                started = true;
+            if i == 0 {
+                // What was before belongs to the other run: the first frame here begins an episode.
                 self.labels.add(Record::Reset(executed.next))?;
                 continue;
             }
-            let up = truth.is_none_or(|t| t.lifted && height_m(&t) > LIFTED_M + CLEAR_UP_M);
+            let truth = self.cell.truth();
+            let clear = truth.is_none_or(|t| match success {
+                true => t.lifted && height_m(&t) > LIFTED_M + CLEAR_UP_M,
+                false => height_m(&t) < LIFTED_M - CLEAR_DOWN_M,
+            });
             let record = Record::Step(Step {
                 action: executed.action,
                 source: teleop.source(),
                 reward: 0.0,
                 grasp_penalty: 0.0,
                 terminated: false,
-                truncated: i + 1 == HOLD_STEPS,
-                label: up.then_some(true),
+                truncated: i == CARRY_STEPS,
+                label: clear.then_some(success),
                 policy_version: 0,
                 noise_seed: 0,
                 next: executed.next,
@@ -364,6 +367,7 @@ impl Recorder<'_> {
                 self.count(&record);
                 self.labels.add(record)?;
             }
+            self.carry(&mut operator, seed, false)?;
             say(self.options.episodes, "what failure looks like: recorded");
         }
         Ok(())

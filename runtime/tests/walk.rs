@@ -1,4 +1,5 @@
 //! Episodes from devices to log: two fake arms, and the lift scene with its operator.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{path::Path, sync::atomic::AtomicBool};
 

@@ -28,7 +28,11 @@ impl PolicyFiles {
         let graph = |name: GraphName| {
             let path = dir.join(format!("{}.onnx", name.name()));
             fs::read(&path)
-                .map(|onnx| Graph { name, spec: spec.hash(), onnx })
+                .map(|onnx| Graph {
+                    name,
+                    spec: spec.hash(),
+                    onnx,
+                })
                 .map_err(|e| std::io::Error::new(e.kind(), format!("{}: {e}", path.display())))
         };
         let classifier = match graph(GraphName::Classifier) {
@@ -36,7 +40,11 @@ impl PolicyFiles {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
             Err(e) => return Err(e),
         };
-        Ok(Self { encoder: graph(GraphName::Encoder)?, policy: graph(GraphName::Policy)?, classifier })
+        Ok(Self {
+            encoder: graph(GraphName::Encoder)?,
+            policy: graph(GraphName::Policy)?,
+            classifier,
+        })
     }
 }
 
@@ -50,7 +58,12 @@ struct MapCache {
 
 impl MapCache {
     fn holds(&self, images: &[Image]) -> bool {
-        self.of.len() == images.len() && self.of.iter().zip(images).all(|(a, b)| Arc::ptr_eq(a, &b.rgb))
+        self.of.len() == images.len()
+            && self
+                .of
+                .iter()
+                .zip(images)
+                .all(|(a, b)| Arc::ptr_eq(a, &b.rgb))
     }
 }
 
@@ -80,7 +93,13 @@ impl OnnxBrain {
             None => (None, None),
         };
         let cache = MapCache::default();
-        let brain = Self { spec: spec.clone(), encoder, policy, classifier, cache };
+        let brain = Self {
+            spec: spec.clone(),
+            encoder,
+            policy,
+            classifier,
+            cache,
+        };
         Ok((brain, policy_inbox, classifier_inbox))
     }
 
@@ -88,11 +107,18 @@ impl OnnxBrain {
     /// refused since the last call, by name.
     pub fn swap(&mut self) -> Vec<(GraphName, SnapshotRefused)> {
         let mut refused = Vec::new();
-        let swappers = [(GraphName::Policy, Some(&mut self.policy)), (GraphName::Classifier, self.classifier.as_mut())];
+        let swappers = [
+            (GraphName::Policy, Some(&mut self.policy)),
+            (GraphName::Classifier, self.classifier.as_mut()),
+        ];
         for (name, swapper) in swappers {
             let Some(swapper) = swapper else { continue };
             swapper.swap();
-            refused.extend(swapper.reports().filter_map(|report| report.err().map(|e| (name, e))));
+            refused.extend(
+                swapper
+                    .reports()
+                    .filter_map(|report| report.err().map(|e| (name, e))),
+            );
         }
         refused
     }
@@ -104,7 +130,9 @@ impl OnnxBrain {
 
     /// Whether there is a classifier with weights.
     pub fn can_judge(&self) -> bool {
-        self.classifier.as_ref().is_some_and(|c| c.active().is_ready())
+        self.classifier
+            .as_ref()
+            .is_some_and(|c| c.active().is_ready())
     }
 
     /// Version of the policy in force; 0 for one that was read from files.
@@ -127,7 +155,9 @@ impl OnnxBrain {
             self.encoder.set_u8("images", &image.rgb)?;
             self.cache.maps.push(self.encoder.run()?);
         }
-        self.cache.of.extend(images.iter().map(|image| Arc::clone(&image.rgb)));
+        self.cache
+            .of
+            .extend(images.iter().map(|image| Arc::clone(&image.rgb)));
         Ok(())
     }
 
@@ -140,13 +170,21 @@ impl OnnxBrain {
 
     /// The policy's action for an observation, in the action space of the spec. `explore`: sampled
     /// with the noise of `seed`; else greedy.
-    pub fn act(&mut self, observation: &Observation, seed: u64, explore: bool) -> Result<Vec<f32>, EngineError> {
+    pub fn act(
+        &mut self,
+        observation: &Observation,
+        seed: u64,
+        explore: bool,
+    ) -> Result<Vec<f32>, EngineError> {
         self.encode(&observation.images)?;
         let head = self.policy.head();
         Self::set_maps(&self.spec, &self.cache, head)?;
         head.set_f32("proprio", &observation.proprio)?;
         if head.has_input("noise") {
-            head.set_f32("noise", &noise::normals(seed, self.spec.motion_columns().len()))?;
+            head.set_f32(
+                "noise",
+                &noise::normals(seed, self.spec.motion_columns().len()),
+            )?;
         }
         if head.has_input("gumbel") {
             head.set_f32("gumbel", &noise::gumbels(seed, gumbel_len(&self.spec)))?;
@@ -163,12 +201,17 @@ impl OnnxBrain {
             return Ok(None);
         }
         let on_maps = self.classifier.as_ref().is_some_and(|c| {
-            self.spec.cameras.iter().any(|camera| c.active().has_input(&format!("map.{}", camera.name)))
+            self.spec
+                .cameras
+                .iter()
+                .any(|camera| c.active().has_input(&format!("map.{}", camera.name)))
         });
         if on_maps {
             self.encode(&observation.images)?;
         }
-        let Some(classifier) = self.classifier.as_mut() else { return Ok(None) };
+        let Some(classifier) = self.classifier.as_mut() else {
+            return Ok(None);
+        };
         let head = classifier.head();
         if on_maps {
             Self::set_maps(&self.spec, &self.cache, head)?;

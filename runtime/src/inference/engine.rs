@@ -70,7 +70,12 @@ pub struct Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Engine({} threads on {})", self.threads, self.provider.name())
+        write!(
+            f,
+            "Engine({} threads on {})",
+            self.threads,
+            self.provider.name()
+        )
     }
 }
 
@@ -81,7 +86,9 @@ fn library() -> PathBuf {
     }
     let native = "onnxruntime/libonnxruntime.so";
     let from_exe = std::env::current_exe().ok().and_then(|exe| {
-        exe.ancestors().map(|dir| dir.join(".native").join(native)).find(|p| p.exists())
+        exe.ancestors()
+            .map(|dir| dir.join(".native").join(native))
+            .find(|p| p.exists())
     });
     from_exe.unwrap_or_else(|| PathBuf::from(".native").join(native))
 }
@@ -108,10 +115,20 @@ impl Engine {
             Provider::Cpu => true,
         };
         let provider = wanted.iter().copied().find(works).ok_or_else(|| {
-            EngineError::NoProvider(wanted.iter().map(|p| p.name()).collect::<Vec<_>>().join(", "))
+            EngineError::NoProvider(
+                wanted
+                    .iter()
+                    .map(|p| p.name())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            )
         })?;
         tracing::info!(provider = provider.name(), threads, "ONNX Runtime is open");
-        Ok(Self { environment, provider, threads })
+        Ok(Self {
+            environment,
+            provider,
+            threads,
+        })
     }
 
     /// The provider that was got.
@@ -125,7 +142,9 @@ impl Engine {
         let builder = Session::builder(&self.environment).map_err(|e| refuse(e.to_string()))?;
         let builder = builder
             .with_intra_threads(self.threads)
-            .and_then(|b| b.with_intra_op_spinning(false))
+            .map_err(|e| refuse(e.to_string()))?;
+        let builder = builder
+            .with_intra_op_spinning(false)
             .map_err(|e| refuse(e.to_string()))?;
         let mut builder = match self.provider {
             Provider::Cpu => builder,
@@ -139,6 +158,8 @@ impl Engine {
                 ])
                 .map_err(|e| refuse(e.to_string()))?,
         };
-        builder.commit_from_memory(onnx).map_err(|e| refuse(e.to_string()))
+        builder
+            .commit_from_memory(onnx)
+            .map_err(|e| refuse(e.to_string()))
     }
 }

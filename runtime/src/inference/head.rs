@@ -23,7 +23,9 @@ pub enum SnapshotRefused {
         ours: String,
     },
     /// It belongs to another graph.
-    #[error("snapshot {version} belongs to another {graph} graph; restart the actor to fetch the learner's graphs")]
+    #[error(
+        "snapshot {version} belongs to another {graph} graph; restart the actor to fetch the learner's graphs"
+    )]
     Graph {
         /// The snapshot's version.
         version: u64,
@@ -111,14 +113,21 @@ impl Head {
     pub fn load(engine: &Engine, graph: &Graph) -> Result<Self, EngineError> {
         let label = graph.name.name();
         let session = engine.session(label, &graph.onnx)?;
-        let contract = |what, name: &str| EngineError::Contract { graph: label, what, name: name.to_owned() };
+        let contract = |what, name: &str| EngineError::Contract {
+            graph: label,
+            what,
+            name: name.to_owned(),
+        };
         let allocator = Allocator::default();
         let (mut inputs, mut weights) = (Vec::new(), Vec::new());
         for input in session.inputs() {
             let ValueType::Tensor { ty, shape, .. } = input.dtype() else {
                 return Err(contract("input", input.name()));
             };
-            let dims: Vec<usize> = shape.iter().map(|&d| usize::try_from(d).unwrap_or(1)).collect();
+            let dims: Vec<usize> = shape
+                .iter()
+                .map(|&d| usize::try_from(d).unwrap_or(1))
+                .collect();
             if !is_data_input(input.name()) {
                 weights.push((input.name().to_owned(), dims));
                 continue;
@@ -127,21 +136,36 @@ impl Head {
                 TensorElementType::Float32 => {
                     Buffer::F32(Tensor::new(&allocator, dims).map_err(library)?)
                 }
-                TensorElementType::Uint8 => Buffer::U8(Tensor::new(&allocator, dims).map_err(library)?),
+                TensorElementType::Uint8 => {
+                    Buffer::U8(Tensor::new(&allocator, dims).map_err(library)?)
+                }
                 _ => return Err(contract("input", input.name())),
             };
             inputs.push((input.name().to_owned(), buffer));
         }
-        let output = session.outputs().first().ok_or_else(|| contract("output", "action"))?;
+        let output = session
+            .outputs()
+            .first()
+            .ok_or_else(|| contract("output", "action"))?;
         let output = output.name().to_owned();
         let mut binding = session.create_binding().map_err(library)?;
         binding
-            .bind_output_to_device(output.as_str(), &session.allocator().memory_info())
+            .bind_output_to_device(output.as_str(), session.allocator().memory_info())
             .map_err(library)?;
         let graph_hash = content_hash(&graph.onnx);
         let (name, spec) = (graph.name, graph.spec);
-        let mut head =
-            Self { name, graph_hash, spec, session, binding, inputs, weights, output, version: 0, updates: 0 };
+        let mut head = Self {
+            name,
+            graph_hash,
+            spec,
+            session,
+            binding,
+            inputs,
+            weights,
+            output,
+            version: 0,
+            updates: 0,
+        };
         head.bind_inputs().map_err(library)?;
         Ok(head)
     }
@@ -178,8 +202,16 @@ impl Head {
 
     /// Fills an f32 input. Unknown name or another length: an error that names both.
     pub fn set_f32(&mut self, name: &str, values: &[f32]) -> Result<(), EngineError> {
-        let missing = || EngineError::Contract { graph: self.name.name(), what: "input", name: name.to_owned() };
-        let slot = self.inputs.iter_mut().find(|(n, _)| n == name).map(|(_, b)| b);
+        let missing = || EngineError::Contract {
+            graph: self.name.name(),
+            what: "input",
+            name: name.to_owned(),
+        };
+        let slot = self
+            .inputs
+            .iter_mut()
+            .find(|(n, _)| n == name)
+            .map(|(_, b)| b);
         match slot {
             Some(Buffer::F32(tensor)) => {
                 let (_, data) = tensor.extract_tensor_mut();
@@ -195,8 +227,16 @@ impl Head {
 
     /// Fills a u8 input.
     pub fn set_u8(&mut self, name: &str, values: &[u8]) -> Result<(), EngineError> {
-        let missing = || EngineError::Contract { graph: self.name.name(), what: "input", name: name.to_owned() };
-        let slot = self.inputs.iter_mut().find(|(n, _)| n == name).map(|(_, b)| b);
+        let missing = || EngineError::Contract {
+            graph: self.name.name(),
+            what: "input",
+            name: name.to_owned(),
+        };
+        let slot = self
+            .inputs
+            .iter_mut()
+            .find(|(n, _)| n == name)
+            .map(|(_, b)| b);
         match slot {
             Some(Buffer::U8(tensor)) => {
                 let (_, data) = tensor.extract_tensor_mut();
@@ -215,17 +255,22 @@ impl Head {
         // On a device with memory of its own, binding is what copies an input over.
         self.bind_inputs().map_err(library)?;
         let outputs = self.session.run_binding(&self.binding).map_err(library)?;
-        let value = outputs.get(self.output.as_str()).ok_or_else(|| EngineError::Contract {
-            graph: self.name.name(),
-            what: "output",
-            name: self.output.clone(),
-        })?;
+        let value = outputs
+            .get(self.output.as_str())
+            .ok_or_else(|| EngineError::Contract {
+                graph: self.name.name(),
+                what: "output",
+                name: self.output.clone(),
+            })?;
         let (_, data) = value.try_extract_tensor::<f32>().map_err(library)?;
         Ok(data.to_vec())
     }
 
     fn set_probe_input(&mut self, input: &NamedTensor) -> Result<(), EngineError> {
-        let is_u8 = self.inputs.iter().any(|(n, b)| *n == input.name && matches!(b, Buffer::U8(_)));
+        let is_u8 = self
+            .inputs
+            .iter()
+            .any(|(n, b)| *n == input.name && matches!(b, Buffer::U8(_)));
         if is_u8 {
             // Whole numbers 0..=255 by contract; `as` saturates on anything else.
             let bytes: Vec<u8> = input.data.iter().map(|&v| v as u8).collect();
@@ -241,10 +286,17 @@ impl Head {
         let version = snapshot.version;
         if snapshot.spec != self.spec {
             let (theirs, ours) = (snapshot.spec.to_string(), self.spec.to_string());
-            return Err(SnapshotRefused::Spec { version, theirs, ours });
+            return Err(SnapshotRefused::Spec {
+                version,
+                theirs,
+                ours,
+            });
         }
         if snapshot.graph != self.name || snapshot.graph_hash != self.graph_hash {
-            return Err(SnapshotRefused::Graph { version, graph: self.name.name() });
+            return Err(SnapshotRefused::Graph {
+                version,
+                graph: self.name.name(),
+            });
         }
         if version <= active {
             return Err(SnapshotRefused::Old { version, active });
@@ -252,31 +304,55 @@ impl Head {
         self.version = 0;
         let failed = |reason: String| SnapshotRefused::Library { version, reason };
         for (name, shape) in &self.weights {
-            let tensor = snapshot.weights.iter().find(|t| t.name == *name && t.shape == *shape).ok_or_else(
-                || SnapshotRefused::Tensor { version, name: name.clone(), shape: shape.clone() },
-            )?;
+            let tensor = snapshot
+                .weights
+                .iter()
+                .find(|t| t.name == *name && t.shape == *shape)
+                .ok_or_else(|| SnapshotRefused::Tensor {
+                    version,
+                    name: name.clone(),
+                    shape: shape.clone(),
+                })?;
             if !tensor.data.iter().all(|v| v.is_finite()) {
-                return Err(SnapshotRefused::NotFinite { version, name: name.clone() });
+                return Err(SnapshotRefused::NotFinite {
+                    version,
+                    name: name.clone(),
+                });
             }
-            let value = Tensor::from_array((shape.clone(), tensor.data.clone())).map_err(|e| failed(e.to_string()))?;
-            self.binding.bind_input(name.as_str(), &value).map_err(|e| failed(e.to_string()))?;
+            let value = Tensor::from_array((shape.clone(), tensor.data.clone()))
+                .map_err(|e| failed(e.to_string()))?;
+            self.binding
+                .bind_input(name.as_str(), &value)
+                .map_err(|e| failed(e.to_string()))?;
         }
         for input in &snapshot.probe.inputs {
-            self.set_probe_input(input).map_err(|e| failed(e.to_string()))?;
+            self.set_probe_input(input)
+                .map_err(|e| failed(e.to_string()))?;
         }
         let got = self.run().map_err(|e| failed(e.to_string()))?;
         let want = &snapshot.probe.output.data;
         let difference = if got.len() == want.len() && !want.is_empty() {
             // f32::max would drop a NaN: fold by hand.
-            got.iter().zip(want).map(|(g, w)| (g - w).abs()).fold(0.0, |worst: f32, d| {
-                if d.is_nan() || worst.is_nan() { f32::NAN } else { worst.max(d) }
-            })
+            got.iter()
+                .zip(want)
+                .map(|(g, w)| (g - w).abs())
+                .fold(0.0, |worst: f32, d| {
+                    if d.is_nan() || worst.is_nan() {
+                        f32::NAN
+                    } else {
+                        worst.max(d)
+                    }
+                })
         } else {
             f32::NAN
         };
         let tolerance = snapshot.probe.tolerance;
         if difference.is_nan() || difference > tolerance {
-            return Err(SnapshotRefused::Probe { version, difference, tolerance });
+            return Err(SnapshotRefused::Probe {
+                version,
+                difference,
+                tolerance,
+            });
         }
         self.version = version;
         self.updates = snapshot.updates;

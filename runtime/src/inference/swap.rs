@@ -1,7 +1,11 @@
 //! Two heads of one graph: one acts, one is being loaded.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::{AtomicU64, Ordering}, mpsc},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     thread,
 };
 
@@ -71,17 +75,30 @@ impl Swapper {
                 }
             })
             .map_err(|e| EngineError::Library(format!("cannot start the loader thread: {e}")))?;
-        Ok((Self { active, exchange, reports }, SnapshotInbox { sender }))
+        Ok((
+            Self {
+                active,
+                exchange,
+                reports,
+            },
+            SnapshotInbox { sender },
+        ))
     }
 
     /// Takes the newest verified head, if there is one. Called between two steps; a pointer move.
     pub fn swap(&mut self) -> bool {
         // If the loader holds the cell at this instant, the next step takes it.
-        let Ok(mut ready) = self.exchange.ready.try_lock() else { return false };
-        let Some(head) = ready.take() else { return false };
+        let Ok(mut ready) = self.exchange.ready.try_lock() else {
+            return false;
+        };
+        let Some(head) = ready.take() else {
+            return false;
+        };
         drop(ready);
         let old = std::mem::replace(&mut self.active, head);
-        self.exchange.active_version.store(self.active.version(), Ordering::Release);
+        self.exchange
+            .active_version
+            .store(self.active.version(), Ordering::Release);
         *lock(&self.exchange.idle) = Some(old);
         true
     }
@@ -104,7 +121,9 @@ impl Swapper {
 
 fn load(exchange: &Exchange, snapshot: &ModelSnapshot) -> Option<LoadReport> {
     // The idle head, or the verified one that nobody has taken yet: it is older than this.
-    let mut head = lock(&exchange.idle).take().or_else(|| lock(&exchange.ready).take())?;
+    let mut head = lock(&exchange.idle)
+        .take()
+        .or_else(|| lock(&exchange.ready).take())?;
     match head.bind(snapshot, exchange.active_version.load(Ordering::Acquire)) {
         Ok(()) => {
             *lock(&exchange.ready) = Some(head);

@@ -369,6 +369,21 @@ fn demonstrations_and_labelled_frames_are_recorded() {
     };
     assert!(labelled(true) >= 20, "{}", labelled(true));
     assert!(labelled(false) >= 200, "{}", labelled(false));
+    // Hands that are up and closed are labelled both ways: the height alone says nothing.
+    let high_and_closed = |wanted| {
+        entries
+            .iter()
+            .filter(|e| match &e.record {
+                Record::Step(s) => {
+                    let p = &s.next.proprio;
+                    s.label == Some(wanted) && p[2] > 0.13 && p[10] < 0.0
+                }
+                Record::Reset(_) => false,
+            })
+            .count()
+    };
+    assert!(high_and_closed(true) >= 15, "{}", high_and_closed(true));
+    assert!(high_and_closed(false) >= 150, "{}", high_and_closed(false));
     let rewarded =
         |e: &hilt_protocol::Entry| matches!(&e.record, Record::Step(s) if s.reward != 0.0);
     assert!(!entries.iter().any(rewarded));

@@ -31,7 +31,7 @@ pub struct ParamSpec {
     pub init: Init,
 }
 
-/// A set of named parameters. Cloning is explicit: [`Params::duplicate`].
+/// A set of named parameters.
 #[derive(Debug)]
 pub struct Params {
     flat: Tensor,

@@ -53,7 +53,7 @@ pub struct Row<'a> {
     pub reward: f32,
     /// The step's grasp penalty.
     pub grasp_penalty: f32,
-    /// The step's action ([`Layout::action`] numbers; anything for a reset).
+    /// The step's action (as many numbers as the layout says; anything for a reset).
     pub action: &'a [f32],
     /// The observation's proprioception.
     pub proprio: &'a [f32],

@@ -98,6 +98,21 @@ impl Demonstrations {
         out
     }
 
+    /// Mean and standard deviation of each number of proprioception; one that (nearly) never changes
+    /// gets 1, so that it is not blown up.
+    pub fn proprio_statistics(&self) -> (Vec<f32>, Vec<f32>) {
+        let columns = self.proprio.first().map_or(0, Vec::len);
+        let n = self.proprio.len().max(1) as f64;
+        let column = |c: usize| self.proprio.iter().map(move |row| f64::from(row[c]));
+        (0..columns)
+            .map(|c| {
+                let mean = column(c).sum::<f64>() / n;
+                let std = (column(c).map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
+                (mean as f32, if std < 1e-3 { 1.0 } else { std as f32 })
+            })
+            .unzip()
+    }
+
     /// Number of samples.
     pub fn len(&self) -> usize {
         self.actions.len()
@@ -225,6 +240,9 @@ mod tests {
         // It closed at x = 0.1, the observation before the closing action.
         assert_eq!(d.to_grasp_m[0].unwrap()[0], 0.1);
         assert!((d.to_grasp_m[2].unwrap()[0] + 0.1).abs() < 1e-6);
+        let (mean, std) = d.proprio_statistics();
+        assert!((mean[0] - 0.1).abs() < 1e-6 && (std[0] - 0.0816).abs() < 1e-3);
+        assert_eq!(std[1], 1.0, "a constant is left as it is");
     }
 
     #[test]

@@ -239,6 +239,8 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         device,
         options.seed,
     );
+    let (mean, std) = Demonstrations::from_entries(demos, spec).proprio_statistics();
+    agent.centre_proprio(&mean, &std);
     let state_file = options.out.join("state.json");
     let agent_file = options.out.join("agent.safetensors");
     let mut state = State {

@@ -176,6 +176,8 @@ pub fn imitate(
         device,
         seed,
     );
+    let (mean, std) = demonstrations.proprio_statistics();
+    policy.centre_proprio(&mean, &std);
     let width = heads.bottleneck * spec.cameras.len() as i64 + heads.proprio_latent;
     let aux_specs: Vec<ParamSpec> = linear_specs("to_grasp", width, 3);
     let aux = Params::new(&aux_specs, Kind::Float, device);

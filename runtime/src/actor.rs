@@ -59,8 +59,8 @@ pub struct EpisodeRow {
     pub success_classifier: bool,
     /// The episode's reward.
     pub reward: f32,
-    /// Share of its steps that a person or the operator took.
-    pub intervention_share: f64,
+    /// How many of its steps a person or the operator took.
+    pub intervened_steps: u32,
     /// Seconds since the process began.
     pub wall_s: f64,
     /// Steps of the run so far.
@@ -291,7 +291,7 @@ pub fn run(
             success: outcome.truth,
             success_classifier: outcome.judged,
             reward: outcome.ending.reward,
-            intervention_share: f64::from(outcome.intervened) / f64::from(outcome.steps.max(1)),
+            intervened_steps: outcome.intervened,
             wall_s: began.elapsed().as_secs_f64(),
             env_steps: session.steps,
             policy_version: brain.version(),

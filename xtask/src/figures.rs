@@ -79,8 +79,8 @@ const FIGURES: [(&str, &str, &str); 13] = [
     ),
     ("training_wall_s", "learner", "training_wall_s"),
     ("updates", "learner", "updates"),
-    ("classifier_precision", "learner", "classifier_precision"),
-    ("classifier_recall", "learner", "classifier_recall"),
+    ("classifier_precision", "actor", "classifier_precision"),
+    ("classifier_recall", "actor", "classifier_recall"),
     ("env_steps", "actor", "env_steps"),
     ("episodes", "actor", "episodes"),
 ];
@@ -197,8 +197,9 @@ mod tests {
         write(
             "learner",
             "summary.json",
-            r#"{"training_wall_s":500,"updates":9000,"classifier_precision":1.0}"#,
+            r#"{"training_wall_s":500,"updates":9000}"#,
         );
+        write("actor", "summary.json", r#"{"classifier_precision":1.0}"#);
         let mut log = String::new();
         for i in 0..50 {
             let acted = if i < WINDOW { 10 } else { 1 };

@@ -426,6 +426,25 @@ impl SacGrasp {
         specs
     }
 
+    /// Folds the normalisation (x − mean) / std of proprioception into its fresh first layer, online
+    /// and target: raw SI numbers (centimetres beside flags) would leave it all but blind. The
+    /// graph that the robot runs needs no normaliser this way.
+    pub fn centre_proprio(&self, mean: &[f32], std: &[f32]) {
+        let kind = self.params.flat().kind();
+        let row = |values: &[f32]| {
+            Tensor::from_slice(values)
+                .to_kind(kind)
+                .to_device(self.params.flat().device())
+        };
+        let (weight, bias) = ("encoder.proprio.dense.weight", "encoder.proprio.dense.bias");
+        let scaled = self.params.get(weight).detach() / row(std).unsqueeze(0);
+        let moved = self.params.get(bias).detach() - scaled.mv(&row(mean));
+        for params in [&self.params, &self.target] {
+            params.set(weight, &scaled);
+            params.set(bias, &moved);
+        }
+    }
+
     /// Hyperparameters.
     pub fn config(&self) -> &SacGraspConfig {
         &self.config
@@ -1035,5 +1054,39 @@ impl<'a> Prepared<'a> {
             masks: &b.masks,
             grasp_penalty: &b.grasp_penalty,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn centring_is_the_same_as_normalising_the_input() {
+        let shapes = Shapes {
+            cameras: vec![("front".into(), [2, 2, 4])],
+            proprio: 3,
+            motion_columns: vec![0, 1],
+            gripper_columns: vec![],
+        };
+        let config = SacGraspConfig {
+            gripper: GripperHead::Fixed,
+            hidden: vec![8, 8],
+            ..SacGraspConfig::default()
+        };
+        let options = (Kind::Double, Device::Cpu);
+        let agent = SacGrasp::new(config, shapes, options.0, options.1, 1);
+        let maps = [Tensor::randn([5, 2, 2, 4], options)];
+        let raw = Tensor::randn([5, 3], options);
+        let (mean, std) = ([0.5f32, -0.25, 0.0], [0.125f32, 2.0, 1.0]);
+        let row = |v: &[f32]| Tensor::from_slice(v).to_kind(Kind::Double);
+        let want = agent.encoded(&maps, &((&raw - row(&mean)) / row(&std)));
+        agent.centre_proprio(&mean, &std);
+        let got = agent.encoded(&maps, &raw);
+        assert!((got - want).abs().max().double_value(&[]) < 1e-12);
+        assert_eq!(
+            agent.target().get("encoder.proprio.dense.bias"),
+            &agent.params().get("encoder.proprio.dense.bias").detach()
+        );
     }
 }

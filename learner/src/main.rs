@@ -138,8 +138,9 @@ fn main() -> Result<()> {
 }
 
 fn filter() -> tracing_subscriber::EnvFilter {
-    tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,hilt_learner=info,zenoh=error"))
+    tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new("warn,hilt_learner=info,zenoh=error")
+    })
 }
 
 fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {

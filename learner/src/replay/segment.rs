@@ -226,7 +226,8 @@ impl<'a> RowView<'a> {
 
 impl Segment {
     /// Makes a segment of up to `capacity` rows, its blocks reserved: a disk that is full says so
-    /// here, not by a signal at some later write.
+    /// here, not by a signal at some later write. It gets its name when its header is on disk, so
+    /// that a crash in between leaves no segment without one.
     pub fn create(
         path: &Path,
         layout: Layout,
@@ -239,22 +240,27 @@ impl Segment {
             bytes,
             source,
         };
+        let unnamed = path.with_extension("new");
         let file = OpenOptions::new()
             .read(true)
             .write(true)
-            .create_new(true)
-            .open(path)
+            .create(true)
+            .truncate(true)
+            .open(&unnamed)
             .map_err(io)?;
         let reserved = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes);
         if let Err(e) = reserved {
             // Nothing was written: leave no empty shell behind for the next start.
-            let _ = std::fs::remove_file(path);
+            let _ = std::fs::remove_file(&unnamed);
             return Err(io(e.into()));
         }
         let mut map = map(&file).map_err(io)?;
         let header = layout.header(identity);
         map[..header.len()].copy_from_slice(&header);
         map.flush_range(0, HEADER).map_err(io)?;
+        file.sync_all().map_err(io)?;
+        std::fs::rename(&unnamed, path).map_err(io)?;
+        sync_folder_of(path).map_err(io)?;
         Ok(Self {
             path: path.to_owned(),
             layout,
@@ -264,7 +270,8 @@ impl Segment {
         })
     }
 
-    /// Opens a segment and takes its rows up to the first that is not whole.
+    /// Opens a segment. Its rows end with the last whole one, so that nothing whole lies where
+    /// [`Segment::append`] will write; those before it that are not whole are holes.
     pub fn open(path: &Path, layout: Layout, identity: &Identity) -> Result<Self, SegmentError> {
         let io = |source| SegmentError::Io {
             path: path.to_owned(),
@@ -307,9 +314,10 @@ impl Segment {
             rows: 0,
             synced_rows: 0,
         };
-        while segment.rows < segment.capacity() && segment.is_whole(segment.rows) {
-            segment.rows += 1;
-        }
+        let last = (0..segment.capacity())
+            .rev()
+            .find(|&row| segment.is_whole(row));
+        segment.rows = last.map_or(0, |row| row + 1);
         segment.synced_rows = segment.rows;
         Ok(segment)
     }
@@ -335,7 +343,8 @@ impl Segment {
         start..start + self.layout.row_bytes()
     }
 
-    fn is_whole(&self, row: usize) -> bool {
+    /// Whether a row matches its checksum.
+    pub fn is_whole(&self, row: usize) -> bool {
         let bytes = &self.map[self.place(row)];
         u32_at(bytes, field::CRC) == crc32fast::hash(&bytes[field::CRC.end..])
     }
@@ -404,6 +413,12 @@ impl Segment {
         self.synced_rows = self.rows;
         Ok(())
     }
+}
+
+/// Waits until the disk has the names in a file's folder.
+pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    path.parent()
+        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 fn map(file: &File) -> io::Result<MmapMut> {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs::{self, File, TryLockError},
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -10,7 +11,7 @@ use hilt_protocol::{RunId, noise::Uniforms};
 
 use super::{
     batch::HostBatch,
-    segment::{Identity, Layout, Row, RowView, Segment, SegmentError},
+    segment::{Identity, Layout, Row, RowView, Segment, SegmentError, sync_folder_of},
 };
 
 /// Segments are about this large; the last one is mostly empty on average.
@@ -74,6 +75,8 @@ pub struct Replay {
     online: Vec<Transition>,
     demonstrations: Vec<Transition>,
     duplicates: u64,
+    /// Per run, the sequence number after the last that was dropped: what is below it was here.
+    dropped: BTreeMap<u64, u64>,
     /// Held, not read: one learner per folder.
     _lock: File,
 }
@@ -132,8 +135,15 @@ impl Replay {
             online: Vec::new(),
             demonstrations: Vec::new(),
             duplicates: 0,
+            dropped: BTreeMap::new(),
             _lock: lock,
         };
+        let path = store.dropped_path();
+        if path.exists() {
+            let bytes = fs::read(&path).map_err(io(&path))?;
+            store.dropped =
+                serde_json::from_slice(&bytes).map_err(|e| io(&path)(std::io::Error::from(e)))?;
+        }
         for file in fs::read_dir(dir).map_err(io(dir))? {
             let path = file.map_err(io(dir))?.path();
             if let Some(number) = number_of(&path) {
@@ -145,12 +155,27 @@ impl Replay {
         let places: Vec<Place> = store
             .segments
             .iter()
-            .flat_map(|(&segment, s)| (0..s.rows() as u32).map(move |row| Place { segment, row }))
+            .flat_map(|(&segment, s)| {
+                let whole = (0..s.rows()).filter(|&row| s.is_whole(row));
+                whole.map(move |row| Place {
+                    segment,
+                    row: row as u32,
+                })
+            })
             .collect();
         for place in places {
             store.index(place);
         }
         Ok(store)
+    }
+
+    fn dropped_path(&self) -> PathBuf {
+        self.dir.join("dropped.json")
+    }
+
+    /// Where each run's kept rows begin.
+    fn floor(&self, run: u64) -> u64 {
+        self.dropped.get(&run).copied().unwrap_or(0)
     }
 
     fn view(&self, place: Place) -> Option<RowView<'_>> {
@@ -215,10 +240,12 @@ impl Replay {
         if frames { Ok(()) } else { Err(size("frames")) }
     }
 
-    /// Adds a row. Pushing it again changes nothing.
+    /// Adds a row. Pushing it again changes nothing, also after it was dropped for its age.
     pub fn push(&mut self, row: &Row<'_>) -> Result<Pushed, SegmentError> {
         self.check(row)?;
-        if self.places.contains_key(&(row.run.0, row.sequence)) {
+        if row.sequence < self.floor(row.run.0)
+            || self.places.contains_key(&(row.run.0, row.sequence))
+        {
             self.duplicates += 1;
             return Ok(Pushed::Duplicate);
         }
@@ -271,6 +298,14 @@ impl Replay {
         if total - rows < self.capacity_rows {
             return Ok(());
         }
+        for (&(run, sequence), place) in &self.places {
+            if place.segment == oldest {
+                let floor = self.dropped.entry(run).or_insert(0);
+                *floor = (*floor).max(sequence.saturating_add(1));
+            }
+        }
+        // First, so that no crash lets the stream deliver again what is about to go.
+        self.write_dropped()?;
         let Some(segment) = self.segments.remove(&oldest) else {
             return Ok(());
         };
@@ -284,6 +319,23 @@ impl Replay {
         self.online.retain(kept);
         self.demonstrations.retain(kept);
         Ok(())
+    }
+
+    fn write_dropped(&self) -> Result<(), SegmentError> {
+        let path = self.dropped_path();
+        let beside = path.with_extension("new");
+        let write = || {
+            let mut file = File::create(&beside)?;
+            file.write_all(&serde_json::to_vec(&self.dropped)?)?;
+            file.sync_all()?;
+            fs::rename(&beside, &path)?;
+            sync_folder_of(&path)
+        };
+        write().map_err(|source| SegmentError::Io {
+            path: path.clone(),
+            bytes: 0,
+            source,
+        })
     }
 
     /// Waits until the disk has every row pushed so far.
@@ -348,12 +400,13 @@ impl Replay {
         true
     }
 
-    /// Per run, the first sequence number that is missing.
+    /// Per run, the first sequence number that is missing; what was dropped for its age is not.
     pub fn next_missing(&self) -> BTreeMap<RunId, u64> {
-        let mut next = BTreeMap::new();
-        for &(run, _) in self.places.keys() {
-            next.entry(RunId(run)).or_insert(0u64);
-        }
+        let runs = self.places.keys().map(|&(run, _)| run);
+        let mut next: BTreeMap<RunId, u64> = runs
+            .chain(self.dropped.keys().copied())
+            .map(|run| (RunId(run), self.floor(run)))
+            .collect();
         for (run, sequence) in &mut next {
             while self.places.contains_key(&(run.0, *sequence)) {
                 *sequence += 1;

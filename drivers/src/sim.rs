@@ -76,6 +76,7 @@ impl LiftWorld {
         let (takeover, hand) = match role {
             Role::Demonstrate => (None, act(Intention::Lift)),
             Role::Miss => (None, act(Intention::Miss)),
+            Role::Wander => (None, act(Intention::Wander)),
             Role::Intervene { takeover, seed } => (
                 Some(TakeoverPolicy::new(takeover, seed)),
                 act(Intention::Lift),
@@ -219,6 +220,8 @@ pub enum Role {
     Demonstrate,
     /// Closes on nothing and lifts nothing; says failure when the empty hand is up.
     Miss,
+    /// Goes about over the table, opening and closing; says nothing.
+    Wander,
     /// Watches the policy and steps in when it is stuck.
     Intervene {
         /// How ready to.
@@ -255,6 +258,7 @@ impl SimOperator {
     fn new_hand(&mut self) {
         let intention = match self.role {
             Role::Miss => Intention::Miss,
+            Role::Wander => Intention::Wander,
             Role::Demonstrate | Role::Intervene { .. } => Intention::Lift,
         };
         self.hand = ScriptedOperator::new(self.config, intention, self.step_m, self.random.bits());
@@ -313,7 +317,8 @@ impl Teleop for SimOperator {
 
     fn event(&mut self) -> Result<Option<TeleopEvent>, TeleopError> {
         // The button of a person who has had a hand in this episode and sees the cube up.
-        if self.acted && self.role != Role::Miss && self.simulation.borrow().truth().lifted {
+        let lifts = matches!(self.role, Role::Demonstrate | Role::Intervene { .. });
+        if self.acted && lifts && self.simulation.borrow().truth().lifted {
             self.say(TeleopEvent::Success);
         }
         Ok(self.events.pop_front())

@@ -55,6 +55,7 @@ fn simulated_devices_conform() {
     for role in [
         Role::Demonstrate,
         Role::Miss,
+        Role::Wander,
         Role::Intervene { takeover, seed: 1 },
     ] {
         let mut operator = world.operator(role, OperatorConfig::default(), 0.025);

@@ -1,5 +1,6 @@
-//! The reward classifier on frozen maps, as HIL-SERL's (`reward_classifier.py`): spatial
-//! embeddings per camera, a hidden layer, one logit. Trained with binary cross-entropy.
+//! The reward classifier's head on maps, as HIL-SERL's (`reward_classifier.py`): spatial
+//! embeddings per camera, a hidden layer, one logit. Trained with binary cross-entropy. Whose maps
+//! they are is `reward_model`'s.
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
@@ -146,8 +147,8 @@ impl Classifier {
         keep: &Keep,
     ) -> (f64, Vec<(String, Tensor)>) {
         let loss = Self::loss(&self.logits(maps, Some(keep)), labels);
-        let grads = Tensor::run_backward(&[&loss], &self.adam.leaves(&self.params), false, false);
-        self.adam.step(&self.params, Some(&grads));
+        let grads = Tensor::run_backward(&[&loss], &self.leaves(), false, false);
+        self.apply(&grads);
         let names = self
             .adam
             .places()
@@ -156,30 +157,19 @@ impl Classifier {
         (loss.double_value(&[]), names.zip(grads).collect())
     }
 
-    /// Saves the weights by name; beside the place, then renamed.
-    pub fn save(&self, path: &std::path::Path) -> std::io::Result<()> {
-        let names = self.params.names().iter();
-        let tensors: Vec<_> = names
-            .map(|name| (name.as_str(), self.params.get(name).detach()))
-            .collect();
-        let beside = path.with_extension("partial");
-        Tensor::write_safetensors(&tensors, &beside).map_err(std::io::Error::other)?;
-        std::fs::rename(&beside, path)
+    /// Names of the cameras and shapes of their maps \[h, w, C\].
+    pub fn cameras(&self) -> &[(String, [i64; 3])] {
+        &self.cameras
     }
 
-    /// Loads weights by name; each must be there in its shape.
-    pub fn load(&self, path: &std::path::Path) -> std::io::Result<()> {
-        let bad = |what: String| std::io::Error::other(format!("{}: {what}", path.display()));
-        let tensors = Tensor::read_safetensors(path).map_err(|e| bad(e.to_string()))?;
-        for name in self.params.names() {
-            let found = tensors
-                .iter()
-                .find(|(n, t)| n == name && t.size() == self.params.get(name).size());
-            let (_, tensor) =
-                found.ok_or_else(|| bad(format!("`{name}` is missing or has another shape")))?;
-            self.params.set(name, tensor);
-        }
-        Ok(())
+    /// The leaves to ask gradients for, in the order that [`Classifier::apply`] takes them.
+    pub fn leaves(&self) -> Vec<&Tensor> {
+        self.adam.leaves(&self.params)
+    }
+
+    /// Steps with these gradients, one per leaf.
+    pub fn apply(&mut self, grads: &[Tensor]) {
+        self.adam.step(&self.params, Some(grads));
     }
 
     /// Dropout masks for a batch, from torch's generator.

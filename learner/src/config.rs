@@ -8,6 +8,7 @@ use crate::{
     classifier::ClassifierConfig,
     encoder::EncoderConfig,
     imitation::ImitationConfig,
+    reward_model::RewardInput,
 };
 
 /// How the update loop runs.
@@ -54,7 +55,11 @@ impl Default for TrainConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RewardConfig {
-    /// The network.
+    /// What it looks at.
+    pub input: RewardInput,
+    /// Its own trunk, when it looks at images.
+    pub trunk: EncoderConfig,
+    /// The head.
     pub network: ClassifierConfig,
     /// Frames per step, half of them successes.
     pub batch: i64,
@@ -69,13 +74,20 @@ pub struct RewardConfig {
 impl Default for RewardConfig {
     fn default() -> Self {
         let network = ClassifierConfig {
-            lr: 3e-4,
+            lr: 1e-3,
+            bottleneck: 64,
+            hidden: 64,
             ..ClassifierConfig::default()
         };
         Self {
+            input: RewardInput::Images,
+            trunk: EncoderConfig {
+                widths: vec![8, 16, 32, 32],
+                ..EncoderConfig::narrow()
+            },
             network,
-            batch: 128,
-            seconds: 20.0,
+            batch: 96,
+            seconds: 50.0,
             held_out: 0.15,
             threshold: 0.75,
         }

@@ -9,22 +9,14 @@ use tch::{Kind, Tensor};
 
 use crate::{
     agents::sac_grasp::{GripperHead, SacGrasp},
-    classifier::Classifier,
     encoder::Encoder,
     metrics::write_atomically,
     onnx::{Weights, classifier_graph, encoder_graph, policy_graph},
+    reward_model::{RewardInput, RewardModel},
 };
 
 /// Largest difference that two runtimes may show on a probe.
 const PROBE_TOLERANCE: f32 = 2e-3;
-
-/// Cameras with the shape of their maps.
-fn cameras(spec: &RigSpec, encoder: &Encoder) -> Vec<(String, [i64; 3])> {
-    spec.cameras
-        .iter()
-        .map(|c| (c.name.clone(), encoder.config().map_shape()))
-        .collect()
-}
 
 /// The encoder's graph.
 pub fn encoder(spec: &RigSpec, encoder: &Encoder) -> Graph {
@@ -51,15 +43,11 @@ pub fn policy(spec: &RigSpec, agent: &SacGrasp, weights: Weights) -> Graph {
 }
 
 /// The classifier's graph.
-pub fn classifier(
-    spec: &RigSpec,
-    maps_of: &Encoder,
-    classifier: &Classifier,
-    weights: Weights,
-) -> Graph {
+pub fn classifier(spec: &RigSpec, model: &RewardModel, weights: Weights) -> Graph {
     let onnx = classifier_graph(
-        &cameras(spec, maps_of),
-        &classifier.params().export(|_| true),
+        model.head().cameras(),
+        model.trunk().map(Encoder::config),
+        &model.weights(),
         weights,
     );
     Graph {
@@ -141,29 +129,34 @@ pub fn policy_snapshot(graph: &Graph, agent: &SacGrasp, version: u64) -> ModelSn
     }
 }
 
+/// An image of random bytes \[1, H, W, 3\].
+fn probe_image(name: &str, side: i64, seed: u64) -> NamedTensor {
+    let mut probe = probe_tensor(name, &[1, side, side, 3], seed);
+    let byte = |v: f32| (128.0 + 64.0 * v).clamp(0.0, 255.0).round();
+    probe.data = probe.data.into_iter().map(byte).collect();
+    probe
+}
+
 /// A snapshot of the classifier for its graph.
-pub fn classifier_snapshot(
-    spec: &RigSpec,
-    maps_of: &Encoder,
-    graph: &Graph,
-    classifier: &Classifier,
-    version: u64,
-) -> ModelSnapshot {
-    let inputs: Vec<NamedTensor> = cameras(spec, maps_of)
-        .iter()
-        .enumerate()
-        .map(|(i, (camera, [h, w, c]))| {
-            probe_tensor(&format!("map.{camera}"), &[1, *h, *w, *c], i as u64 + 7)
+pub fn classifier_snapshot(graph: &Graph, model: &RewardModel, version: u64) -> ModelSnapshot {
+    let cameras = model.head().cameras().iter().enumerate();
+    let inputs: Vec<NamedTensor> = cameras
+        .map(|(i, (camera, [h, w, c]))| match (model.input(), model.trunk()) {
+            (RewardInput::Images, Some(trunk)) => {
+                let side = trunk.config().image_size;
+                probe_image(&format!("image.{camera}"), side, i as u64 + 7)
+            }
+            _ => probe_tensor(&format!("map.{camera}"), &[1, *h, *w, *c], i as u64 + 7),
         })
         .collect();
-    let output = classifier.probability(&inputs.iter().map(tensor).collect::<Vec<_>>());
+    let output = model.probability(&inputs.iter().map(tensor).collect::<Vec<_>>());
     ModelSnapshot {
         graph: GraphName::Classifier,
         graph_hash: content_hash(&graph.onnx),
         spec: graph.spec,
         version,
         updates: 0,
-        weights: classifier.params().export(|_| true),
+        weights: model.weights(),
         probe: Probe {
             inputs,
             output: crate::nn::params::to_named("probability", &output),
@@ -179,14 +172,14 @@ pub fn write_folder(
     spec: &RigSpec,
     encoder_of: &Encoder,
     agent: &SacGrasp,
-    reward: Option<&Classifier>,
+    reward: Option<&RewardModel>,
 ) -> io::Result<()> {
     std::fs::create_dir_all(dir)?;
     let mut graphs = vec![
         encoder(spec, encoder_of),
         policy(spec, agent, Weights::Baked),
     ];
-    graphs.extend(reward.map(|c| classifier(spec, encoder_of, c, Weights::Baked)));
+    graphs.extend(reward.map(|model| classifier(spec, model, Weights::Baked)));
     for graph in graphs {
         write_atomically(
             &dir.join(format!("{}.onnx", graph.name.name())),

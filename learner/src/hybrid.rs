@@ -27,7 +27,6 @@ use tch::{Device, Kind};
 
 use crate::{
     agents::sac_grasp::{Metrics, SacGrasp, SeededNoise, Shapes, Update},
-    classifier::Classifier,
     config::LearnerConfig,
     dataset::{Demonstrations, LabelledFrames},
     encoder::Encoder,
@@ -37,7 +36,8 @@ use crate::{
     metrics::{MetricsFile, write_atomically},
     onnx::Weights,
     replay::{HostBatch, Replay, Which, to_tensors},
-    reward::{ClassifierReport, train_classifier},
+    reward::{RewardReport, train_reward},
+    reward_model::{RewardInput, RewardModel},
 };
 
 /// What to train from, and where to.
@@ -70,17 +70,17 @@ struct State {
     snapshot_version: u64,
     entries: u64,
     trained_s: f64,
-    classifier: ClassifierReportFile,
+    classifier: RewardReportFile,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct ClassifierReportFile {
+struct RewardReportFile {
     precision: Option<f64>,
     recall: Option<f64>,
 }
 
-impl From<ClassifierReport> for ClassifierReportFile {
-    fn from(report: ClassifierReport) -> Self {
+impl From<RewardReport> for RewardReportFile {
+    fn from(report: RewardReport) -> Self {
         let finite = |x: f64| x.is_finite().then_some(x);
         Self {
             precision: finite(report.precision),
@@ -119,30 +119,21 @@ struct Prepared {
     spec: RigSpec,
     demos: Vec<Entry>,
     encoder: Encoder,
-    classifier: Classifier,
-    report: ClassifierReportFile,
+    classifier: RewardModel,
+    report: RewardReportFile,
 }
 
 fn prepare(options: &HybridOptions, device: Device, stop: &AtomicBool) -> Result<Prepared> {
     let config = &options.config;
     let (spec, demos) = read_runs(&options.demos)?;
-    let shapes = (spec.cameras.iter())
-        .map(|c| (c.name.clone(), config.encoder.map_shape()))
-        .collect();
     let encoder_file = options.out.join("encoder.safetensors");
     let classifier_file = options.out.join("classifier.safetensors");
     if options.resume && encoder_file.exists() && classifier_file.exists() {
         let encoder = Encoder::new(config.encoder.clone(), Kind::Float, device, options.seed);
         encoder.load(&encoder_file)?;
-        let classifier = Classifier::new(
-            config.reward.network.clone(),
-            shapes,
-            Kind::Float,
-            device,
-            options.seed,
-        );
+        let classifier = new_reward_model(options, &spec, device)?;
         classifier.load(&classifier_file)?;
-        let report = ClassifierReportFile {
+        let report = RewardReportFile {
             precision: None,
             recall: None,
         };
@@ -154,7 +145,16 @@ fn prepare(options: &HybridOptions, device: Device, stop: &AtomicBool) -> Result
             report,
         });
     }
+    let (labels_spec, labels) = read_runs(&options.labels)?;
+    anyhow::ensure!(
+        labels_spec == spec,
+        "{} was recorded on another rig",
+        options.labels.display()
+    );
+    // A person's words count wherever they were recorded.
+    let frames = LabelledFrames::from_entries(&[labels, demos.clone()].concat());
     let samples = Demonstrations::from_entries(&demos, &spec);
+    let mut classifier = new_reward_model(options, &spec, device)?;
     println!(
         "imitation: {} samples of {} entries, {:.0} s",
         samples.len(),
@@ -169,29 +169,48 @@ fn prepare(options: &HybridOptions, device: Device, stop: &AtomicBool) -> Result
         device,
         seed: options.seed,
     };
-    let imitation = imitate(&samples, &spec, setup, go_on)?;
+    let judge = |model: &mut RewardModel, maps_of: Option<&Encoder>| {
+        train_reward(
+            model,
+            &frames,
+            &spec,
+            maps_of,
+            &config.reward,
+            options.seed,
+            go_on,
+        )
+    };
+    // A classifier with a trunk of its own needs no encoder: the two share the cores and the time.
+    let beside = config.reward.input == RewardInput::Images;
+    let half = (config.train.threads + 1) / 2;
+    let (imitation, judged) = std::thread::scope(|scope| {
+        let model = &mut classifier;
+        let judging = beside.then(|| {
+            scope.spawn(|| {
+                tch::set_num_threads(half);
+                judge(model, None)
+            })
+        });
+        if beside {
+            tch::set_num_threads(half);
+        }
+        let imitation = imitate(&samples, &spec, setup, go_on);
+        tch::set_num_threads(config.train.threads);
+        (imitation, judging.map(|judging| judging.join()))
+    });
+    let imitation = imitation?;
     println!(
         "imitation: {} steps, loss {:.4}",
         imitation.steps, imitation.loss
     );
     let encoder = imitation.encoder;
     encoder.save(&encoder_file)?;
-    let (labels_spec, labels) = read_runs(&options.labels)?;
-    anyhow::ensure!(
-        labels_spec == spec,
-        "{} was recorded on another rig",
-        options.labels.display()
-    );
-    // A person's words count wherever they were recorded.
-    let frames = LabelledFrames::from_entries(&[labels, demos.clone()].concat());
-    let (classifier, report) = train_classifier(
-        &frames,
-        &spec,
-        &encoder,
-        &config.reward,
-        options.seed,
-        go_on,
-    )?;
+    let report = match judged {
+        Some(judged) => {
+            judged.map_err(|_| anyhow::anyhow!("the classifier's training panicked"))??
+        }
+        None => judge(&mut classifier, Some(&encoder))?,
+    };
     println!(
         "reward classifier: {} frames ({} successes), {} steps; held out: precision {:.3}, recall {:.3} of {} frames",
         frames.len(),
@@ -208,6 +227,23 @@ fn prepare(options: &HybridOptions, device: Device, stop: &AtomicBool) -> Result
         encoder,
         classifier,
         report: report.into(),
+    })
+}
+
+fn new_reward_model(
+    options: &HybridOptions,
+    spec: &RigSpec,
+    device: Device,
+) -> Result<RewardModel> {
+    let config = &options.config;
+    let (network, seed) = (config.reward.network.clone(), options.seed);
+    Ok(match config.reward.input {
+        RewardInput::Maps => {
+            RewardModel::on_maps(network, spec, config.encoder.map_shape(), device, seed)
+        }
+        RewardInput::Images => {
+            RewardModel::on_images(network, config.reward.trunk.clone(), spec, device, seed)?
+        }
     })
 }
 
@@ -284,13 +320,11 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         resume,
     })?;
     let policy = export::policy(spec, &agent, Weights::Inputs);
-    let judge = export::classifier(spec, encoder, classifier, Weights::Inputs);
+    let judge = export::classifier(spec, classifier, Weights::Inputs);
     link.serve_graph(&export::encoder(spec, encoder));
     link.serve_graph(&policy);
     link.serve_graph(&judge);
-    link.publish_snapshot(&export::classifier_snapshot(
-        spec, encoder, &judge, classifier, 1,
-    ));
+    link.publish_snapshot(&export::classifier_snapshot(&judge, classifier, 1));
 
     let entries = AtomicU64::new(state.entries);
     let ended = AtomicBool::new(false);
@@ -370,7 +404,7 @@ struct UpdateLoop<'a> {
     options: &'a HybridOptions,
     spec: &'a RigSpec,
     encoder: &'a Encoder,
-    classifier: &'a Classifier,
+    classifier: &'a RewardModel,
     agent: &'a mut SacGrasp,
     state: &'a mut State,
     link: &'a LearnerLink,

@@ -3,7 +3,7 @@
 //! From the ground up:
 //! - [`nn`]: named parameters in one flat buffer, layers as pure functions, Adam.
 //! - [`encoder`], [`augment`]: the ResNet family, random shifts of images.
-//! - [`agents`]: one file per algorithm. [`classifier`]: the learned reward.
+//! - [`agents`]: one file per algorithm. [`classifier`], [`reward_model`]: the learned reward.
 //! - [`dataset`]: recorded entries as demonstrations and labelled frames.
 //! - [`replay`]: transitions in memory-mapped segments, each frame once; [`ingest`] fills it.
 //! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins.
@@ -27,3 +27,4 @@ pub mod nn;
 pub mod onnx;
 pub mod replay;
 pub mod reward;
+pub mod reward_model;

@@ -1,4 +1,4 @@
-//! Training the reward classifier on labelled frames, through the frozen encoder.
+//! Training the reward classifier on labelled frames, and measuring it on episodes held out.
 
 use std::time::{Duration, Instant};
 
@@ -8,15 +8,20 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{
     augment::{draw_offsets, shift},
-    classifier::Classifier,
     config::RewardConfig,
     dataset::LabelledFrames,
     encoder::Encoder,
+    reward_model::RewardModel,
 };
+
+/// Largest shift of an image, pixels.
+const SHIFT_PX: i64 = 4;
+/// Largest relative change of brightness.
+const BRIGHTNESS: f64 = 0.2;
 
 /// How good it is on episodes that it was not trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct ClassifierReport {
+pub struct RewardReport {
     /// Of the frames that it calls success, the share that is.
     pub precision: f64,
     /// Of the successes, the share that it calls so.
@@ -68,35 +73,46 @@ impl Frames {
         }
     }
 
-    fn maps(&self, encoder: &Encoder, rows: &Tensor, shift_px: i64) -> Vec<Tensor> {
+    /// Images \[B, H, W, 3\] per camera of these rows, shifted and brightened if `augmented`.
+    fn images(&self, rows: &Tensor, augmented: bool) -> Vec<Tensor> {
+        let n = rows.size()[0];
         let picked = self.images.iter().map(|images| {
             let images = images.index_select(0, rows);
-            if shift_px == 0 {
-                return encoder.encode(&images);
+            if !augmented {
+                return images;
             }
-            let images = shift(
-                &images,
-                &draw_offsets(rows.size()[0], shift_px, Device::Cpu),
-                shift_px,
-            );
-            let gain =
-                Tensor::rand([rows.size()[0], 1, 1, 1], (Kind::Float, Device::Cpu)) * 0.4 + 0.8;
-            encoder.encode(&(images.to_kind(Kind::Float) * gain).clamp(0.0, 255.0))
+            let offsets = draw_offsets(n, SHIFT_PX, Device::Cpu);
+            let gain = Tensor::rand([n, 1, 1, 1], (Kind::Float, Device::Cpu)) * (2.0 * BRIGHTNESS)
+                + (1.0 - BRIGHTNESS);
+            let images = shift(&images, &offsets, SHIFT_PX).to_kind(Kind::Float);
+            (images * gain).clamp(0.0, 255.0)
         });
         picked.collect()
     }
 }
 
-/// Trains on balanced batches until the time is over or `go_on` says no, and measures on whole
-/// episodes that were held out.
-pub fn train_classifier(
+/// What the model looks at, of these images: themselves, or their maps.
+fn inputs(images: Vec<Tensor>, maps_of: Option<&Encoder>, device: Device) -> Vec<Tensor> {
+    let one = |images: Tensor| match maps_of {
+        Some(encoder) => encoder.encode(&images),
+        None => images.to_device(device),
+    };
+    images.into_iter().map(one).collect()
+}
+
+/// Trains a model further, on balanced batches, until the time is over or `go_on` says no, and
+/// measures it on whole episodes that were held out. `maps_of`: the frozen encoder, for a model on
+/// maps. Which episodes are held out depends on `seed` and on them alone, so that a later training
+/// on more frames holds out the same.
+pub fn train_reward(
+    model: &mut RewardModel,
     frames: &LabelledFrames,
     spec: &RigSpec,
-    encoder: &Encoder,
+    maps_of: Option<&Encoder>,
     config: &RewardConfig,
     seed: u64,
     mut go_on: impl FnMut(u64, f64) -> bool,
-) -> Result<(Classifier, ClassifierReport), LabelsMissing> {
+) -> Result<RewardReport, LabelsMissing> {
     if frames.positives() == 0 {
         return Err(LabelsMissing::Successes);
     }
@@ -114,14 +130,7 @@ pub fn train_classifier(
         training = (0..frames.len()).collect();
     }
     let train = Frames::of(frames, &training, spec);
-    let cameras = spec
-        .cameras
-        .iter()
-        .map(|c| (c.name.clone(), encoder.config().map_shape()))
-        .collect();
-    let device = encoder.params().flat().device();
-    let mut classifier =
-        Classifier::new(config.network.clone(), cameras, Kind::Float, device, seed);
+    let device = model.head().params().flat().device();
     let half = config.batch / 2;
     let pick = |of: &[i64]| {
         let places = Tensor::randint(of.len() as i64, [half], (Kind::Int64, Device::Cpu));
@@ -138,9 +147,9 @@ pub fn train_classifier(
     let (mut steps, mut running) = (0u64, f64::NAN);
     while start.elapsed() < time && go_on(steps, running) {
         let rows = Tensor::cat(&[pick(&train.positive), pick(&train.negative)], 0);
-        let maps = train.maps(encoder, &rows, 4);
-        let keep = classifier.draw_keep(2 * half);
-        let (loss, _) = classifier.step(&maps, &labels, &keep);
+        let inputs = inputs(train.images(&rows, true), maps_of, device);
+        let keep = model.head().draw_keep(2 * half);
+        let loss = model.step(&inputs, &labels, &keep);
         running = if running.is_nan() {
             loss
         } else {
@@ -153,7 +162,7 @@ pub fn train_classifier(
     for first in (0..held_out.len()).step_by(256) {
         let last = (first + 256).min(held_out.len());
         let rows = Tensor::arange_start(first as i64, last as i64, (Kind::Int64, Device::Cpu));
-        let probability = classifier.probability(&measured.maps(encoder, &rows, 0));
+        let probability = model.probability(&inputs(measured.images(&rows, false), maps_of, device));
         for (place, &frame) in held_out[first..last].iter().enumerate() {
             if probability.double_value(&[place as i64]) > config.threshold {
                 called += 1;
@@ -168,11 +177,10 @@ pub fn train_classifier(
             part as f64 / whole as f64
         }
     };
-    let report = ClassifierReport {
+    Ok(RewardReport {
         precision: share(hits, called),
         recall: share(hits, measured.positive.len()),
         held_out: held_out.len(),
         steps,
-    };
-    Ok((classifier, report))
+    })
 }

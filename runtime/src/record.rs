@@ -1,11 +1,15 @@
 //! Records demonstrations, and labelled frames for the reward classifier.
 //!
 //! Demonstrations go to one run, `DIR`. What the classifier needs besides goes to another,
-//! `DIR-labels`, because it is no part of a demonstration: after each success the cube is held up
-//! and carried about (success), and in some episodes the operator closes on nothing, lifts an
-//! empty hand and carries that about in the same way (no success) — so that the two differ in the
-//! cube alone. Frames around the threshold stay without a label, as a person would not know
-//! either.
+//! `DIR-labels`, because it is no part of a demonstration and covers the whole range of training:
+//!
+//! - the cube is lifted, held up and carried about (success);
+//! - the operator closes on nothing, lifts an empty hand and carries that about in the same way (no
+//!   success), so that the two differ in the cube alone;
+//! - the hand wanders about the table, opening and closing (no success): what a policy does that
+//!   has not learned yet.
+//!
+//! Frames around the threshold stay without a label, as a person would not know either.
 
 use std::{
     collections::BTreeMap,
@@ -76,8 +80,13 @@ pub struct RecordSummary {
 /// Steps after the end in which the hand, with or without the cube, is raised further and carried
 /// about.
 const CARRY_STEPS: u32 = 18;
+/// Lifts over the whole range, for the labels only.
+const LIFTS: u32 = 20;
 /// Episodes of closing on nothing.
 const MISSES: u32 = 20;
+/// Episodes of wandering about, and their steps.
+const WANDERS: u32 = 16;
+const WANDER_STEPS: u32 = 60;
 /// A cube this far from the threshold's height is clearly up, or clearly not, metres.
 const CLEAR_UP_M: f64 = 0.01;
 const CLEAR_DOWN_M: f64 = 0.02;
@@ -100,12 +109,32 @@ fn height_m(truth: &Truth) -> f64 {
     truth.cube_position_m[2] - CUBE_HALF_M
 }
 
+/// A frame's label, where it is clear: `None` around the threshold.
+fn clear_label(truth: &Truth) -> Option<bool> {
+    if truth.lifted && height_m(truth) > LIFTED_M + CLEAR_UP_M {
+        Some(true)
+    } else if !truth.lifted && height_m(truth) < LIFTED_M - CLEAR_DOWN_M {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// Labels whatever is clear by the truth.
+fn label_clear(records: &mut [(Record, Option<Truth>)]) {
+    for (record, truth) in records {
+        if let (Record::Step(step), Some(truth)) = (record, truth) {
+            step.label = clear_label(truth);
+        }
+    }
+}
+
 /// Labels what is clearly no success in a demonstration that ends in one.
 fn label_demonstration(records: &mut [(Record, Option<Truth>)]) {
     let sure = records.len().saturating_sub(1 + UNSURE_STEPS);
     for (i, (record, truth)) in records.iter_mut().enumerate() {
         if let Record::Step(step) = record {
-            let down = truth.is_none_or(|t| height_m(&t) < LIFTED_M - CLEAR_DOWN_M);
+            let down = truth.is_none_or(|t| clear_label(&t) == Some(false));
             step.label = (i < sure && down).then_some(false);
         }
     }
@@ -149,7 +178,7 @@ pub fn record(
     std::fs::write(options.out.join("rig.toml"), rig.to_toml()?)?;
     let summary = recorder.demonstrate(stop, &mut say)?;
     if options.demonstrator == Demonstrator::Scripted {
-        recorder.miss(stop, &mut say)?;
+        recorder.label(stop, &mut say)?;
     }
     let (labelled_success, labelled_failure) = recorder.counts;
     recorder.demonstrations.finish()?;
@@ -213,6 +242,7 @@ impl Recorder<'_> {
         &mut self,
         teleop: &mut dyn Teleop,
         start: EpisodeStart,
+        max_steps: u32,
         stop: &AtomicBool,
         buffer: &mut Buffer,
     ) -> anyhow::Result<Outcome> {
@@ -227,6 +257,7 @@ impl Recorder<'_> {
         };
         // Nothing is random here but the start and the operator's own noise.
         session.episode.random_steps = 0;
+        session.episode.max_steps = max_steps;
         Ok(
             session.run_episode(&mut Policy::Nobody, start, buffer, |_, _| {
                 pace.wait();
@@ -254,7 +285,8 @@ impl Recorder<'_> {
                 seed,
             };
             let mut buffer = Buffer::default();
-            let outcome = self.episode(&mut *teleop, start, stop, &mut buffer)?;
+            let max_steps = self.rig.episode.max_steps;
+            let outcome = self.episode(&mut *teleop, start, max_steps, stop, &mut buffer)?;
             if outcome.cut || outcome.said == Some(TeleopEvent::Stop) {
                 break;
             }
@@ -321,10 +353,7 @@ impl Recorder<'_> {
                 continue;
             }
             let truth = self.cell.truth();
-            let clear = truth.is_none_or(|t| match success {
-                true => t.lifted && height_m(&t) > LIFTED_M + CLEAR_UP_M,
-                false => height_m(&t) < LIFTED_M - CLEAR_DOWN_M,
-            });
+            let clear = truth.is_none_or(|t| clear_label(&t) == Some(success));
             let record = Record::Step(Step {
                 action: executed.action,
                 source: teleop.source(),
@@ -343,32 +372,45 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Episodes in which the operator closes on nothing and lifts an empty hand.
-    fn miss(&mut self, stop: &AtomicBool, say: &mut impl FnMut(u32, &str)) -> anyhow::Result<()> {
-        let mut operator = self
-            .cell
-            .operator(self.rig, Role::Miss)
-            .context("this rig has no scripted operator")?;
-        for i in 0..MISSES {
-            let seed = mix(self.options.seed ^ mix(0x6d69_7373 ^ (u64::from(i) << 32)));
-            let start = EpisodeStart {
-                range_m: self.rig.episode.range_m,
-                seed,
-            };
-            let mut buffer = Buffer::default();
-            let outcome = self.episode(&mut operator, start, stop, &mut buffer)?;
-            if outcome.cut {
-                break;
-            }
-            for (mut record, truth) in buffer.0 {
-                if let Record::Step(step) = &mut record {
-                    step.label = truth.is_none_or(|t| !t.lifted).then_some(false);
+    /// Episodes for the classifier alone: lifts, misses and wanderings, anywhere in the range.
+    fn label(&mut self, stop: &AtomicBool, say: &mut impl FnMut(u32, &str)) -> anyhow::Result<()> {
+        let kinds = [
+            (Role::Demonstrate, LIFTS, "what success looks like"),
+            (Role::Miss, MISSES, "what failure looks like"),
+            (Role::Wander, WANDERS, "what the hand looks like on its way"),
+        ];
+        for (kind, (role, episodes, what)) in kinds.into_iter().enumerate() {
+            let mut operator = self
+                .cell
+                .operator(self.rig, role)
+                .context("this rig has no scripted operator")?;
+            for i in 0..episodes {
+                let number = (kind as u64) << 40 | u64::from(i) << 32;
+                let seed = mix(self.options.seed ^ mix(0x6c61_6265_6c00 ^ number));
+                let start = EpisodeStart {
+                    range_m: self.rig.episode.range_m,
+                    seed,
+                };
+                let mut buffer = Buffer::default();
+                let max_steps = match role {
+                    Role::Wander => WANDER_STEPS,
+                    _ => self.rig.episode.max_steps,
+                };
+                let outcome = self.episode(&mut operator, start, max_steps, stop, &mut buffer)?;
+                if outcome.cut {
+                    return Ok(());
                 }
-                self.count(&record);
-                self.labels.add(record)?;
+                label_clear(&mut buffer.0);
+                for (record, _) in buffer.0 {
+                    self.count(&record);
+                    self.labels.add(record)?;
+                }
+                if role != Role::Wander {
+                    let success = role == Role::Demonstrate && outcome.ending.terminated;
+                    self.carry(&mut operator, seed, success)?;
+                }
+                say(self.options.episodes, &format!("{what}: recorded"));
             }
-            self.carry(&mut operator, seed, false)?;
-            say(self.options.episodes, "what failure looks like: recorded");
         }
         Ok(())
     }

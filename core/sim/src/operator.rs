@@ -41,6 +41,9 @@ pub enum Intention {
     /// Close beside the cube, or above it, and raise an empty hand: what failure looks like, for
     /// the reward classifier.
     Miss,
+    /// Go about over the table, opening and closing now and then: what is no success although the
+    /// hand may be anywhere.
+    Wander,
 }
 
 /// What the operator does in a step.
@@ -74,6 +77,8 @@ const BESIDE_M: f64 = 0.03;
 const DOWN_M: f64 = 0.008;
 /// A cube farther than this from the tool is not in the hand, metres.
 const IN_HAND_M: f64 = 0.03;
+/// Near enough to a waypoint, metres.
+const WAYPOINT_NEAR_M: f64 = 0.02;
 /// Share of the remaining way that a step asks for: the arm lags behind its target, so asking for
 /// all of it overshoots.
 const GAIN: f64 = 0.9;
@@ -95,6 +100,8 @@ pub struct ScriptedOperator {
     miss_above_m: f64,
     miss_aside_m: f64,
     miss_turn_rad: f64,
+    /// Where a wanderer is going: metres from the cube's place on the table.
+    waypoint_m: [f64; 3],
 }
 
 impl ScriptedOperator {
@@ -121,6 +128,7 @@ impl ScriptedOperator {
                 uniforms.range(0.075, 0.095)
             },
             miss_turn_rad: uniforms.range(-1.0, 1.0),
+            waypoint_m: waypoint(&mut uniforms),
             uniforms,
         }
     }
@@ -132,7 +140,10 @@ impl ScriptedOperator {
             self.seen.pop_front();
         }
         let seen = *self.seen.front().unwrap_or(truth);
-        let (way, gripper) = self.decide(&seen, truth.tool_position_m);
+        let (way, gripper) = match self.intention {
+            Intention::Wander => self.wander(&seen, truth.tool_position_m),
+            Intention::Lift | Intention::Miss => self.decide(&seen, truth.tool_position_m),
+        };
         let motion = way.map(|metres| {
             let speed = self.config.speed;
             let wanted = (GAIN * metres / self.step_m).clamp(-speed, speed);
@@ -142,6 +153,7 @@ impl ScriptedOperator {
         let done = match self.intention {
             Intention::Lift => seen.lifted,
             Intention::Miss => self.phase == Some(Phase::Raise) && raised,
+            Intention::Wander => false,
         };
         OperatorAction {
             motion,
@@ -203,6 +215,27 @@ impl ScriptedOperator {
         (way, gripper)
     }
 
+    /// From waypoint to waypoint, mostly near the cube; the hand opens and closes as it comes.
+    fn wander(&mut self, seen: &Truth, tool: [f64; 3]) -> ([f64; 3], i8) {
+        let [x, y, _] = seen.cube_position_m;
+        let aim = [
+            x + self.waypoint_m[0],
+            y + self.waypoint_m[1],
+            CUBE_HALF_M + self.waypoint_m[2],
+        ];
+        let way: [f64; 3] = std::array::from_fn(|i| aim[i] - tool[i]);
+        if way.iter().all(|d| d.abs() < WAYPOINT_NEAR_M) || self.uniforms.open01() < 0.05 {
+            self.waypoint_m = waypoint(&mut self.uniforms);
+        }
+        let toggles = self.uniforms.open01() < 0.08;
+        let gripper = match (toggles, seen.gripper_closed_command) {
+            (false, _) => 0,
+            (true, true) => 1,
+            (true, false) => -1,
+        };
+        (way, gripper)
+    }
+
     /// Where to close: on the cube, or where a miss goes.
     fn aim(&self, cube: [f64; 3]) -> [f64; 3] {
         if self.intention == Intention::Lift {
@@ -221,6 +254,16 @@ impl ScriptedOperator {
 
 fn hover(uniforms: &mut Uniforms) -> f64 {
     uniforms.range(0.08, 0.11)
+}
+
+/// Low ones are beside the cube or over it; most are as high as a hand that has just lifted.
+fn waypoint(uniforms: &mut Uniforms) -> [f64; 3] {
+    let aside = if uniforms.open01() < 0.5 { 0.03 } else { 0.15 };
+    [
+        uniforms.range(-aside, aside),
+        uniforms.range(-aside, aside),
+        uniforms.range(0.03, 0.22),
+    ]
 }
 
 #[cfg(test)]

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     agents::sac_grasp::{GripperHead, SacGraspConfig, Shapes},
-    encoder::{Encoder, MEAN, STD},
+    encoder::{Encoder, EncoderConfig, MEAN, STD},
     nn::layers::LAYER_NORM_EPS,
+    reward_model::TRUNK,
 };
 
 /// Weights by name, entered into the graph when first used.
@@ -98,16 +99,16 @@ impl<'a> WeightSet<'a> {
     }
 }
 
-/// The frozen encoder: `images` u8 \[N, S, S, 3\] → `maps` f32 \[N, h, w, C\]. The graph takes
-/// images of the encoder's own size only.
-pub fn encoder_graph(encoder: &Encoder) -> Vec<u8> {
-    let config = encoder.config();
-    let tensors = encoder.params().export(|_| true);
-    let mut w = WeightSet::new(&tensors, Weights::Baked);
-    let mut g = Builder::default();
-    let size = Some(config.image_size);
-    let images = g.input("images", UINT8, &[None, size, size, Some(3)]);
-    let x = g.op("Cast", &[&images], &[Attr::Int("to", i64::from(FLOAT))]);
+/// A trunk of the encoder's family: images u8 \[N, S, S, 3\] → maps \[N, h, w, C\]. The names of its
+/// weights begin with `prefix`.
+fn trunk(
+    g: &mut Builder,
+    w: &mut WeightSet<'_>,
+    prefix: &str,
+    config: &EncoderConfig,
+    images: &Value,
+) -> Value {
+    let x = g.op("Cast", &[images], &[Attr::Int("to", i64::from(FLOAT))]);
     let x = g.op("Transpose", &[&x], &[Attr::Ints("perm", &[0, 3, 1, 2])]);
     let scale = g.constant(&[1, 3, 1, 1], &STD.map(|s| (1.0 / (255.0 * s)) as f32));
     let offset: [f32; 3] = std::array::from_fn(|i| (MEAN[i] / STD[i]) as f32);
@@ -121,7 +122,7 @@ pub fn encoder_graph(encoder: &Encoder) -> Vec<u8> {
                 x: &Value,
                 stride: i64,
                 pads: [i64; 4]| {
-        let kernel = w.get(g, &format!("{name}/kernel"));
+        let kernel = w.get(g, &format!("{prefix}{name}/kernel"));
         g.op(
             "Conv",
             &[x, &kernel],
@@ -133,8 +134,8 @@ pub fn encoder_graph(encoder: &Encoder) -> Vec<u8> {
     };
     let norm = |g: &mut Builder, w: &mut WeightSet<'_>, name: &str, x: &Value| {
         let (scale, bias) = (
-            w.get(g, &format!("{name}/scale")),
-            w.get(g, &format!("{name}/bias")),
+            w.get(g, &format!("{prefix}{name}/scale")),
+            w.get(g, &format!("{prefix}{name}/bias")),
         );
         let attributes = [
             Attr::Float("epsilon", 1e-5),
@@ -146,14 +147,14 @@ pub fn encoder_graph(encoder: &Encoder) -> Vec<u8> {
     let same = |stride: i64| if stride == 1 { [1; 4] } else { [0, 0, 1, 1] };
 
     x = conv(
-        &mut g,
-        &mut w,
+        g,
+        w,
         "conv_init",
         &x,
         2,
         [config.stem_kernel / 2; 4],
     );
-    x = norm(&mut g, &mut w, "norm_init", &x);
+    x = norm(g, w, "norm_init", &x);
     x = g.op("Relu", &[&x], &[]);
     if config.stem_pool {
         let attributes = [
@@ -167,34 +168,46 @@ pub fn encoder_graph(encoder: &Encoder) -> Vec<u8> {
         let block = format!("ResNetBlock_{i}");
         let stride = if i == 0 { 1 } else { 2 };
         let mut y = conv(
-            &mut g,
-            &mut w,
+            g,
+            w,
             &format!("{block}/Conv_0"),
             &x,
             stride,
             same(stride),
         );
-        y = norm(&mut g, &mut w, &format!("{block}/MyGroupNorm_0"), &y);
+        y = norm(g, w, &format!("{block}/MyGroupNorm_0"), &y);
         y = g.op("Relu", &[&y], &[]);
-        y = conv(&mut g, &mut w, &format!("{block}/Conv_1"), &y, 1, same(1));
-        y = norm(&mut g, &mut w, &format!("{block}/MyGroupNorm_1"), &y);
+        y = conv(g, w, &format!("{block}/Conv_1"), &y, 1, same(1));
+        y = norm(g, w, &format!("{block}/MyGroupNorm_1"), &y);
         if w.tensors
-            .contains_key(format!("{block}/conv_proj/kernel").as_str())
+            .contains_key(format!("{prefix}{block}/conv_proj/kernel").as_str())
         {
             x = conv(
-                &mut g,
-                &mut w,
+                g,
+                w,
                 &format!("{block}/conv_proj"),
                 &x,
                 stride,
                 [0; 4],
             );
-            x = norm(&mut g, &mut w, &format!("{block}/norm_proj"), &x);
+            x = norm(g, w, &format!("{block}/norm_proj"), &x);
         }
         x = g.op("Add", &[&x, &y], &[]);
         x = g.op("Relu", &[&x], &[]);
     }
-    let maps = g.op("Transpose", &[&x], &[Attr::Ints("perm", &[0, 2, 3, 1])]);
+    g.op("Transpose", &[&x], &[Attr::Ints("perm", &[0, 2, 3, 1])])
+}
+
+/// The frozen encoder: `images` u8 \[N, S, S, 3\] → `maps` f32 \[N, h, w, C\]. The graph takes
+/// images of the encoder's own size only.
+pub fn encoder_graph(encoder: &Encoder) -> Vec<u8> {
+    let config = encoder.config();
+    let tensors = encoder.params().export(|_| true);
+    let mut w = WeightSet::new(&tensors, Weights::Baked);
+    let mut g = Builder::default();
+    let size = Some(config.image_size);
+    let images = g.input("images", UINT8, &[None, size, size, Some(3)]);
+    let maps = trunk(&mut g, &mut w, "", config, &images);
     let [h, w, c] = config.map_shape();
     g.finish("encoder", &maps, "maps", &[None, Some(h), Some(w), Some(c)])
 }
@@ -311,9 +324,11 @@ pub fn policy_graph(
     g.finish("policy", &action, "action", &one(shapes.action()))
 }
 
-/// The reward classifier on maps. `tensors` are all of `Classifier::params`.
+/// The reward classifier: on maps, or on images through a `trunk` of its own. `cameras` have the
+/// shapes of their maps, `tensors` are `RewardModel::weights`.
 pub fn classifier_graph(
     cameras: &[(String, [i64; 3])],
+    trunk_config: Option<&EncoderConfig>,
     tensors: &[NamedTensor],
     weights: Weights,
 ) -> Vec<u8> {
@@ -321,11 +336,19 @@ pub fn classifier_graph(
     let mut g = Builder::default();
     let mut parts = Vec::new();
     for (camera, [h, width, c]) in cameras {
-        let map = g.input(
-            &format!("map.{camera}"),
-            FLOAT,
-            &[Some(1), Some(*h), Some(*width), Some(*c)],
-        );
+        let map = match trunk_config {
+            Some(config) => {
+                let size = Some(config.image_size);
+                let name = format!("image.{camera}");
+                let images = g.input(&name, UINT8, &[Some(1), size, size, Some(3)]);
+                trunk(&mut g, &mut w, TRUNK, config, &images)
+            }
+            None => g.input(
+                &format!("map.{camera}"),
+                FLOAT,
+                &[Some(1), Some(*h), Some(*width), Some(*c)],
+            ),
+        };
         parts.push(w.camera(&mut g, camera, &map));
     }
     let x = g.op(

@@ -141,13 +141,15 @@ fn probe_image(name: &str, side: i64, seed: u64) -> NamedTensor {
 pub fn classifier_snapshot(graph: &Graph, model: &RewardModel, version: u64) -> ModelSnapshot {
     let cameras = model.head().cameras().iter().enumerate();
     let inputs: Vec<NamedTensor> = cameras
-        .map(|(i, (camera, [h, w, c]))| match (model.input(), model.trunk()) {
-            (RewardInput::Images, Some(trunk)) => {
-                let side = trunk.config().image_size;
-                probe_image(&format!("image.{camera}"), side, i as u64 + 7)
-            }
-            _ => probe_tensor(&format!("map.{camera}"), &[1, *h, *w, *c], i as u64 + 7),
-        })
+        .map(
+            |(i, (camera, [h, w, c]))| match (model.input(), model.trunk()) {
+                (RewardInput::Images, Some(trunk)) => {
+                    let side = trunk.config().image_size;
+                    probe_image(&format!("image.{camera}"), side, i as u64 + 7)
+                }
+                _ => probe_tensor(&format!("map.{camera}"), &[1, *h, *w, *c], i as u64 + 7),
+            },
+        )
         .collect();
     let output = model.probability(&inputs.iter().map(tensor).collect::<Vec<_>>());
     ModelSnapshot {

@@ -162,7 +162,8 @@ pub fn train_reward(
     for first in (0..held_out.len()).step_by(256) {
         let last = (first + 256).min(held_out.len());
         let rows = Tensor::arange_start(first as i64, last as i64, (Kind::Int64, Device::Cpu));
-        let probability = model.probability(&inputs(measured.images(&rows, false), maps_of, device));
+        let probability =
+            model.probability(&inputs(measured.images(&rows, false), maps_of, device));
         for (place, &frame) in held_out[first..last].iter().enumerate() {
             if probability.double_value(&[place as i64]) > config.threshold {
                 called += 1;

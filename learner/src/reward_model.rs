@@ -125,7 +125,10 @@ impl RewardModel {
             None => inputs.iter().map(Tensor::shallow_clone).collect(),
             Some(trunk) => {
                 let batch = inputs.first().map_or(1, |images| images.size()[0]);
-                trunk.encoder.forward(&Tensor::cat(inputs, 0)).split(batch, 0)
+                trunk
+                    .encoder
+                    .forward(&Tensor::cat(inputs, 0))
+                    .split(batch, 0)
             }
         }
     }
@@ -156,12 +159,14 @@ impl RewardModel {
     pub fn weights(&self) -> Vec<NamedTensor> {
         let mut weights = self.head.params().export(|_| true);
         if let Some(trunk) = &self.trunk {
-            weights.extend((trunk.encoder.params().export(|_| true)).into_iter().map(
-                |tensor| NamedTensor {
-                    name: format!("{TRUNK}{}", tensor.name),
-                    ..tensor
-                },
-            ));
+            weights.extend(
+                (trunk.encoder.params().export(|_| true))
+                    .into_iter()
+                    .map(|tensor| NamedTensor {
+                        name: format!("{TRUNK}{}", tensor.name),
+                        ..tensor
+                    }),
+            );
         }
         weights
     }
@@ -194,9 +199,8 @@ impl RewardModel {
         for (prefix, params) in self.parts() {
             for name in params.names() {
                 let full = format!("{prefix}{name}");
-                let fits = |(n, t): &&(String, Tensor)| {
-                    *n == full && t.size() == params.get(name).size()
-                };
+                let fits =
+                    |(n, t): &&(String, Tensor)| *n == full && t.size() == params.get(name).size();
                 let (_, tensor) = (tensors.iter().find(fits))
                     .ok_or_else(|| bad(format!("`{full}` is missing or has another shape")))?;
                 found.push((params, name, tensor));

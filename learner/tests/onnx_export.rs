@@ -5,12 +5,14 @@ use std::sync::OnceLock;
 
 use hilt_learner::{
     agents::sac_grasp::{GripperHead, SacGrasp, SacGraspConfig, Shapes},
-    classifier::{Classifier, ClassifierConfig},
+    classifier::ClassifierConfig,
     encoder::{Encoder, EncoderConfig},
+    export,
     nn::params::to_named,
-    onnx::{Weights, classifier_graph, encoder_graph, policy_graph},
+    onnx::{Weights, encoder_graph, policy_graph},
+    reward_model::RewardModel,
 };
-use hilt_protocol::NamedTensor;
+use hilt_protocol::{Axis, CameraSpec, NamedTensor, RigSpec, SetupMode};
 use ort::{environment::Environment, session::Session, value::Tensor as OrtTensor};
 use tch::{Device, Kind, Tensor};
 
@@ -33,16 +35,20 @@ fn session(onnx: &[u8]) -> Session {
         .unwrap()
 }
 
-/// Runs a graph on f32 inputs; the one output, flat.
+/// Runs a graph on f32 inputs (bytes for those named `image.*`); the one output, flat.
 fn run(onnx: &[u8], inputs: &[NamedTensor]) -> Vec<f32> {
     let mut session = session(onnx);
     let inputs: Vec<_> = inputs
         .iter()
         .map(|t| {
-            (
-                t.name.clone(),
-                OrtTensor::from_array((t.shape.clone(), t.data.clone())).unwrap(),
-            )
+            let (shape, data) = (t.shape.clone(), t.data.clone());
+            let value = if t.name.starts_with("image.") {
+                let bytes: Vec<u8> = data.iter().map(|&v| v as u8).collect();
+                OrtTensor::from_array((shape, bytes)).unwrap().into_dyn()
+            } else {
+                OrtTensor::from_array((shape, data)).unwrap().into_dyn()
+            };
+            (t.name.clone(), value)
         })
         .collect();
     let outputs = session.run(inputs).unwrap();
@@ -141,46 +147,49 @@ fn the_policy_graph_is_the_policy_for_every_gripper() {
     policy(GripperHead::Categorical { entropy: 0.5 }, &[6, 13], 14);
 }
 
+fn spec(side: u32) -> RigSpec {
+    let camera = |name: &str| CameraSpec {
+        name: name.into(),
+        height: side,
+        width: side,
+    };
+    RigSpec {
+        mode: SetupMode::SingleArmFixedGripper,
+        controlled_axes: vec![Axis::X],
+        cameras: vec![camera("front"), camera("wrist")],
+        proprio: vec!["tool_x".into()],
+        policy_hz: 10,
+    }
+}
+
+/// The snapshot's probe, which the robot checks, is the test's input too.
+fn classifier(model: &RewardModel) {
+    let graph = export::classifier(&spec(32), model, Weights::Inputs);
+    let snapshot = export::classifier_snapshot(&graph, model, 1);
+    let want = Tensor::from_slice(&snapshot.probe.output.data);
+    let mut inputs = snapshot.probe.inputs.clone();
+    let baked = export::classifier(&spec(32), model, Weights::Baked);
+    close(&run(&baked.onnx, &inputs), &want, 1e-5);
+    inputs.extend(snapshot.weights);
+    close(&run(&graph.onnx, &inputs), &want, 1e-5);
+}
+
 #[test]
-fn the_classifier_graph_is_the_classifier() {
-    let cameras = vec![
-        ("front".to_owned(), [4, 4, 6]),
-        ("wrist".to_owned(), [4, 4, 6]),
-    ];
-    let classifier = Classifier::new(
-        ClassifierConfig::default(),
-        cameras.clone(),
-        Kind::Float,
+fn the_classifier_graph_is_the_classifier_on_maps_and_on_images() {
+    let config = ClassifierConfig::default();
+    classifier(&RewardModel::on_maps(
+        config.clone(),
+        &spec(32),
+        [4, 4, 6],
         Device::Cpu,
         2,
-    );
-    let weights = classifier.params().export(|_| true);
-    let maps = [
-        Tensor::randn([1, 4, 4, 6], F32),
-        Tensor::randn([1, 4, 4, 6], F32),
-    ];
-    let mut inputs = vec![
-        to_named("map.front", &maps[0]),
-        to_named("map.wrist", &maps[1]),
-    ];
-    let want = classifier.probability(&maps);
-    close(
-        &run(
-            &classifier_graph(&cameras, &weights, Weights::Baked),
-            &inputs,
-        ),
-        &want,
-        1e-5,
-    );
-    inputs.extend(weights.iter().cloned());
-    close(
-        &run(
-            &classifier_graph(&cameras, &weights, Weights::Inputs),
-            &inputs,
-        ),
-        &want,
-        1e-5,
-    );
+    ));
+    let trunk = EncoderConfig {
+        image_size: 32,
+        widths: vec![4, 8],
+        ..EncoderConfig::narrow()
+    };
+    classifier(&RewardModel::on_images(config, trunk, &spec(32), Device::Cpu, 2).unwrap());
 }
 
 #[test]

@@ -146,14 +146,7 @@ fn trunk(
     // "SAME" of the reference at stride 2: one row and column at the bottom and right.
     let same = |stride: i64| if stride == 1 { [1; 4] } else { [0, 0, 1, 1] };
 
-    x = conv(
-        g,
-        w,
-        "conv_init",
-        &x,
-        2,
-        [config.stem_kernel / 2; 4],
-    );
+    x = conv(g, w, "conv_init", &x, 2, [config.stem_kernel / 2; 4]);
     x = norm(g, w, "norm_init", &x);
     x = g.op("Relu", &[&x], &[]);
     if config.stem_pool {
@@ -167,14 +160,7 @@ fn trunk(
     for i in 0..config.widths.len() {
         let block = format!("ResNetBlock_{i}");
         let stride = if i == 0 { 1 } else { 2 };
-        let mut y = conv(
-            g,
-            w,
-            &format!("{block}/Conv_0"),
-            &x,
-            stride,
-            same(stride),
-        );
+        let mut y = conv(g, w, &format!("{block}/Conv_0"), &x, stride, same(stride));
         y = norm(g, w, &format!("{block}/MyGroupNorm_0"), &y);
         y = g.op("Relu", &[&y], &[]);
         y = conv(g, w, &format!("{block}/Conv_1"), &y, 1, same(1));
@@ -182,14 +168,7 @@ fn trunk(
         if w.tensors
             .contains_key(format!("{prefix}{block}/conv_proj/kernel").as_str())
         {
-            x = conv(
-                g,
-                w,
-                &format!("{block}/conv_proj"),
-                &x,
-                stride,
-                [0; 4],
-            );
+            x = conv(g, w, &format!("{block}/conv_proj"), &x, stride, [0; 4]);
             x = norm(g, w, &format!("{block}/norm_proj"), &x);
         }
         x = g.op("Add", &[&x, &y], &[]);

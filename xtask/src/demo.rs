@@ -149,13 +149,10 @@ impl Job<'_> {
             None => free_port()?,
         };
         let endpoint = format!("tcp/127.0.0.1:{port}");
-        let demos = self.out.join("demos");
         let mut learner = self.learner("hybrid");
         learner
-            .arg("--rig-spec")
-            .arg(demos.join("spec.json"))
             .arg("--demos")
-            .arg(&demos)
+            .arg(self.out.join("demos"))
             .arg("--out")
             .arg(self.out.join("learner"))
             .args(["--listen", &endpoint, "--seed", &seed.to_string()])

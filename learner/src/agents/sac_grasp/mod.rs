@@ -16,11 +16,19 @@
 //! the old parameters, and a loss that is skipped still moves its parameters by leftover momentum:
 //! this is what the reference's summed optimizers do.
 
-use std::{io, path::Path};
+mod checkpoint;
+mod config;
+mod draws;
+mod metrics;
 
-use hilt_protocol::{NamedTensor, RigSpec};
-use serde::{Deserialize, Serialize};
+use hilt_protocol::NamedTensor;
 use tch::{Device, Kind, Tensor, no_grad};
+
+pub use self::{
+    config::{GripperHead, SacGraspConfig, Shapes},
+    draws::{Loss, Noise, SeededNoise},
+    metrics::{ActorMetrics, CriticMetrics, GraspMetrics, Metrics},
+};
 
 use crate::nn::{
     Adam, AdamConfig, Init, ParamSpec, Params,
@@ -29,122 +37,6 @@ use crate::nn::{
         spatial_embeddings,
     },
 };
-
-/// How the grippers are worked.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum GripperHead {
-    /// No gripper columns.
-    Fixed,
-    /// HIL-SERL's double DQN.
-    GraspCritic,
-    /// One value per choice inside the critic; softmax temperature `entropy` (in units of Q).
-    Categorical {
-        /// Softmax temperature.
-        entropy: f64,
-    },
-}
-
-/// Hyperparameters. The default is HIL-SERL's (rail-berkeley/hil-serl@5d02aed, launcher and
-/// `create_pixels`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SacGraspConfig {
-    /// Gripper head; must fit the setup mode.
-    pub gripper: GripperHead,
-    /// γ.
-    pub discount: f64,
-    /// τ of the target networks.
-    pub target_update_rate: f64,
-    /// Step size of every Adam.
-    pub lr: f64,
-    /// Number of critics.
-    pub critics: usize,
-    /// Draw this many target critics per update (with replacement) for the minimum; absent: all.
-    pub critic_subsample: Option<usize>,
-    /// Subtract T·log π' in the target.
-    pub backup_entropy: bool,
-    /// Start of the temperature T.
-    pub temperature_init: f64,
-    /// Entropy that T steers to; absent: −(action columns)/2.
-    pub target_entropy: Option<f64>,
-    /// Added to each reward.
-    pub reward_bias: f64,
-    /// Widths of the hidden layers.
-    pub hidden: Vec<i64>,
-    /// Spatial features per channel.
-    pub spatial_features: i64,
-    /// Width of a camera's embedding.
-    pub bottleneck: i64,
-    /// Width of proprioception's embedding.
-    pub proprio_latent: i64,
-    /// Dropout of the spatial features in the actor's encoding.
-    pub dropout: f64,
-    /// Clip of the policy's standard deviation.
-    pub std_min: f64,
-    /// Clip of the policy's standard deviation.
-    pub std_max: f64,
-}
-
-impl Default for SacGraspConfig {
-    fn default() -> Self {
-        Self {
-            gripper: GripperHead::GraspCritic,
-            discount: 0.97,
-            target_update_rate: 0.005,
-            lr: 3e-4,
-            critics: 2,
-            critic_subsample: None,
-            backup_entropy: false,
-            temperature_init: 1e-2,
-            target_entropy: None,
-            reward_bias: 0.0,
-            hidden: vec![256, 256],
-            spatial_features: 8,
-            bottleneck: 256,
-            proprio_latent: 64,
-            dropout: 0.1,
-            std_min: 1e-5,
-            std_max: 5.0,
-        }
-    }
-}
-
-/// Sizes of what goes in and out.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Shapes {
-    /// Per camera its name and its map's \[h, w, C\].
-    pub cameras: Vec<(String, [i64; 3])>,
-    /// Numbers of proprioception.
-    pub proprio: i64,
-    /// Columns of an action that hold motion.
-    pub motion_columns: Vec<i64>,
-    /// Columns of an action that hold a gripper command in {−1, 0, 1}.
-    pub gripper_columns: Vec<i64>,
-}
-
-impl Shapes {
-    /// Of a rig whose encoder gives maps \[h, w, C\].
-    pub fn of(spec: &RigSpec, map: [i64; 3]) -> Self {
-        let columns = |list: Vec<usize>| list.into_iter().map(|c| c as i64).collect();
-        Self {
-            cameras: spec.cameras.iter().map(|c| (c.name.clone(), map)).collect(),
-            proprio: spec.proprio_dim() as i64,
-            motion_columns: columns(spec.motion_columns()),
-            gripper_columns: columns(spec.gripper_columns()),
-        }
-    }
-
-    /// Columns of an action.
-    pub fn action(&self) -> i64 {
-        (self.motion_columns.len() + self.gripper_columns.len()) as i64
-    }
-
-    /// Joint gripper choices: 3 per gripper.
-    pub fn choices(&self) -> i64 {
-        3i64.pow(self.gripper_columns.len() as u32)
-    }
-}
 
 /// B transitions. Maps are \[B, h, w, C\], one per camera.
 #[derive(Debug)]
@@ -175,114 +67,6 @@ pub enum Update {
     CriticOnly,
     /// Critics, actor and temperature.
     Full,
-}
-
-/// A loss, by the name the golden files give it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    /// The motion critics.
-    Critic,
-    /// The actor.
-    Actor,
-    /// The temperature.
-    Temperature,
-}
-
-/// Where random draws come from: a generator in training, recorded tensors in tests.
-pub trait Noise {
-    /// Standard normals \[B, motion columns\].
-    fn normal(&mut self, loss: Loss, shape: &[i64]) -> Tensor;
-    /// 1 where a spatial feature is kept, else 0 \[B, C·F\].
-    fn keep(&mut self, loss: Loss, camera: &str, shape: &[i64]) -> Tensor;
-    /// `count` critic indices below `of`, with replacement.
-    fn subsample(&mut self, count: usize, of: usize) -> Vec<usize>;
-}
-
-/// Torch's global generator, seeded per update, so that a resumed run draws the same numbers.
-#[derive(Debug)]
-pub struct SeededNoise {
-    options: (Kind, Device),
-    keep: f64,
-}
-
-impl SeededNoise {
-    /// The draws of update number `update` of a run with this seed.
-    pub fn new(seed: u64, update: u64, dropout: f64, options: (Kind, Device)) -> Self {
-        tch::manual_seed(hilt_protocol::noise::mix(seed ^ update.rotate_left(32)) as i64);
-        Self {
-            options,
-            keep: 1.0 - dropout,
-        }
-    }
-}
-
-impl Noise for SeededNoise {
-    fn normal(&mut self, _: Loss, shape: &[i64]) -> Tensor {
-        Tensor::randn(shape, self.options)
-    }
-
-    fn keep(&mut self, _: Loss, _: &str, shape: &[i64]) -> Tensor {
-        Tensor::rand(shape, self.options)
-            .lt(self.keep)
-            .to_kind(self.options.0)
-    }
-
-    fn subsample(&mut self, count: usize, of: usize) -> Vec<usize> {
-        let draws = Tensor::randint(of as i64, [count as i64], (Kind::Int64, Device::Cpu));
-        (0..count)
-            .map(|i| draws.int64_value(&[i as i64]) as usize)
-            .collect()
-    }
-}
-
-/// What the critic loss saw.
-#[derive(Clone, Debug, Default)]
-pub struct CriticMetrics {
-    /// The loss.
-    pub critic_loss: f64,
-    /// Mean of Q over members and batch.
-    pub predicted_qs: f64,
-    /// Mean target.
-    pub target_qs: f64,
-    /// Mean reward, bias included.
-    pub rewards: f64,
-}
-
-/// What the grasp critic's loss saw.
-#[derive(Clone, Debug, Default)]
-pub struct GraspMetrics {
-    /// The loss.
-    pub grasp_critic_loss: f64,
-    /// Mean value of the choices taken.
-    pub predicted_grasp_qs: f64,
-    /// Mean target.
-    pub target_grasp_qs: f64,
-    /// Mean reward with penalty.
-    pub grasp_rewards: f64,
-}
-
-/// What actor and temperature losses saw.
-#[derive(Clone, Debug, Default)]
-pub struct ActorMetrics {
-    /// The actor's loss.
-    pub actor_loss: f64,
-    /// −mean log π of the actor's own draw.
-    pub entropy: f64,
-    /// T before its step.
-    pub temperature: f64,
-    /// The temperature's loss.
-    pub temperature_loss: f64,
-}
-
-/// One update's figures; absent parts were not trained.
-#[derive(Clone, Debug, Default)]
-pub struct Metrics {
-    /// Critics.
-    pub critic: CriticMetrics,
-    /// Grasp critic.
-    pub grasp: Option<GraspMetrics>,
-    /// Actor and temperature.
-    pub actor: Option<ActorMetrics>,
 }
 
 /// A loss with its gradients, before any step: what golden tests look at.
@@ -472,22 +256,29 @@ impl SacGrasp {
 
     // --- networks --------------------------------------------------------------------------
 
-    /// Encodes maps in the form of [`by_channel`]. `keep`: dropout, per camera.
+    /// Spatial features \[B, C·F\] per camera, of maps in the form of [`by_channel`]. They are the
+    /// part of an encoding that all passes over the same frames with the same weights share.
+    fn features(&self, p: &Params, maps: &[Tensor]) -> Vec<Tensor> {
+        let cameras = self.shapes.cameras.iter().zip(maps);
+        let kernel = |camera: &str| p.get(&format!("encoder.{camera}.sle.kernel_hwcf"));
+        cameras
+            .map(|((camera, _), maps)| spatial_embeddings(kernel(camera), maps))
+            .collect()
+    }
+
+    /// Encodes spatial features and proprioception. `keep`: dropout, per camera.
     fn encode(
         &self,
         p: &Params,
-        maps: &[Tensor],
+        features: &[Tensor],
         proprio: &Tensor,
-        keep: Option<&[Tensor]>,
+        keep: Option<Vec<Tensor>>,
     ) -> Encoding {
         let embed = |(k, (camera, _)): (usize, &(String, [i64; 3]))| {
-            let mut features = spatial_embeddings(
-                p.get(&format!("encoder.{camera}.sle.kernel_hwcf")),
-                &maps[k],
-            );
-            if let Some(keep) = keep {
-                features = features * &keep[k] / (1.0 - self.config.dropout);
-            }
+            let features = match &keep {
+                Some(keep) => &features[k] * &keep[k],
+                None => features[k].shallow_clone(),
+            };
             let dense = linear(p, &format!("encoder.{camera}.dense"), &features);
             crate::nn::layers::layer_norm(p, &format!("encoder.{camera}.norm"), &dense).tanh()
         };
@@ -543,10 +334,11 @@ impl SacGrasp {
         self.params.get("temperature.raw").softplus()
     }
 
+    /// Factors of the spatial features: 0, or what makes up for those that are 0.
     fn dropout(&self, loss: Loss, batch: i64, noise: &mut dyn Noise) -> Vec<Tensor> {
         let features = |channels: i64| channels * self.config.spatial_features;
         let mask = |(camera, [_, _, c]): &(String, [i64; 3])| {
-            noise.keep(loss, camera, &[batch, features(*c)])
+            noise.keep(loss, camera, &[batch, features(*c)]) / (1.0 - self.config.dropout)
         };
         self.shapes.cameras.iter().map(mask).collect()
     }
@@ -602,7 +394,8 @@ impl SacGrasp {
     /// gradients: for imitation.
     pub fn encoded(&self, maps: &[Tensor], proprio: &Tensor) -> Tensor {
         let maps: Vec<Tensor> = maps.iter().map(by_channel).collect();
-        self.encode(&self.params, &maps, proprio, None).joined()
+        let features = self.features(&self.params, &maps);
+        self.encode(&self.params, &features, proprio, None).joined()
     }
 
     /// The greedy motion \[B, motion columns\] of an encoding.
@@ -617,19 +410,36 @@ impl SacGrasp {
 
     // --- losses ----------------------------------------------------------------------------
 
-    /// y = r + γ·mask·min Q̄(s', a') \[B\], with a' from the policy.
-    fn critic_target(&self, b: &Prepared, rewards: &Tensor, noise: &mut dyn Noise) -> Tensor {
+    /// What several losses need of the next observations.
+    fn next(&self, b: &Prepared) -> Next {
         no_grad(|| {
-            let keep = self.dropout(Loss::Critic, b.size, noise);
-            let online = self
-                .encode(&self.params, &b.next_maps, b.next_proprio, Some(&keep))
-                .joined();
-            let motion = self.shapes.motion_columns.len() as i64;
-            let next = self.sample(&online, &noise.normal(Loss::Critic, &[b.size, motion]));
-            let encoded = self
-                .encode(&self.target, &b.next_maps, b.next_proprio, None)
-                .joined();
-            let mut qs = self.critics(&self.target, &encoded, &next.motion);
+            let features = self.features(&self.target, &b.next_maps);
+            Next {
+                features: self.features(&self.params, &b.next_maps),
+                target: (self.encode(&self.target, &features, b.next_proprio, None)).joined(),
+            }
+        })
+    }
+
+    /// The policy's own draw at the next observations; dropout is on, as wherever it encodes.
+    fn next_sample(&self, loss: Loss, b: &Prepared, next: &Next, noise: &mut dyn Noise) -> Sample {
+        let keep = Some(self.dropout(loss, b.size, noise));
+        let encoding = self.encode(&self.params, &next.features, b.next_proprio, keep);
+        let motion = self.shapes.motion_columns.len() as i64;
+        self.sample(&encoding.joined(), &noise.normal(loss, &[b.size, motion]))
+    }
+
+    /// y = r + γ·mask·min Q̄(s', a') \[B\], with a' from the policy.
+    fn critic_target(
+        &self,
+        b: &Prepared,
+        next: &Next,
+        rewards: &Tensor,
+        noise: &mut dyn Noise,
+    ) -> Tensor {
+        no_grad(|| {
+            let drawn = self.next_sample(Loss::Critic, b, next, noise);
+            let mut qs = self.critics(&self.target, &next.target, &drawn.motion);
             if let Some(count) = self.config.critic_subsample {
                 qs = noise
                     .subsample(count, qs.len())
@@ -647,7 +457,7 @@ impl SacGrasp {
             let mut y = rewards + b.masks * value * self.config.discount;
             if self.config.backup_entropy {
                 // As in the reference: neither discounted nor masked.
-                y -= self.temperature() * next.log_prob;
+                y -= self.temperature() * drawn.log_prob;
             }
             assert_eq!(y.size(), [b.size]);
             y
@@ -689,19 +499,17 @@ impl SacGrasp {
         &self,
         encoded: &Tensor,
         b: &Prepared,
+        next: &Next,
         rewards: &Tensor,
     ) -> (Tensor, GraspMetrics) {
         let rewards = rewards + b.grasp_penalty;
         let y = no_grad(|| {
             let online = self
-                .encode(&self.params, &b.next_maps, b.next_proprio, None)
+                .encode(&self.params, &next.features, b.next_proprio, None)
                 .joined();
             let best = self.grasp_critic(&self.params, &online).argmax(1, true);
-            let target = self
-                .encode(&self.target, &b.next_maps, b.next_proprio, None)
-                .joined();
             let value = self
-                .grasp_critic(&self.target, &target)
+                .grasp_critic(&self.target, &next.target)
                 .gather(1, &best, false)
                 .squeeze_dim(1);
             &rewards + b.masks * value * self.config.discount
@@ -725,12 +533,14 @@ impl SacGrasp {
     /// gradient but through the action.
     fn actor_loss(
         &self,
+        features: &[Tensor],
         encoded: &Tensor,
         b: &Prepared,
         noise: &mut dyn Noise,
     ) -> (Tensor, ActorMetrics) {
         let keep = self.dropout(Loss::Actor, b.size, noise);
-        let own = self.encode(&self.params, &b.maps, b.proprio, Some(&keep));
+        let features: Vec<Tensor> = features.iter().map(Tensor::detach).collect();
+        let own = self.encode(&self.params, &features, b.proprio, Some(keep));
         let own = Encoding {
             cameras: own.cameras.detach(),
             proprio: own.proprio,
@@ -761,17 +571,9 @@ impl SacGrasp {
     }
 
     /// T·(entropy − target entropy), with the entropy of a draw of its own at the next observation.
-    fn temperature_loss(&self, b: &Prepared, noise: &mut dyn Noise) -> Tensor {
+    fn temperature_loss(&self, b: &Prepared, next: &Next, noise: &mut dyn Noise) -> Tensor {
         let entropy = no_grad(|| {
-            let keep = self.dropout(Loss::Temperature, b.size, noise);
-            let encoded = self
-                .encode(&self.params, &b.next_maps, b.next_proprio, Some(&keep))
-                .joined();
-            let motion = self.shapes.motion_columns.len() as i64;
-            let drawn = self.sample(
-                &encoded,
-                &noise.normal(Loss::Temperature, &[b.size, motion]),
-            );
+            let drawn = self.next_sample(Loss::Temperature, b, next, noise);
             -drawn.log_prob.mean(None::<Kind>)
         });
         let target = self
@@ -808,8 +610,10 @@ impl SacGrasp {
             GripperHead::Categorical { .. } => &grasp_rewards + &batch.grasp_penalty,
             _ => grasp_rewards.shallow_clone(),
         };
-        let y = self.critic_target(&b, &rewards, noise);
-        let encoded = self.encode(&self.params, &b.maps, b.proprio, None).joined();
+        let next = self.next(&b);
+        let y = self.critic_target(&b, &next, &rewards, noise);
+        let features = self.features(&self.params, &b.maps);
+        let encoded = (self.encode(&self.params, &features, b.proprio, None)).joined();
         let (critic_loss, critic) = self.critic_loss(&encoded, &b, &rewards, &y);
         let two = self.grasp_adam.is_some();
         let critic_grads = Tensor::run_backward(
@@ -819,17 +623,17 @@ impl SacGrasp {
             false,
         );
         let grasp = self.grasp_adam.as_ref().map(|adam| {
-            let (loss, metrics) = self.grasp_loss(&encoded, &b, &grasp_rewards);
+            let (loss, metrics) = self.grasp_loss(&encoded, &b, &next, &grasp_rewards);
             (
                 Tensor::run_backward(&[loss], &adam.leaves(&self.params), false, false),
                 metrics,
             )
         });
         let full = (update == Update::Full).then(|| {
-            let (loss, mut metrics) = self.actor_loss(&encoded, &b, noise);
+            let (loss, mut metrics) = self.actor_loss(&features, &encoded, &b, noise);
             let actor =
                 Tensor::run_backward(&[loss], &self.actor_adam.leaves(&self.params), false, false);
-            let loss = self.temperature_loss(&b, noise);
+            let loss = self.temperature_loss(&b, &next, noise);
             metrics.temperature_loss = mean_of(&loss);
             let leaves = self.temperature_adam.leaves(&self.params);
             (
@@ -902,8 +706,7 @@ impl SacGrasp {
         explore: f64,
     ) -> Tensor {
         no_grad(|| {
-            let maps: Vec<Tensor> = maps.iter().map(by_channel).collect();
-            let encoded = self.encode(&self.params, &maps, proprio, None).joined();
+            let encoded = self.encoded(maps, proprio);
             let (mean, std) = self.actor(&self.params, &encoded);
             let motion = (mean + std * normal * explore).tanh();
             let choice = match self.config.gripper {
@@ -954,79 +757,6 @@ impl SacGrasp {
             self.params.set(name, value)
         }
     }
-
-    /// Saves everything that the next update depends on; beside its place, then renamed.
-    pub fn save(&self, path: &Path) -> io::Result<()> {
-        let mut tensors = vec![
-            ("params".to_owned(), self.params.flat().shallow_clone()),
-            ("target".to_owned(), self.target.flat().shallow_clone()),
-            ("updates".to_owned(), Tensor::from(self.updates as i64)),
-        ];
-        for (name, adam) in self.adams() {
-            let (m, v) = adam.moments();
-            tensors.push((format!("{name}.m"), m));
-            tensors.push((format!("{name}.v"), v));
-            tensors.push((format!("{name}.steps"), Tensor::from(adam.steps())));
-        }
-        let beside = path.with_extension("partial");
-        Tensor::write_safetensors(&tensors, &beside).map_err(io::Error::other)?;
-        std::fs::File::open(&beside)?.sync_all()?;
-        std::fs::rename(&beside, path)
-    }
-
-    /// Puts back what [`SacGrasp::save`] wrote. A file of another configuration is refused.
-    pub fn load(&mut self, path: &Path) -> io::Result<()> {
-        let bad = |what: String| io::Error::other(format!("{}: {what}", path.display()));
-        let tensors = Tensor::read_safetensors(path).map_err(|e| bad(e.to_string()))?;
-        let get = |name: &str, size: Option<Vec<i64>>| match tensors.iter().find(|(n, _)| n == name)
-        {
-            Some((_, t)) if size.as_ref().is_none_or(|s| *s == t.size()) => Ok(t),
-            Some((_, t)) => Err(bad(format!(
-                "`{name}` has {:?} numbers, this agent {size:?}",
-                t.size()
-            ))),
-            None => Err(bad(format!("`{name}` is missing"))),
-        };
-        // Everything is looked up before anything is changed.
-        let params = get("params", Some(self.params.flat().size()))?;
-        let target = get("target", Some(self.target.flat().size()))?;
-        let updates = get("updates", None)?.int64_value(&[]);
-        let mut states = Vec::new();
-        for (name, adam) in self.adams() {
-            let size = Some(adam.moments().0.size());
-            let (m, v) = (
-                get(&format!("{name}.m"), size.clone())?,
-                get(&format!("{name}.v"), size)?,
-            );
-            states.push((m, v, get(&format!("{name}.steps"), None)?.int64_value(&[])));
-        }
-        self.params.set_flat(params);
-        self.target.set_flat(target);
-        self.updates = updates as u64;
-        let adams = [
-            Some(&mut self.critic_adam),
-            self.grasp_adam.as_mut(),
-            Some(&mut self.actor_adam),
-        ];
-        let adams = adams
-            .into_iter()
-            .flatten()
-            .chain([&mut self.temperature_adam]);
-        adams
-            .zip(states)
-            .for_each(|(adam, (m, v, steps))| adam.restore(m, v, steps));
-        Ok(())
-    }
-
-    fn adams(&self) -> Vec<(&'static str, &Adam)> {
-        let mut all = vec![("critic_adam", &self.critic_adam)];
-        all.extend(self.grasp_adam.as_ref().map(|adam| ("grasp_adam", adam)));
-        all.extend([
-            ("actor_adam", &self.actor_adam),
-            ("temperature_adam", &self.temperature_adam),
-        ]);
-        all
-    }
 }
 
 /// A batch with its maps in the order that spatial embeddings read.
@@ -1055,6 +785,14 @@ impl<'a> Prepared<'a> {
             grasp_penalty: &b.grasp_penalty,
         }
     }
+}
+
+/// The next observations, encoded as far as it is the same for all losses.
+struct Next {
+    /// Spatial features with the online weights.
+    features: Vec<Tensor>,
+    /// The target networks' encoding.
+    target: Tensor,
 }
 
 #[cfg(test)]

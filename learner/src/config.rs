@@ -31,12 +31,13 @@ pub struct TrainConfig {
     pub checkpoint_period_s: f64,
     /// Online rows to keep.
     pub capacity: usize,
-    /// Threads of torch.
+    /// Threads of torch; the default leaves one core to the actor, which may share the machine.
     pub threads: i32,
 }
 
 impl Default for TrainConfig {
     fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             batch: 256,
             demonstration_share: 0.5,
@@ -46,7 +47,7 @@ impl Default for TrainConfig {
             snapshot_period_s: 2.0,
             checkpoint_period_s: 60.0,
             capacity: 200_000,
-            threads: 3,
+            threads: (cores as i32 - 1).clamp(1, 4),
         }
     }
 }

@@ -55,6 +55,8 @@ pub struct HybridOptions {
     pub session: String,
     /// Seed of every random draw.
     pub seed: u64,
+    /// Updates to make, earlier ones of a resumed run included.
+    pub max_updates: u64,
     /// Seconds from the start of this process to the last update.
     pub max_seconds: f64,
     /// Go on from the checkpoint in `out`.
@@ -456,6 +458,7 @@ impl UpdateLoop<'_> {
         while !stop.load(Ordering::Relaxed)
             && !ended.load(Ordering::Relaxed)
             && started.elapsed().as_secs_f64() < self.options.max_seconds
+            && self.agent.updates() < self.options.max_updates
         {
             if snapshots.due() {
                 self.publish();

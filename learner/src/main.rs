@@ -73,9 +73,12 @@ struct Hybrid {
     /// Name shared with the actor.
     #[arg(long, default_value = "default")]
     session: String,
-    /// Seconds from the start of the process to the last update.
-    #[arg(long, default_value_t = 560.0)]
-    max_seconds: f64,
+    /// Ends after so many updates; without this and --max-seconds it goes on until Ctrl-C.
+    #[arg(long)]
+    max_updates: Option<u64>,
+    /// Ends so many seconds after the start of the process.
+    #[arg(long)]
+    max_seconds: Option<f64>,
     /// Goes on from the checkpoint in --out.
     #[arg(long)]
     resume: bool,
@@ -128,7 +131,8 @@ fn main() -> Result<()> {
                 listen: hybrid.listen,
                 session: hybrid.session,
                 seed: hybrid.common.seed,
-                max_seconds: hybrid.max_seconds,
+                max_updates: hybrid.max_updates.unwrap_or(u64::MAX),
+                max_seconds: hybrid.max_seconds.unwrap_or(f64::INFINITY),
                 resume: hybrid.resume,
             };
             hybrid::run(&options, started, &stop)

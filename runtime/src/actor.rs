@@ -90,9 +90,9 @@ pub struct ActorSummary {
     pub intervention_rate_last: Option<f64>,
     /// Success by the truth over the last 20 episodes, operator's help included.
     pub success_last: Option<f64>,
-    /// Over all judged observations, against the simulator's truth.
+    /// Of the episodes that the classifier ended as successes, the share that were, by the truth.
     pub classifier_precision: Option<f64>,
-    /// Over all judged observations, against the simulator's truth.
+    /// Of the successes that it was left to judge, the share that it saw.
     pub classifier_recall: Option<f64>,
     /// The counts behind these two.
     pub classifier: Confusion,
@@ -278,7 +278,6 @@ pub fn run(
         })?;
         if outcome.cut {
             // Its steps are in the log and count as such; the episode is in no rate.
-            rates.confusion.add(&outcome.confusion);
             break;
         }
         if outcome.said == Some(TeleopEvent::Rerecord) {

@@ -48,21 +48,22 @@ pub enum Flow {
     End,
 }
 
-/// Right and wrong of the classifier against the truth.
+/// Right and wrong of the classifier's verdicts on episodes against the truth. An episode that a
+/// person's word ended has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Confusion {
     /// Both say success.
     pub true_positives: u64,
     /// Only the classifier says success.
     pub false_positives: u64,
-    /// Only the truth says success.
+    /// Success was there, and the episode went on to its end.
     pub false_negatives: u64,
     /// Neither does.
     pub true_negatives: u64,
 }
 
 impl Confusion {
-    /// One more judged observation.
+    /// One more episode.
     pub fn count(&mut self, judged: bool, truth: bool) {
         match (judged, truth) {
             (true, true) => self.true_positives += 1,
@@ -114,7 +115,7 @@ pub struct Outcome {
     pub truth: Option<bool>,
     /// The classifier said success.
     pub judged: bool,
-    /// All judged observations against the truth.
+    /// The classifier's verdict on the episode against the truth: 1 in one place, or nothing.
     pub confusion: Confusion,
     /// A person's wish beyond this episode.
     pub said: Option<TeleopEvent>,
@@ -161,6 +162,7 @@ impl Session<'_> {
         }
         journal.append(Record::Reset(observation.clone()), self.cell.truth())?;
         let mut outcome = Outcome::default();
+        let mut lifted = false;
         loop {
             if go(policy, self.steps) == Flow::End {
                 outcome.cut = true;
@@ -178,9 +180,7 @@ impl Session<'_> {
                 Policy::Nobody => None,
             };
             let judged = self.rules.success(probability, &executed.facts);
-            if let (Some(truth), Some(_)) = (truth, probability) {
-                outcome.confusion.count(judged, truth.lifted);
-            }
+            lifted |= truth.is_some_and(|truth| truth.lifted);
             outcome.judged |= judged;
             let said = self.listen()?;
             let ending = self.end(&outcome, judged, said);
@@ -206,6 +206,13 @@ impl Session<'_> {
             journal.append(Record::Step(step), truth)?;
             if ending.over() {
                 outcome.ending = ending;
+                if let (Some(truth), Some(_)) = (truth, probability)
+                    && (judged || said.is_none())
+                {
+                    outcome
+                        .confusion
+                        .count(judged, if judged { truth.lifted } else { lifted });
+                }
                 return Ok(outcome);
             }
         }

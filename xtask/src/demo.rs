@@ -45,8 +45,11 @@ pub struct Options {
     /// TCP port between learner and actor [default: a free one].
     #[arg(long)]
     port: Option<u16>,
-    /// The learner's budget, from its start.
-    #[arg(long, default_value_t = 560, value_parser = clap::value_parser!(u64).range(1..))]
+    /// The learner's gradient updates: what the training needs, however fast the machine is.
+    #[arg(long, default_value_t = 22_000, value_parser = clap::value_parser!(u64).range(1..))]
+    max_updates: u64,
+    /// It ends after so many seconds all the same.
+    #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..))]
     max_seconds: u64,
     /// A setting, as often as wanted: `learner.KEY=VALUE` for the learner, `KEY=VALUE` for the rig.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -142,7 +145,10 @@ impl Job<'_> {
 
     fn train(&self) -> Result<()> {
         let Options {
-            seed, max_seconds, ..
+            seed,
+            max_updates,
+            max_seconds,
+            ..
         } = self.options;
         let port = match self.options.port {
             Some(port) => port,
@@ -156,6 +162,7 @@ impl Job<'_> {
             .arg("--out")
             .arg(self.out.join("learner"))
             .args(["--listen", &endpoint, "--seed", &seed.to_string()])
+            .args(["--max-updates", &max_updates.to_string()])
             .args(["--max-seconds", &max_seconds.to_string()])
             .args(set_arguments(&self.learner_settings));
         let mut actor = self.hilt("actor");
@@ -166,8 +173,8 @@ impl Job<'_> {
             .arg(self.out.join("actor"))
             .args(set_arguments(&self.rig_settings));
 
-        let bar = ProgressBar::new(*max_seconds).with_style(
-            ProgressStyle::with_template("{bar:30} {pos}/{len} s  {msg}")
+        let bar = ProgressBar::new(*max_updates).with_style(
+            ProgressStyle::with_template("{elapsed} {bar:30} {pos}/{len} updates  {msg}")
                 .context("progress bar template")?,
         );
         let start = |name: &str, command: &mut Command| {
@@ -277,39 +284,43 @@ impl<'a> Watcher<'a> {
             return;
         }
         self.looked = Instant::now();
-        let elapsed = self.start.elapsed().as_secs_f64();
-        let text = self.text();
+        let (updates, text) = self.standing();
         // Where no bar is drawn (a log file, a pipe) a line now and then takes its place.
         if self.bar.is_hidden() && self.told.elapsed() >= Duration::from_secs(30) {
             self.told = Instant::now();
-            println!("{elapsed:.0} s  {text}");
+            let elapsed = self.start.elapsed().as_secs_f64();
+            println!("{elapsed:.0} s  updates {updates}  {text}");
         }
-        self.bar.set_position(elapsed as u64);
+        self.bar.set_position(updates);
         self.bar.set_message(text);
     }
 
-    fn text(&self) -> String {
+    /// Updates made, and the rest in words.
+    fn standing(&self) -> (u64, String) {
         let episodes: Vec<Episode> = figures::lines(&self.out.join("actor/episodes.jsonl"));
         let metrics: Vec<Map<String, Value>> =
             figures::lines(&self.out.join("learner/metrics.jsonl"));
-        status_line(&episodes, &metrics)
+        let updates = latest(&metrics, "updates").unwrap_or(0.0) as u64;
+        (updates, status_line(&episodes, &metrics))
     }
 
     fn end(&self) {
         self.bar.finish_and_clear();
-        println!("{}", self.text());
+        let (updates, text) = self.standing();
+        println!("updates {updates}  {text}");
     }
+}
+
+/// The newest value of a figure.
+fn latest(metrics: &[Map<String, Value>], key: &str) -> Option<f64> {
+    let mut newest_first = metrics.iter().rev();
+    newest_first.find_map(|line| line.get(key)?.as_f64())
 }
 
 /// The newest state in words. A rate that nobody has reported is left out.
 fn status_line(episodes: &[Episode], metrics: &[Map<String, Value>]) -> String {
     let newest = figures::newest(episodes);
-    let latest = |key: &str| {
-        metrics
-            .iter()
-            .rev()
-            .find_map(|line| line.get(key)?.as_f64())
-    };
+    let latest = |key: &str| latest(metrics, key);
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
     let parts = [
         ("episodes", Some(episodes.len().to_string())),
@@ -318,7 +329,6 @@ fn status_line(episodes: &[Episode], metrics: &[Map<String, Value>]) -> String {
             "interventions",
             figures::intervention_rate(newest).map(percent),
         ),
-        ("updates", latest("updates").map(|n| format!("{n:.0}"))),
         (
             "updates/s",
             latest("updates_per_s").map(|n| format!("{n:.1}")),
@@ -471,6 +481,7 @@ mod tests {
             eval_seed: 2,
             eval_episodes: 3,
             port: None,
+            max_updates: 1000,
             max_seconds: 4,
             settings: Vec::new(),
         };

@@ -1,19 +1,34 @@
 //! Layers as pure functions of named parameters. Shapes: B batch, h·w map cells, C channels,
 //! F spatial features.
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use super::params::{Init, ParamSpec, Params};
 
 /// flax's LayerNorm ε, which HIL-SERL uses (torch's default is 1e-5).
 pub const LAYER_NORM_EPS: f64 = 1e-6;
 
-/// y = x Wᵀ + b, with `<name>.weight` \[out, in\] and `<name>.bias`.
+/// y = x Wᵀ + b for x \[B, in\], with `<name>.weight` \[out, in\] and `<name>.bias`.
+///
+/// On the CPU in f32 it goes as a 1×1 convolution over a picture of 1×B pixels: the same sums, but
+/// torch gives matrix products to MKL, which keeps to AVX2 on AMD processors, and convolutions to
+/// oneDNN, which uses what the processor has. With three threads of a Zen 5 and 256 × 4096 → 256
+/// that is 1.1 ms instead of 2.6 ms; in memory both forms are the same, nothing is copied.
 pub fn linear(p: &Params, name: &str, x: &Tensor) -> Tensor {
-    x.linear(
+    let (weight, bias) = (
         p.get(&format!("{name}.weight")),
-        Some(p.get(&format!("{name}.bias"))),
-    )
+        p.get(&format!("{name}.bias")),
+    );
+    if x.device() != Device::Cpu || x.kind() != Kind::Float {
+        return x.linear(weight, Some(bias));
+    }
+    let ([rows, inputs], [outputs, _]) = (&x.size()[..], &weight.size()[..]) else {
+        panic!("x must be [B, in], not {:?}", x.size())
+    };
+    let pixels = x.reshape([1, 1, *rows, *inputs]).permute([0, 3, 1, 2]);
+    let kernel = weight.view([*outputs, *inputs, 1, 1]);
+    let y = pixels.conv2d(&kernel, Some(bias), 1, 0, 1, 1);
+    y.permute([0, 2, 3, 1]).reshape([*rows, *outputs])
 }
 
 /// LayerNorm over the last dimension, with `<name>.weight` and `<name>.bias`.
@@ -99,9 +114,30 @@ pub fn dense_norm_specs(name: &str, inputs: i64, outputs: i64) -> Vec<ParamSpec>
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind};
-
     use super::*;
+
+    /// With gradients: the detour over a convolution gives what a matrix product gives.
+    #[test]
+    fn a_linear_layer_is_a_matrix_product() {
+        let options = (Kind::Float, Device::Cpu);
+        let params = Params::new(&linear_specs("l", 40, 24), options.0, options.1);
+        params.set("l.bias", &Tensor::randn([24], options));
+        let x = Tensor::randn([33, 40], options).set_requires_grad(true);
+        let way = Tensor::randn([33, 24], options);
+        let look = |y: Tensor| {
+            let leaves = [&x, params.get("l.weight"), params.get("l.bias")];
+            let mut all =
+                Tensor::run_backward(&[(&y * &way).sum(None::<Kind>)], &leaves, false, false);
+            all.push(y);
+            all
+        };
+        let ours = look(linear(&params, "l", &x));
+        let theirs = look(x.linear(params.get("l.weight"), Some(params.get("l.bias"))));
+        for (a, b) in ours.iter().zip(&theirs) {
+            assert_eq!(a.size(), b.size());
+            assert!((a - b).abs().max().double_value(&[]) < 1e-4);
+        }
+    }
 
     #[test]
     fn spatial_embeddings_are_the_einsum() {

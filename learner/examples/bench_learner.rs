@@ -48,19 +48,20 @@ fn rate(channels: i64, gripper: GripperHead, update: Update) -> f64 {
     let dropout = config.dropout;
     let mut agent = SacGrasp::new(config, shapes, Kind::Float, Device::Cpu, 1);
     let batch = batch(channels);
-    let mut noise = SeededNoise::new(1, 0, dropout, F32);
     for _ in 0..3 {
-        agent.update(&batch, update, &mut noise);
+        agent.update(&batch, update, &mut SeededNoise::new(1, 0, dropout, F32));
     }
     let (start, mut updates) = (Instant::now(), 0);
     while start.elapsed().as_secs_f64() < 3.0 {
+        let mut noise = SeededNoise::new(1, updates, dropout, F32);
         agent.update(&batch, update, &mut noise);
         updates += 1;
     }
-    f64::from(updates) / start.elapsed().as_secs_f64()
+    updates as f64 / start.elapsed().as_secs_f64()
 }
 
 fn main() {
+    hilt_learner::memory::keep_freed();
     let categorical = GripperHead::Categorical { entropy: 0.01 };
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as i32;
     for threads in 1..=cores {

@@ -8,7 +8,8 @@
 //! - [`replay`]: transitions in memory-mapped segments, each frame once; [`ingest`] fills it.
 //! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins.
 //! - [`onnx`], [`export`]: what the robot runs.
-//! - [`hybrid`]: the loop that drives it all; [`config`]: what can be chosen; [`metrics`]: figures.
+//! - [`hybrid`]: the loop that drives it all; [`config`]: what can be chosen; [`metrics`]: figures;
+//!   [`memory`]: how the process holds it.
 //!
 //! Threads of `hilt-learner hybrid`: the update loop (the main thread), ingest, and the link's own.
 
@@ -22,6 +23,7 @@ pub mod export;
 pub mod hybrid;
 pub mod imitation;
 pub mod ingest;
+pub mod memory;
 pub mod metrics;
 pub mod nn;
 pub mod onnx;

@@ -17,6 +17,7 @@ use hilt_learner::{
     export,
     hybrid::{self, HybridOptions, read_runs},
     imitation::{Setup, imitate},
+    memory,
     metrics::write_atomically,
 };
 use hilt_protocol::settings;
@@ -111,6 +112,7 @@ impl Common {
 }
 
 fn main() -> Result<()> {
+    memory::keep_freed();
     let started = Instant::now();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)

@@ -94,6 +94,60 @@ fn pass_f64(p: &mut [f64], g: Option<&[f64]>, m: &mut [f64], v: &mut [f64], s: S
     }
 }
 
+/// A part of a parameter with its gradient and moments.
+struct Piece<'a> {
+    p: &'a mut [f32],
+    g: Option<&'a [f32]>,
+    m: &'a mut [f32],
+    v: &'a mut [f32],
+}
+
+impl<'a> Piece<'a> {
+    /// So small that the parts of a layer can be shared out, so large that it does not matter.
+    const MOST: usize = 1 << 16;
+    /// A thread is worth starting for so many pieces.
+    const PER_THREAD: usize = 8;
+
+    fn cut(self, into: &mut Vec<Self>) {
+        let mut rest = self;
+        while rest.p.len() > Self::MOST {
+            let (p, p_rest) = rest.p.split_at_mut(Self::MOST);
+            let (m, m_rest) = rest.m.split_at_mut(Self::MOST);
+            let (v, v_rest) = rest.v.split_at_mut(Self::MOST);
+            let (g, g_rest) = rest.g.map(|g| g.split_at(Self::MOST)).unzip();
+            into.push(Piece { p, g, m, v });
+            rest = Piece {
+                p: p_rest,
+                g: g_rest,
+                m: m_rest,
+                v: v_rest,
+            };
+        }
+        into.push(rest);
+    }
+
+    fn step(&mut self, s: Step) {
+        pass_f32(self.p, self.g, self.m, self.v, s);
+    }
+
+    /// The pass is bound by memory, of which one thread cannot use all that there is.
+    fn step_all(mut pieces: Vec<Self>, s: Step) {
+        let threads = (tch::get_num_threads().max(1) as usize).min(pieces.len() / Self::PER_THREAD);
+        if threads < 2 {
+            return pieces.iter_mut().for_each(|piece| piece.step(s));
+        }
+        let share = pieces.len().div_ceil(threads);
+        std::thread::scope(|scope| {
+            let mut shares = pieces.chunks_mut(share);
+            let mine = shares.next();
+            for theirs in shares {
+                scope.spawn(move || theirs.iter_mut().for_each(|piece| piece.step(s)));
+            }
+            mine.into_iter().flatten().for_each(|piece| piece.step(s));
+        });
+    }
+}
+
 /// The numbers of a contiguous CPU tensor of `T`.
 ///
 /// # Safety
@@ -146,14 +200,50 @@ impl Adam {
             decay: c.weight_decay,
         };
         no_grad(|| {
-            for (k, &place) in self.places.iter().enumerate() {
-                let leaf = params.leaf(place).detach();
-                let grad = grads
-                    .map(|g| &g[k])
-                    .filter(|g| g.defined())
-                    .map(Tensor::contiguous);
-                step_one(&leaf, grad.as_ref(), &self.m[k], &self.v[k], s);
+            let grad = |k: usize| {
+                let grad = grads.map(|g| &g[k]).filter(|g| g.defined());
+                grad.map(Tensor::contiguous)
+            };
+            let leaf = |place: &usize| params.leaf(*place).detach();
+            let leaves: Vec<(Tensor, Option<Tensor>)> = (self.places.iter().map(leaf))
+                .enumerate()
+                .map(|(k, leaf)| (leaf, grad(k)))
+                .collect();
+            let moments = self.m.iter().zip(&self.v);
+            let mut pieces = Vec::new();
+            for ((p, g), (m, v)) in leaves.iter().zip(moments) {
+                match (p.device(), p.kind()) {
+                    (Device::Cpu, Kind::Float) => {
+                        // SAFETY: p, m and v are contiguous f32 CPU tensors with storage ranges of
+                        // their own (leaves do not overlap), g is a contiguous gradient that nothing
+                        // else holds; `&mut Adam` and no running graph keep other users away until
+                        // `pieces` is gone.
+                        let whole = unsafe {
+                            Piece {
+                                p: numbers(p),
+                                g: g.as_ref().map(|g| &*numbers(g)),
+                                m: numbers(m),
+                                v: numbers(v),
+                            }
+                        };
+                        whole.cut(&mut pieces);
+                    }
+                    (Device::Cpu, Kind::Double) => {
+                        // SAFETY: as above, with f64.
+                        unsafe {
+                            pass_f64(
+                                numbers(p),
+                                g.as_ref().map(|g| &*numbers(g)),
+                                numbers(m),
+                                numbers(v),
+                                s,
+                            )
+                        }
+                    }
+                    _ => step_tensors(p, g.as_ref(), m, v, s),
+                }
             }
+            Piece::step_all(pieces, s);
         });
     }
 
@@ -189,38 +279,6 @@ impl Adam {
                 offset += n;
             }
         });
-    }
-}
-
-fn step_one(p: &Tensor, g: Option<&Tensor>, m: &Tensor, v: &Tensor, s: Step) {
-    match (p.device(), p.kind()) {
-        (Device::Cpu, Kind::Float) => {
-            // SAFETY: p, m and v are contiguous f32 CPU tensors with storage ranges of their own
-            // (leaves do not overlap), g is a contiguous gradient that nothing else holds; `&mut
-            // Adam` and no running graph keep other users away for the length of the call.
-            unsafe {
-                pass_f32(
-                    numbers(p),
-                    g.map(|g| &*numbers(g)),
-                    numbers(m),
-                    numbers(v),
-                    s,
-                )
-            }
-        }
-        (Device::Cpu, Kind::Double) => {
-            // SAFETY: as above, with f64.
-            unsafe {
-                pass_f64(
-                    numbers(p),
-                    g.map(|g| &*numbers(g)),
-                    numbers(m),
-                    numbers(v),
-                    s,
-                )
-            }
-        }
-        _ => step_tensors(p, g, m, v, s),
     }
 }
 
@@ -292,6 +350,21 @@ mod tests {
                 "{kind:?} {difference}"
             );
         }
+    }
+
+    #[test]
+    fn a_large_parameter_is_shared_out_without_a_number_lost() {
+        let spec = ParamSpec {
+            name: "w".into(),
+            shape: vec![17 * Piece::MOST as i64 + 5],
+            init: Init::Constant(1.0),
+        };
+        tch::set_num_threads(2);
+        let params = Params::new(&[spec], Kind::Float, Device::Cpu);
+        let mut adam = Adam::new(AdamConfig::new(0.1), &params, vec![0]);
+        adam.step(&params, Some(&[params.get("w").detach()]));
+        let moved = params.get("w").detach() - 0.9;
+        assert!(moved.abs().max().double_value(&[]) < 1e-6);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What every algorithm stands on: named parameters in one flat buffer, layers as pure functions
-//! of them, and Adam over slices of that buffer.
+//! of them, spatial embeddings by hand, and Adam over slices of that buffer.
 
 pub mod adam;
 pub mod layers;
 pub mod params;
+pub mod spatial;
 
 pub use adam::{Adam, AdamConfig};
 pub use params::{Init, ParamSpec, Params};

@@ -61,13 +61,14 @@ impl Noise for SeededNoise {
     /// Four features from each 64 random bits: a probability in steps of 2⁻¹⁶ is fine enough for
     /// dropout, and a mask has a million of them.
     fn keep(&mut self, _: Loss, _: &str, shape: &[i64]) -> Tensor {
-        let below = (self.keep * 65_536.0).round() as u64;
+        let below = (self.keep * 65_536.0).round() as u32;
         let n = shape.iter().product::<i64>() as usize;
         let mut values = vec![0f32; n];
         for four in values.chunks_mut(4) {
             let bits = self.stream.bits();
-            for (i, value) in four.iter_mut().enumerate() {
-                *value = f32::from(u8::from((bits >> (16 * i)) & 0xffff < below));
+            let parts: [u16; 4] = std::array::from_fn(|i| (bits >> (16 * i)) as u16);
+            for (value, part) in four.iter_mut().zip(parts) {
+                *value = if u32::from(part) < below { 1.0 } else { 0.0 };
             }
         }
         self.tensor(&values, shape)

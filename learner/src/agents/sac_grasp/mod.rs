@@ -36,6 +36,7 @@ use crate::nn::{
         by_channel, dense_norm_specs, dense_norm_tanh, linear, linear_specs, norm_specs,
         spatial_embeddings,
     },
+    spatial,
 };
 
 /// B transitions. Maps are \[B, h, w, C\], one per camera.
@@ -110,6 +111,11 @@ struct Sample {
     log_prob: Tensor,
 }
 
+/// Name of a camera's spatial embeddings.
+fn sle_kernel(camera: &str) -> String {
+    format!("encoder.{camera}.sle.kernel_hwcf")
+}
+
 fn mean_of(x: &Tensor) -> f64 {
     x.mean(Kind::Double).double_value(&[])
 }
@@ -152,7 +158,7 @@ impl SacGrasp {
         let mut specs = Vec::new();
         for (camera, [h, w, channels]) in &shapes.cameras {
             specs.push(ParamSpec {
-                name: format!("encoder.{camera}.sle.kernel_hwcf"),
+                name: sle_kernel(camera),
                 shape: vec![*h, *w, *channels, c.spatial_features],
                 init: Init::Lecun(h * w * channels),
             });
@@ -256,13 +262,12 @@ impl SacGrasp {
 
     // --- networks --------------------------------------------------------------------------
 
-    /// Spatial features \[B, C·F\] per camera, of maps in the form of [`by_channel`]. They are the
-    /// part of an encoding that all passes over the same frames with the same weights share.
+    /// Spatial features \[B, C·F\] per camera. They are the part of an encoding that all passes
+    /// over the same frames with the same weights share. No history: see [`SacGrasp::gradients`].
     fn features(&self, p: &Params, maps: &[Tensor]) -> Vec<Tensor> {
         let cameras = self.shapes.cameras.iter().zip(maps);
-        let kernel = |camera: &str| p.get(&format!("encoder.{camera}.sle.kernel_hwcf"));
         cameras
-            .map(|((camera, _), maps)| spatial_embeddings(kernel(camera), maps))
+            .map(|((camera, _), maps)| spatial::forward(p.get(&sle_kernel(camera)), maps))
             .collect()
     }
 
@@ -334,11 +339,38 @@ impl SacGrasp {
         self.params.get("temperature.raw").softplus()
     }
 
+    /// Gradients of a loss for an optimizer's leaves. Spatial features are leaves of the graph; from
+    /// them the chain rule is taken to their kernels by hand.
+    fn gradients(
+        &self,
+        loss: Tensor,
+        adam: &Adam,
+        b: &Prepared,
+        features: &[Tensor],
+        keep_graph: bool,
+    ) -> Vec<Tensor> {
+        let mut leaves = adam.leaves(&self.params);
+        let own = leaves.len();
+        leaves.extend(features);
+        let mut grads = Tensor::run_backward(&[loss], &leaves, keep_graph, false);
+        let of_features = grads.split_off(own);
+        let cameras = self.shapes.cameras.iter().zip(b.maps).zip(&of_features);
+        for (((camera, _), maps), grad) in cameras {
+            let name = sle_kernel(camera);
+            let is_kernel = |&place: &usize| self.params.names()[place] == name;
+            if let Some(k) = adam.places().iter().position(|place| is_kernel(place)) {
+                grads[k] = spatial::backward(self.params.get(&name), maps, grad);
+            }
+        }
+        grads
+    }
+
     /// Factors of the spatial features: 0, or what makes up for those that are 0.
     fn dropout(&self, loss: Loss, batch: i64, noise: &mut dyn Noise) -> Vec<Tensor> {
         let features = |channels: i64| channels * self.config.spatial_features;
         let mask = |(camera, [_, _, c]): &(String, [i64; 3])| {
-            noise.keep(loss, camera, &[batch, features(*c)]) / (1.0 - self.config.dropout)
+            let mut keep = noise.keep(loss, camera, &[batch, features(*c)]);
+            keep.g_div_scalar_(1.0 - self.config.dropout)
         };
         self.shapes.cameras.iter().map(mask).collect()
     }
@@ -393,8 +425,10 @@ impl SacGrasp {
     /// Maps \[B, h, w, C\] and proprioception to the heads' common input, without dropout and with
     /// gradients: for imitation.
     pub fn encoded(&self, maps: &[Tensor], proprio: &Tensor) -> Tensor {
-        let maps: Vec<Tensor> = maps.iter().map(by_channel).collect();
-        let features = self.features(&self.params, &maps);
+        let embed = |((camera, _), maps): (&(String, [i64; 3]), &Tensor)| {
+            spatial_embeddings(self.params.get(&sle_kernel(camera)), &by_channel(maps))
+        };
+        let features: Vec<Tensor> = self.shapes.cameras.iter().zip(maps).map(embed).collect();
         self.encode(&self.params, &features, proprio, None).joined()
     }
 
@@ -413,9 +447,9 @@ impl SacGrasp {
     /// What several losses need of the next observations.
     fn next(&self, b: &Prepared) -> Next {
         no_grad(|| {
-            let features = self.features(&self.target, &b.next_maps);
+            let features = self.features(&self.target, b.next_maps);
             Next {
-                features: self.features(&self.params, &b.next_maps),
+                features: self.features(&self.params, b.next_maps),
                 target: (self.encode(&self.target, &features, b.next_proprio, None)).joined(),
             }
         })
@@ -612,22 +646,16 @@ impl SacGrasp {
         };
         let next = self.next(&b);
         let y = self.critic_target(&b, &next, &rewards, noise);
-        let features = self.features(&self.params, &b.maps);
+        let features: Vec<Tensor> = (self.features(&self.params, b.maps).into_iter())
+            .map(|features| features.set_requires_grad(true))
+            .collect();
         let encoded = (self.encode(&self.params, &features, b.proprio, None)).joined();
         let (critic_loss, critic) = self.critic_loss(&encoded, &b, &rewards, &y);
         let two = self.grasp_adam.is_some();
-        let critic_grads = Tensor::run_backward(
-            &[critic_loss],
-            &self.critic_adam.leaves(&self.params),
-            two,
-            false,
-        );
+        let critic_grads = self.gradients(critic_loss, &self.critic_adam, &b, &features, two);
         let grasp = self.grasp_adam.as_ref().map(|adam| {
             let (loss, metrics) = self.grasp_loss(&encoded, &b, &next, &grasp_rewards);
-            (
-                Tensor::run_backward(&[loss], &adam.leaves(&self.params), false, false),
-                metrics,
-            )
+            (self.gradients(loss, adam, &b, &features, false), metrics)
         });
         let full = (update == Update::Full).then(|| {
             let (loss, mut metrics) = self.actor_loss(&features, &encoded, &b, noise);
@@ -759,11 +787,11 @@ impl SacGrasp {
     }
 }
 
-/// A batch with its maps in the order that spatial embeddings read.
+/// A batch, and its size.
 struct Prepared<'a> {
     size: i64,
-    maps: Vec<Tensor>,
-    next_maps: Vec<Tensor>,
+    maps: &'a [Tensor],
+    next_maps: &'a [Tensor],
     proprio: &'a Tensor,
     next_proprio: &'a Tensor,
     actions: &'a Tensor,
@@ -773,11 +801,10 @@ struct Prepared<'a> {
 
 impl<'a> Prepared<'a> {
     fn of(b: &'a Batch) -> Self {
-        let maps = |list: &[Tensor]| list.iter().map(by_channel).collect();
         Self {
             size: b.actions.size()[0],
-            maps: maps(&b.maps),
-            next_maps: maps(&b.next_maps),
+            maps: &b.maps,
+            next_maps: &b.next_maps,
             proprio: &b.proprio,
             next_proprio: &b.next_proprio,
             actions: &b.actions,

@@ -21,9 +21,11 @@ pub mod fake;
 pub mod keyboard;
 pub mod sim;
 mod teleop;
+mod terminal;
 mod world;
 
 pub use arm::{Arm, ArmError, ArmState};
 pub use camera::{Camera, CameraError};
 pub use teleop::{Intent, Teleop, TeleopError, TeleopEvent};
+pub use terminal::SavedTerminal;
 pub use world::{EpisodeStart, World, WorldError};

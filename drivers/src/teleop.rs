@@ -37,9 +37,9 @@ pub enum TeleopEvent {
     Stop,
 }
 
-/// The device is gone.
+/// The device is not there, or not any more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the teleop device is gone: {0}")]
+#[error("teleop: {0}")]
 pub struct TeleopError(pub String);
 
 /// A device in a person's hand, or what stands in for it.

@@ -13,15 +13,21 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use hilt_drivers::{EpisodeStart, Teleop, TeleopEvent, keyboard::Keyboard, sim::Role};
+use hilt_drivers::{
+    EpisodeStart, Teleop, TeleopEvent,
+    keyboard::{self, Keyboard},
+    sim::Role,
+};
 use hilt_link::{ActorConfig, ActorLink, WindowLimits};
 use hilt_protocol::noise::mix;
+use hilt_show::{Rate, per_s, percent};
 use serde::Serialize;
 
 use crate::{
     cell::Cell,
     inference::Engine,
     learner_side::LearnerSide,
+    pace::Pace,
     record::Demonstrator,
     rig::{ClockKind, Rig},
     run_log::{RunLog, new_run},
@@ -119,12 +125,33 @@ pub struct Standing {
     pub success_last: Option<f64>,
     /// Share of the operator's steps over the last 20 episodes.
     pub intervention_last: Option<f64>,
-    /// Steps per second since the first.
-    pub steps_per_s: f64,
+    /// Steps per second, lately.
+    pub steps_per_s: Option<f64>,
     /// The learner's gradient updates.
     pub updates: u64,
+    /// … and how many it makes per second, lately.
+    pub updates_per_s: Option<f64>,
+    /// Policy in force; 0: none.
+    pub policy_version: u64,
     /// How many steps the learner allows so far.
     pub allowed_steps: u64,
+}
+
+impl Standing {
+    /// In words, on one line.
+    pub fn words(&self) -> String {
+        format!(
+            "{} episodes, of the last {WINDOW}: success {}, interventions {}; {} steps/s; policy {}, \
+             {} updates, {} updates/s",
+            self.episodes,
+            percent(self.success_last),
+            percent(self.intervention_last),
+            per_s(self.steps_per_s),
+            self.policy_version,
+            self.updates,
+            per_s(self.updates_per_s),
+        )
+    }
 }
 
 /// Shows a run while it goes.
@@ -196,6 +223,13 @@ pub fn run(
     }
     let began = Instant::now();
     let spec = rig.spec();
+    let mut cell = Cell::open(rig)?;
+    // Before there is a log: nothing is left behind by a terminal that is none.
+    let (mut teleop, trust) = teleop(rig, options, &cell)?;
+    let by_person = options.operator == Some(Demonstrator::Keyboard);
+    if by_person {
+        watch.say(&keyboard::help(&spec, true));
+    }
     let run = new_run();
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("--out {}", options.out.display()))?;
@@ -215,9 +249,7 @@ pub fn run(
     ]);
     let mut log = RunLog::create(&options.out, run, &spec, metadata, Some(Arc::clone(&link)))?;
     std::fs::write(options.out.join("rig.toml"), rig.to_toml()?)?;
-    let mut cell = Cell::open(rig)?;
     let engine = Engine::open(&rig.providers, rig.inference_threads)?;
-    let (mut teleop, trust) = teleop(rig, options, &cell)?;
     let (mut brain, mut learner) = LearnerSide::meet(
         Arc::clone(&link),
         &engine,
@@ -243,7 +275,8 @@ pub fn run(
     };
     let mut rates = Rates::default();
     let mut waited = Duration::ZERO;
-    let first_step = Instant::now();
+    let mut pace = Pace::of(rig, by_person);
+    let (mut step_rate, mut update_rate) = (Rate::default(), Rate::default());
     loop {
         let seed = mix(options.seed ^ mix(0x7472_6169_6e00 + rates.episodes));
         let start = EpisodeStart {
@@ -255,25 +288,31 @@ pub fn run(
             trust.set(steps as f64 / rig.operator.training_steps as f64);
             let asked = Instant::now();
             let may_act = steps < rig.episode.random_steps;
-            let flow = match policy {
+            let (flow, policy_version) = match policy {
                 Policy::Brain(brain) => {
-                    learner.before_step(&mut **brain, steps, may_act, stop, &mut |words| {
-                        watch.say(words)
-                    })
+                    let mut say = |words: &str| watch.say(words);
+                    let flow = learner.before_step(&mut **brain, steps, may_act, stop, &mut say);
+                    (flow, brain.version())
                 }
-                Policy::Nobody => Flow::Go,
+                Policy::Nobody => (Flow::Go, 0),
             };
             waited += asked.elapsed();
             let progress = learner.progress();
+            step_rate.add(began.elapsed(), steps);
+            update_rate.add(began.elapsed(), progress.map_or(0, |p| p.updates));
             watch.stand(&Standing {
                 episodes: rates.episodes,
                 env_steps: steps,
                 success_last: rates.success_last(),
                 intervention_last: rates.intervention_last(),
-                steps_per_s: steps as f64 / first_step.elapsed().as_secs_f64().max(1e-9),
+                steps_per_s: step_rate.per_s(),
                 updates: progress.map_or(0, |p| p.updates),
+                updates_per_s: update_rate.per_s(),
+                policy_version,
                 allowed_steps: progress.map_or(0, |p| p.allowed_steps),
             });
+            // The learner may have been waited for: the person's time goes on from here.
+            pace.wait();
             flow
         })?;
         if outcome.cut {

@@ -5,6 +5,7 @@ use hilt_drivers::{
     fake::FakeArmPair,
     sim::{LiftWorld, Role, SimOperator},
 };
+use hilt_kinematics::Chain;
 use hilt_protocol::{ArmCommand, GripperCommand, MAX_ARMS, Observation, RigSpec};
 use hilt_sim::Truth;
 
@@ -12,7 +13,7 @@ use crate::{
     control::{self, ControlConfig, ControlState, Fault, Targets, TickCounts},
     episode::{ArmFacts, proprio},
     rig::{Device, Rig},
-    safety::{ActionRefused, ArmTarget, Filtered, SafetyFilter},
+    safety::{ActionRefused, ArmTarget, Filtered, LimitsHit, SafetyFilter},
 };
 
 /// Why the cell stopped working.
@@ -46,6 +47,8 @@ pub struct Executed {
     pub next: Observation,
     /// What the classifier's predicates look at, per arm.
     pub facts: Vec<ArmFacts>,
+    /// What held the action back, per arm.
+    pub limits: Vec<LimitsHit>,
 }
 
 /// The devices and the state of their control loop.
@@ -154,6 +157,12 @@ impl Cell {
         self.world.truth()
     }
 
+    /// Each arm's kinematics, and what its gripper was told.
+    pub fn tools(&self) -> impl Iterator<Item = (&Chain, GripperCommand)> {
+        let arms = self.filters.iter().zip(&self.targets);
+        arms.map(|(filter, target)| (filter.chain(), target.gripper))
+    }
+
     /// Ticks of the control loop so far, by outcome.
     pub fn counts(&self) -> TickCounts {
         self.state.counts()
@@ -169,7 +178,7 @@ impl Cell {
     pub fn reset(&mut self, start: EpisodeStart) -> Result<Observation, CellError> {
         self.world.reset(start)?;
         self.settle()?;
-        let states = self.read()?;
+        let states = self.arm_states()?;
         Ok(self.observe(&states)?)
     }
 
@@ -185,7 +194,7 @@ impl Cell {
             arm.start()
                 .map_err(|error| CellError::Arm(Fault { arm: index, error }))?;
         }
-        let states = self.read()?;
+        let states = self.arm_states()?;
         self.targets = self
             .filters
             .iter()
@@ -206,7 +215,8 @@ impl Cell {
         targets
     }
 
-    fn read(&mut self) -> Result<Vec<ArmState>, CellError> {
+    /// What the arms report now.
+    pub fn arm_states(&mut self) -> Result<Vec<ArmState>, CellError> {
         let now_ns = self.world.now_ns();
         let reads = self.arms.iter_mut().enumerate();
         reads
@@ -265,7 +275,7 @@ impl Cell {
             arms: self.command_targets(),
         };
         self.follow(command, now_ns)?;
-        let states = self.read()?;
+        let states = self.arm_states()?;
         let facts = self
             .filters
             .iter()
@@ -281,6 +291,7 @@ impl Cell {
             })
             .collect();
         Ok(Executed {
+            limits: filtered.iter().map(|out| out.limits).collect(),
             toggles: filtered.iter().map(|out| u32::from(out.toggled)).sum(),
             action: filtered.into_iter().flat_map(|out| out.commanded).collect(),
             next: self.observe(&states)?,
@@ -293,7 +304,7 @@ impl Cell {
         if expected != got {
             return Err(ActionRefused::Columns { expected, got }.into());
         }
-        let states = self.read()?;
+        let states = self.arm_states()?;
         let columns = self.spec.columns_per_arm();
         let parts = action.chunks_exact(columns).enumerate();
         parts

@@ -6,11 +6,13 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
 use hilt_drivers::EpisodeStart;
 use hilt_protocol::{Image, noise::mix};
+use hilt_show::percent;
 use serde::Serialize;
 
 use crate::{
@@ -60,6 +62,8 @@ pub struct EvaluateSummary {
     pub success_lower95: f64,
     /// Mean time to success over the successes, seconds on the run's clock.
     pub mean_time_to_success_s: Option<f64>,
+    /// Whose time the episodes went by.
+    pub clock: ClockKind,
     /// Seed of the starts.
     pub seed: u64,
     /// Side of the square in which the cube begins, metres.
@@ -119,12 +123,32 @@ pub fn run_episode(
     Ok((false, rig.episode.max_steps))
 }
 
-/// Evaluates; `done` hears of every finished episode: finished and succeeded so far.
+/// How far an evaluation is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SoFar {
+    /// Finished episodes.
+    pub episodes: u32,
+    /// Successes among them.
+    pub successes: u32,
+    /// Their steps.
+    pub steps: u64,
+}
+
+impl SoFar {
+    /// In words, on one line, `elapsed` after the beginning.
+    pub fn words(&self, elapsed: Duration) -> String {
+        let share = f64::from(self.successes) / f64::from(self.episodes.max(1));
+        let rate = self.steps as f64 / elapsed.as_secs_f64().max(1e-9);
+        format!("success {}, {rate:.0} steps/s", percent(Some(share)))
+    }
+}
+
+/// Evaluates; `done` hears of every finished episode.
 pub fn evaluate(
     rig: &Rig,
     options: &EvaluateOptions,
     stop: &AtomicBool,
-    done: impl Fn(u32, u32) + Sync,
+    done: impl Fn(SoFar) + Sync,
 ) -> anyhow::Result<EvaluateSummary> {
     let files = PolicyFiles::read(&options.policy, &rig.spec())
         .with_context(|| format!("policy folder {}", options.policy.display()))?;
@@ -155,8 +179,11 @@ pub fn evaluate(
                 },
                 frames,
             ));
-            let good = results.iter().filter(|(e, _)| e.success).count();
-            done(count(results.len()), count(good));
+            done(SoFar {
+                episodes: count(results.len()),
+                successes: count(results.iter().filter(|(e, _)| e.success).count()),
+                steps: results.iter().map(|(e, _)| u64::from(e.steps)).sum(),
+            });
         }
     };
     std::thread::scope(|scope| {
@@ -202,6 +229,7 @@ fn write(
         success_rate: f64::from(good) / f64::from(episodes.max(1)),
         success_lower95: wilson_lower95(good, episodes),
         mean_time_to_success_s: (good > 0).then(|| times.iter().sum::<f64>() / f64::from(good)),
+        clock: rig.clock,
         seed: options.seed,
         range_m: rig.episode.range_m,
         judged_by: "the simulator's truth",

@@ -12,11 +12,12 @@
 //!   [`session::Journal`].
 //! - [`run_log::RunLog`]: the journal that writes the run's log and streams it to the learner.
 //!
-//! What a user starts is above these: [`record`] demonstrations, [`actor`] for training,
-//! [`evaluate`] an exported policy.
+//! What a user starts is above these: [`teleoperate`] by hand, [`record`] demonstrations, [`actor`]
+//! for training, [`evaluate`] an exported policy.
 //!
 //! In lockstep (a rig with `clock = "simulated"`) all of this is one thread: policy step, control
-//! ticks, physics, rendering, as fast as the machine and the learner's pace allow.
+//! ticks, physics, rendering, as fast as the machine and the learner's pace allow; or, with a person
+//! in it, at the [`pace`] of real time.
 #![deny(missing_docs)]
 
 pub mod actor;
@@ -28,8 +29,10 @@ pub mod evaluate;
 pub mod filmstrip;
 pub mod inference;
 pub mod learner_side;
+pub mod pace;
 pub mod record;
 pub mod rig;
 pub mod run_log;
 pub mod safety;
 pub mod session;
+pub mod teleoperate;

@@ -3,20 +3,28 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hilt_drivers::{
+    SavedTerminal,
+    keyboard::{self, Keyboard},
+};
 use hilt_runtime::{
     actor::{self, ActorOptions, Standing, Watch},
+    cell::Cell,
     evaluate::{self, EvaluateOptions},
+    pace::Pace,
     record::{self, Demonstrator, RecordOptions},
     rig::Rig,
+    teleoperate::{self, View},
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use hilt_show::Show;
 use tracing_subscriber::EnvFilter;
 
 /// Reinforcement learning on a real robot arm: the robot's side.
@@ -29,6 +37,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Drive the rig by hand, from this keyboard; nothing is recorded.
+    Teleoperate {
+        #[command(flatten)]
+        rig: RigArgs,
+        /// Starts are drawn from this.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
     /// Record demonstrations, and labelled frames for the reward classifier.
     Record {
         #[command(flatten)]
@@ -131,14 +147,18 @@ fn main() -> anyhow::Result<()> {
         .init();
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
+    let terminal = SavedTerminal::of_stdin().ok();
     ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::Relaxed) {
             // Asked twice: the log holds everything up to the last step anyway.
+            let _ = terminal.as_ref().map(SavedTerminal::restore);
             std::process::exit(130);
         }
+        eprintln!("ending in order; Ctrl-C again ends at once");
     })
     .context("cannot catch Ctrl-C")?;
     match Cli::parse().command {
+        Command::Teleoperate { rig, seed } => teleoperate(&rig.read()?, seed, &stop),
         Command::Record {
             rig,
             episodes,
@@ -215,33 +235,32 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-fn bar(length: u64, template: &str) -> anyhow::Result<ProgressBar> {
-    let style = ProgressStyle::with_template(template)?.progress_chars("█▉ ");
-    Ok(ProgressBar::new(length).with_style(style))
-}
-
-/// Above the bar, or alone where there is no terminal to draw one on.
-fn tell(bar: &ProgressBar, words: &str) {
-    if bar.is_hidden() {
-        println!("{words}");
-    } else {
-        bar.println(words);
-    }
+fn teleoperate(rig: &Rig, seed: u64, stop: &AtomicBool) -> anyhow::Result<()> {
+    let mut cell = Cell::open(rig)?;
+    let mut keyboard = Keyboard::open(rig.mode.arms())?;
+    let mut show = Show::new("teleoperate", None);
+    show.say(&keyboard::help(cell.spec(), false));
+    let mut pace = Pace::of(rig, true);
+    let see = |view: &View| show.stand(view.steps, || view.words());
+    let steps =
+        teleoperate::teleoperate(rig, &mut cell, &mut keyboard, &mut pace, seed, stop, see)?;
+    show.end();
+    println!("{steps} steps driven");
+    Ok(())
 }
 
 fn record(rig: &Rig, options: &RecordOptions, stop: &AtomicBool) -> anyhow::Result<()> {
     if options.demonstrator == Demonstrator::Scripted {
         println!("a scripted operator demonstrates; it stands in for a person");
     }
-    let bar = bar(
-        u64::from(options.episodes),
-        "demonstrations {bar:30} {pos}/{len} {msg}",
-    )?;
+    let mut show = Show::new("demonstrations", Some(u64::from(options.episodes)));
     let summary = record::record(rig, options, stop, |kept, words| {
-        bar.set_position(u64::from(kept));
-        bar.set_message(words.to_owned());
+        if options.demonstrator == Demonstrator::Keyboard {
+            show.say(words);
+        }
+        show.stand(u64::from(kept), || words.to_owned());
     })?;
-    bar.finish_and_clear();
+    show.end();
     println!(
         "{} demonstrations of {} tried, {:.1} s each on average; labelled frames: {} success, {} not",
         summary.episodes,
@@ -253,28 +272,17 @@ fn record(rig: &Rig, options: &RecordOptions, stop: &AtomicBool) -> anyhow::Resu
     Ok(())
 }
 
-struct Screen(ProgressBar);
+struct Screen(Show);
 
 impl Watch for Screen {
     fn say(&mut self, words: &str) {
-        tell(&self.0, words);
+        self.0.say(words);
     }
 
-    fn stand(&mut self, s: &Standing) {
-        self.0.set_length(s.allowed_steps.max(s.env_steps));
-        self.0.set_position(s.env_steps);
-        let percent = |share: Option<f64>| match share {
-            Some(share) => format!("{:.0} %", share * 100.0),
-            None => "–".to_owned(),
-        };
-        self.0.set_message(format!(
-            "episode {}, last 20: success {}, interventions {}; {:.1} steps/s, {} updates",
-            s.episodes,
-            percent(s.success_last),
-            percent(s.intervention_last),
-            s.steps_per_s,
-            s.updates
-        ));
+    fn stand(&mut self, standing: &Standing) {
+        self.0.stand(standing.env_steps, || {
+            format!("{} steps, {}", standing.env_steps, standing.words())
+        });
     }
 }
 
@@ -284,9 +292,9 @@ fn act(rig: &Rig, options: &ActorOptions, stop: &AtomicBool) -> anyhow::Result<(
             "a scripted operator takes over when the policy is stuck; it stands in for a person"
         );
     }
-    let mut screen = Screen(bar(0, "steps {pos} {msg}")?);
+    let mut screen = Screen(Show::new("actor", None));
     let summary = actor::run(rig, options, stop, &mut screen)?;
-    screen.0.finish_and_clear();
+    screen.0.end();
     println!(
         "{} episodes, {} steps in {:.0} s ({:.0} s of them waiting for the learner); log and results in {}",
         summary.episodes,
@@ -299,15 +307,15 @@ fn act(rig: &Rig, options: &ActorOptions, stop: &AtomicBool) -> anyhow::Result<(
 }
 
 fn evaluate(rig: &Rig, options: &EvaluateOptions, stop: &AtomicBool) -> anyhow::Result<()> {
-    let bar = bar(
-        u64::from(options.episodes),
-        "evaluation {bar:30} {pos}/{len} {msg}",
-    )?;
-    let summary = evaluate::evaluate(rig, options, stop, |finished, good| {
-        bar.set_position(u64::from(finished));
-        bar.set_message(format!("{good} lifted"));
+    let show = Mutex::new(Show::new("evaluation", Some(u64::from(options.episodes))));
+    let began = Instant::now();
+    let summary = evaluate::evaluate(rig, options, stop, |so_far| {
+        let mut show = show.lock().unwrap_or_else(PoisonError::into_inner);
+        show.stand(u64::from(so_far.episodes), || so_far.words(began.elapsed()));
     })?;
-    bar.finish_and_clear();
+    show.into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+        .end();
     let time = summary
         .mean_time_to_success_s
         .map_or("–".to_owned(), |s| format!("{s:.1} s"));

@@ -15,11 +15,14 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
-use hilt_drivers::{EpisodeStart, Teleop, TeleopEvent, keyboard::Keyboard, sim::Role};
+use hilt_drivers::{
+    EpisodeStart, Teleop, TeleopEvent,
+    keyboard::{self, Keyboard},
+    sim::Role,
+};
 use hilt_protocol::{
     Axis, Record, RigSpec, Step,
     noise::{Uniforms, mix},
@@ -29,6 +32,7 @@ use serde::Serialize;
 
 use crate::{
     cell::Cell,
+    pace::Pace,
     rig::Rig,
     run_log::{JournalError, RunLog, new_run},
     session::{Flow, Journal, Outcome, Policy, Session, intent_action},
@@ -158,6 +162,8 @@ pub fn record(
     mut say: impl FnMut(u32, &str),
 ) -> anyhow::Result<RecordSummary> {
     let cell = Cell::open(rig)?;
+    // Before the logs: nothing is left behind by a terminal that is none.
+    let mut teleop = teleop(rig, options, &cell)?;
     let spec = rig.spec();
     let labels_dir = labels_dir(&options.out)?;
     let log = |dir: &Path, what: &str| {
@@ -176,7 +182,7 @@ pub fn record(
         counts: (0, 0),
     };
     std::fs::write(options.out.join("rig.toml"), rig.to_toml()?)?;
-    let summary = recorder.demonstrate(stop, &mut say)?;
+    let summary = recorder.demonstrate(&mut *teleop, stop, &mut say)?;
     if options.demonstrator == Demonstrator::Scripted {
         recorder.label(stop, &mut say)?;
     }
@@ -203,39 +209,23 @@ fn labels_dir(out: &Path) -> anyhow::Result<PathBuf> {
     Ok(out.with_file_name(format!("{}-labels", name.to_string_lossy())))
 }
 
-/// Sleeps until the next policy step of a run with a person, who lives in real time.
-struct Pace {
-    period: Duration,
-    next: Option<Instant>,
-}
-
-impl Pace {
-    fn of(rig: &Rig, demonstrator: Demonstrator) -> Self {
-        let next = (demonstrator == Demonstrator::Keyboard).then(Instant::now);
-        Self {
-            period: Duration::from_nanos(rig.policy_period_ns()),
-            next,
-        }
-    }
-
-    fn wait(&mut self) {
-        if let Some(next) = &mut self.next {
-            std::thread::sleep(next.saturating_duration_since(Instant::now()));
-            *next = (*next + self.period).max(Instant::now());
-        }
-    }
+fn teleop(rig: &Rig, options: &RecordOptions, cell: &Cell) -> anyhow::Result<Box<dyn Teleop>> {
+    Ok(match options.demonstrator {
+        Demonstrator::Keyboard => Box::new(Keyboard::open(rig.mode.arms())?),
+        Demonstrator::Scripted => Box::new(
+            cell.operator(rig, Role::Demonstrate)
+                .context("this rig has no scripted operator; use --operator keyboard")?,
+        ),
+    })
 }
 
 impl Recorder<'_> {
-    fn teleop(&self) -> anyhow::Result<Box<dyn Teleop>> {
-        Ok(match self.options.demonstrator {
-            Demonstrator::Keyboard => Box::new(Keyboard::open(self.rig.mode.arms())?),
-            Demonstrator::Scripted => Box::new(
-                self.cell
-                    .operator(self.rig, Role::Demonstrate)
-                    .context("this rig has no scripted operator; use --operator keyboard")?,
-            ),
-        })
+    fn by_person(&self) -> bool {
+        self.options.demonstrator == Demonstrator::Keyboard
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::of(self.rig, self.by_person())
     }
 
     fn episode(
@@ -246,7 +236,7 @@ impl Recorder<'_> {
         stop: &AtomicBool,
         buffer: &mut Buffer,
     ) -> anyhow::Result<Outcome> {
-        let mut pace = Pace::of(self.rig, self.options.demonstrator);
+        let mut pace = self.pace();
         let mut session = Session {
             cell: &mut self.cell,
             teleop: Some(teleop),
@@ -272,11 +262,14 @@ impl Recorder<'_> {
 
     fn demonstrate(
         &mut self,
+        teleop: &mut dyn Teleop,
         stop: &AtomicBool,
         say: &mut impl FnMut(u32, &str),
     ) -> anyhow::Result<RecordSummary> {
-        let mut teleop = self.teleop()?;
         let (mut kept, mut attempts, mut steps) = (0u32, 0u32, 0u64);
+        if self.by_person() {
+            say(0, &keyboard::help(self.cell.spec(), false));
+        }
         while kept < self.options.episodes {
             let seed = mix(self.options.seed ^ mix(0x6465_6d6f ^ (u64::from(attempts) << 32)));
             attempts += 1;
@@ -285,8 +278,18 @@ impl Recorder<'_> {
                 seed,
             };
             let mut buffer = Buffer::default();
+            if self.by_person() {
+                let of = self.options.episodes;
+                say(
+                    kept,
+                    &format!(
+                        "demonstration {} of {of}: drive; enter when it is done",
+                        kept + 1
+                    ),
+                );
+            }
             let max_steps = self.rig.episode.max_steps;
-            let outcome = self.episode(&mut *teleop, start, max_steps, stop, &mut buffer)?;
+            let outcome = self.episode(teleop, start, max_steps, stop, &mut buffer)?;
             if outcome.cut || outcome.said == Some(TeleopEvent::Stop) {
                 break;
             }
@@ -304,7 +307,13 @@ impl Recorder<'_> {
             }
             kept += 1;
             steps += u64::from(outcome.steps);
-            self.carry(&mut *teleop, seed, true)?;
+            if self.by_person() {
+                say(
+                    kept,
+                    "hold it up and carry it about, until the next one begins",
+                );
+            }
+            self.carry(teleop, seed, true)?;
             say(kept, "recorded");
         }
         let period_s = 1.0 / f64::from(self.rig.policy_hz);
@@ -337,13 +346,14 @@ impl Recorder<'_> {
         let way = std::f64::consts::TAU * random.open01();
         let carry = [way.cos(), way.sin()].map(|v| v * random.range(0.2, 1.0));
         let spec = self.cell.spec().clone();
+        let mut pace = self.pace();
         for i in 0..=CARRY_STEPS {
+            pace.wait();
             let intent = teleop.intent(self.cell.now_ns())?;
             let action = match intent {
-                Some(intent) if i < raise => intent_action(&intent, &spec),
-                _ if self.options.demonstrator == Demonstrator::Keyboard => {
-                    vec![0.0; spec.action_dim()]
-                }
+                // A person carries it about by hand.
+                Some(intent) if i < raise || self.by_person() => intent_action(&intent, &spec),
+                _ if self.by_person() => vec![0.0; spec.action_dim()],
                 _ => carry_action(&spec, carry),
             };
             let executed = self.cell.step(&action)?;

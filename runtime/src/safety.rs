@@ -68,6 +68,35 @@ pub struct Filtered {
     pub commanded: Vec<f32>,
     /// The gripper's command changed.
     pub toggled: bool,
+    /// What held the action back.
+    pub limits: LimitsHit,
+}
+
+/// Which limits held an action back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitsHit {
+    /// The target may not be farther from the measured tool.
+    pub leash: bool,
+    /// The target may not leave the workspace.
+    pub workspace: bool,
+    /// The joints may not be faster.
+    pub speed: bool,
+    /// No joints within their limits reach the target.
+    pub reach: bool,
+}
+
+impl LimitsHit {
+    /// The names of those that were hit.
+    pub fn names(self) -> Vec<&'static str> {
+        let all = [
+            (self.leash, "leash"),
+            (self.workspace, "workspace"),
+            (self.speed, "speed"),
+            (self.reach, "reach"),
+        ];
+        let hit = all.into_iter().filter(|(hit, _)| *hit);
+        hit.map(|(_, name)| name).collect()
+    }
 }
 
 /// The target counts as met by its joints when no farther than this, metres and radians.
@@ -133,8 +162,9 @@ impl SafetyFilter {
         if let Some(column) = action.iter().position(|v| !v.is_finite()) {
             return Err(ActionRefused::NotFinite(column));
         }
-        let goal = self.goal(target, action, measured);
-        let (base_from_tool, joints) = self.joints_for(target, &goal);
+        let mut limits = LimitsHit::default();
+        let goal = self.goal(target, action, measured, &mut limits);
+        let (base_from_tool, joints) = self.joints_for(target, &goal, &mut limits);
         let gripper = match action.get(self.axes.len()) {
             Some(&v) if v < -GRIPPER_THRESHOLD => GripperCommand::Closed,
             Some(&v) if v > GRIPPER_THRESHOLD => GripperCommand::Open,
@@ -150,11 +180,18 @@ impl SafetyFilter {
             target: next,
             commanded,
             toggled: gripper != target.gripper,
+            limits,
         })
     }
 
     /// The Cartesian target: a step on from the last one, on the leash, in the workspace.
-    fn goal(&self, target: &ArmTarget, action: &[f32], measured: &ArmState) -> Isometry3<f64> {
+    fn goal(
+        &self,
+        target: &ArmTarget,
+        action: &[f32],
+        measured: &ArmState,
+        hit: &mut LimitsHit,
+    ) -> Isometry3<f64> {
         let limits = &self.limits;
         let mut shift = Vector3::zeros();
         let mut turn = Vector3::zeros();
@@ -174,15 +211,18 @@ impl SafetyFilter {
         goal.rotation = UnitQuaternion::from_scaled_axis(turn * limits.step_rad) * goal.rotation;
         let here = self.chain().base_from_tool(measured.joints.as_slice());
         for i in 0..3 {
-            let at = here.translation.vector[i];
-            goal.translation.vector[i] = goal.translation.vector[i]
-                .clamp(at - limits.leash_m, at + limits.leash_m)
-                .clamp(limits.workspace_min_m[i], limits.workspace_max_m[i]);
+            let (at, wanted) = (here.translation.vector[i], goal.translation.vector[i]);
+            let near = wanted.clamp(at - limits.leash_m, at + limits.leash_m);
+            let inside = near.clamp(limits.workspace_min_m[i], limits.workspace_max_m[i]);
+            hit.leash |= near != wanted;
+            hit.workspace |= inside != near;
+            goal.translation.vector[i] = inside;
         }
         let apart = (goal.rotation * here.rotation.inverse()).scaled_axis();
         if apart.norm() > limits.leash_rad {
             let kept = apart * (limits.leash_rad / apart.norm());
             goal.rotation = UnitQuaternion::from_scaled_axis(kept) * here.rotation;
+            hit.leash = true;
         }
         goal
     }
@@ -192,6 +232,7 @@ impl SafetyFilter {
         &self,
         target: &ArmTarget,
         goal: &Isometry3<f64>,
+        hit: &mut LimitsHit,
     ) -> (Isometry3<f64>, JointVector) {
         let mut joints = self.ik.solve(goal, &target.joints).joints;
         let largest = joints
@@ -201,7 +242,8 @@ impl SafetyFilter {
             .map(|(to, from)| (to - from).abs())
             .fold(0.0, f64::max);
         let allowed = self.limits.joint_velocity_rad_s * self.limits.period_s;
-        if largest > allowed {
+        hit.speed = largest > allowed;
+        if hit.speed {
             // All joints by the same share, so that the way stays the same.
             let share = allowed / largest;
             for (to, from) in joints
@@ -214,8 +256,11 @@ impl SafetyFilter {
         }
         let reached = self.chain().base_from_tool(joints.as_slice());
         if near(&reached, goal) {
-            (*goal, joints)
-        } else if self.outside_m(&reached) > self.outside_m(&target.base_from_tool) + MET_M {
+            return (*goal, joints);
+        }
+        // A joint that is too slow gets there later.
+        hit.reach = !hit.speed;
+        if self.outside_m(&reached) > self.outside_m(&target.base_from_tool) + MET_M {
             // What inverse kinematics found nearest lies outside: better not to move.
             (target.base_from_tool, target.joints)
         } else {
@@ -357,6 +402,49 @@ mod tests {
             last[1], 0.0,
             "what is stored is what was left of the action"
         );
+    }
+
+    #[test]
+    fn what_held_an_action_back_is_named() {
+        let (filter, state) = xyz();
+        let target = filter.target_at(&state, GripperCommand::Open);
+        let hit = |filter: &SafetyFilter, target: &ArmTarget, action: [f32; 4]| {
+            let out = filter.filter(target, &action, &state).unwrap();
+            (out.limits.names(), out.target)
+        };
+        assert_eq!(hit(&filter, &target, [0.5, 0.5, 0.0, -1.0]).0, [""; 0]);
+        let mut far = target;
+        for _ in 0..2 {
+            far = hit(&filter, &far, [0.0, 1.0, 0.0, 0.0]).1;
+        }
+        assert_eq!(hit(&filter, &far, [0.0, 1.0, 0.0, 0.0]).0, ["leash"]);
+        let height = target.base_from_tool.translation.z;
+        let low = SafetyLimits {
+            workspace_min_m: [0.1, -0.2, height - 0.01],
+            ..LIMITS
+        };
+        let axes = [Axis::X, Axis::Y, Axis::Z];
+        let (narrow, _) = filter_with(&axes, low);
+        assert_eq!(
+            hit(&narrow, &target, [0.0, 0.0, -1.0, 0.0]).0,
+            ["workspace"]
+        );
+        let slow = SafetyLimits {
+            joint_velocity_rad_s: 0.1,
+            ..LIMITS
+        };
+        let (slow, _) = filter_with(&axes, slow);
+        assert_eq!(hit(&slow, &target, [0.0, 1.0, 0.0, 0.0]).0, ["speed"]);
+        let wide = SafetyLimits {
+            workspace_max_m: [5.0; 3],
+            leash_m: 1.0,
+            step_m: 1.0,
+            joint_velocity_rad_s: 20.0,
+            period_s: 1.0,
+            ..LIMITS
+        };
+        let (wide, _) = filter_with(&axes, wide);
+        assert_eq!(hit(&wide, &target, [1.0, 0.0, 0.0, 0.0]).0, ["reach"]);
     }
 
     #[test]

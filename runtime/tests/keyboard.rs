@@ -135,3 +135,29 @@ fn ctrl_c_ends_the_actor_while_it_waits_for_a_learner() {
     let (entries, _) = read_log(&out);
     assert!(entries.is_empty());
 }
+
+#[test]
+fn a_full_disk_ends_the_run_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("demos");
+    let place = out.display().to_string();
+    // No file may grow beyond 64 KiB: a demonstration of a few steps, but not what follows it.
+    let mut hilt = Command::new("bash");
+    let script = "ulimit -f 64; trap '' XFSZ; exec \"$0\" \"$@\"";
+    hilt.args(["-c", script, env!("CARGO_BIN_EXE_hilt")]);
+    hilt.args(args("record", &["--operator", "keyboard", "--out", &place]));
+    let mut person = AtTerminal::start(hilt);
+    person.sees("demonstration 1 of 20", 0);
+    person.press(ENTER);
+    let (status, screen) = person.end();
+    assert!(!status.success());
+    let words = "run.mcap: File too large";
+    assert!(
+        screen.contains(words) && screen.contains("--out"),
+        "{screen}"
+    );
+    for run in [out, dir.path().join("demos-labels")] {
+        let (entries, _) = read_log(&run);
+        assert!(!entries.is_empty(), "what was written before can be read");
+    }
+}

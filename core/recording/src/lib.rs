@@ -7,11 +7,14 @@
 //! - [`recover`] makes a cut file a regular one, written beside and renamed.
 //! - [`find_runs`] lists the runs under a folder.
 //!
+//! The file says itself what its entries are made of, so that other MCAP tools can read them.
+//!
 //! A run is a folder with `run.mcap` and `spec.json`, the [`hilt_protocol::RigSpec`] that its
 //! entries have to be read with.
 #![deny(missing_docs)]
 
 mod reader;
+mod schema;
 mod writer;
 
 pub use reader::{ReadError, RecoveryReport, RunReader, find_runs, read_spec, recover};

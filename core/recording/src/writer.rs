@@ -10,7 +10,7 @@ use std::{
 use hilt_protocol::{Entry, RigSpec, RunId, wire};
 use mcap::{WriteOptions, Writer, records::MessageHeader, records::Metadata};
 
-use crate::{LOG_FILE, METADATA, SPEC_FILE, TOPIC};
+use crate::{LOG_FILE, METADATA, SPEC_FILE, TOPIC, schema};
 
 /// Chunks end by [`RunWriter::flush`]; this bound only keeps an unflushed one from growing.
 const CHUNK_BYTES: u64 = 8 << 20;
@@ -98,8 +98,11 @@ impl<W: Write + Seek> RunWriter<W> {
             .chunk_size(Some(CHUNK_BYTES));
         let mut writer = options.create(sink).map_err(failed)?;
         let about = [("wire_version".to_owned(), wire::VERSION.to_string())].into();
+        let schema = writer
+            .add_schema(schema::NAME, "protobuf", &schema::bytes())
+            .map_err(failed)?;
         let channel = writer
-            .add_channel(0, TOPIC, "protobuf", &about)
+            .add_channel(schema, TOPIC, "protobuf", &about)
             .map_err(failed)?;
         metadata.insert("run".to_owned(), run.to_string());
         writer

@@ -52,8 +52,6 @@ pub struct Evaluated {
 /// `summary.json` of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EvaluateSummary {
-    /// Whose time the episodes went by.
-    pub clock: ClockKind,
     /// Episodes.
     pub episodes: u32,
     /// Share of successes.
@@ -224,7 +222,6 @@ fn write(
         .collect();
     let good = count(times.len());
     let summary = EvaluateSummary {
-        clock: rig.clock,
         episodes,
         success_rate: f64::from(good) / f64::from(episodes.max(1)),
         success_lower95: wilson_lower95(good, episodes),

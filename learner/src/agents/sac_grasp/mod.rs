@@ -358,7 +358,7 @@ impl SacGrasp {
         for (((camera, _), maps), grad) in cameras {
             let name = sle_kernel(camera);
             let is_kernel = |&place: &usize| self.params.names()[place] == name;
-            if let Some(k) = adam.places().iter().position(|place| is_kernel(place)) {
+            if let Some(k) = adam.places().iter().position(is_kernel) {
                 grads[k] = spatial::backward(self.params.get(&name), maps, grad);
             }
         }

@@ -324,7 +324,11 @@ impl Teleop for SimOperator {
         Ok(self.events.pop_front())
     }
 
+    /// Of an episode with a hand in it always; of the policy's own, as closely as the operator
+    /// watches by now.
     fn verdict(&mut self) -> Option<bool> {
-        self.acted.then(|| self.simulation.borrow().truth().lifted)
+        let looks = |takeover: &mut TakeoverPolicy| takeover.looks(self.training_fraction.get());
+        let knows = self.acted || self.takeover.as_mut().is_some_and(looks);
+        knows.then(|| self.simulation.borrow().truth().lifted)
     }
 }

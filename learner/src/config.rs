@@ -70,6 +70,10 @@ pub struct RewardConfig {
     pub held_out: f64,
     /// Probability from which a frame counts as success (as in the rig file).
     pub threshold: f64,
+    /// When a person's words in the run show so many mistakes, it is trained further…
+    pub correction_mistakes: usize,
+    /// … for so many steps.
+    pub correction_steps: u64,
 }
 
 impl Default for RewardConfig {
@@ -91,6 +95,8 @@ impl Default for RewardConfig {
             seconds: 50.0,
             held_out: 0.15,
             threshold: 0.75,
+            correction_mistakes: 3,
+            correction_steps: 30,
         }
     }
 }

@@ -143,6 +143,14 @@ impl LabelledFrames {
         out
     }
 
+    /// Takes more frames. Their episodes are taken as other ones.
+    pub fn append(&mut self, more: Self) {
+        let first = self.episode.iter().max().map_or(0, |last| last + 1);
+        self.images.extend(more.images);
+        self.labels.extend(more.labels);
+        self.episode.extend(more.episode.iter().map(|e| first + e));
+    }
+
     /// Frames labelled success.
     pub fn positives(&self) -> usize {
         self.labels.iter().filter(|&&label| label).count()

@@ -228,6 +228,17 @@ impl Encoder {
         no_grad(|| self.forward(images)).contiguous()
     }
 
+    /// Another one with the same weights: tensors cannot be shared between threads.
+    pub fn copy(&self) -> Self {
+        let flat = self.params.flat();
+        let params = Params::new(&self.config.specs(), flat.kind(), flat.device());
+        params.set_flat(flat);
+        Self {
+            config: self.config.clone(),
+            params,
+        }
+    }
+
     /// Hash of configuration and weights: a replay of maps belongs to one encoder.
     pub fn hash(&self) -> [u8; 32] {
         let mut bytes = format!("{:?}", self.config).into_bytes();

@@ -9,9 +9,9 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
-        RwLock,
+        Mutex, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -19,8 +19,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use hilt_link::{LearnerConfig as LinkConfig, LearnerLink};
-use hilt_protocol::{Entry, Progress, RigSpec, RunId, noise::Uniforms, noise::mix};
-use hilt_recording::{RunReader, find_runs, read_spec};
+use hilt_protocol::{Progress, RigSpec, RunId, noise::Uniforms, noise::mix};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tch::{Device, Kind};
@@ -31,13 +30,12 @@ use crate::{
     dataset::{Demonstrations, LabelledFrames},
     encoder::Encoder,
     export,
-    imitation::{Setup, imitate},
     ingest::{Ingest, identity, layout},
     metrics::{MetricsFile, write_atomically},
     onnx::Weights,
+    prepare::{CLASSIFIER_FILE, Prepared, prepare},
     replay::{HostBatch, Replay, Which, to_tensors},
-    reward::{RewardReport, train_reward},
-    reward_model::{RewardInput, RewardModel},
+    reward::RewardTraining,
 };
 
 /// What to train from, and where to.
@@ -72,181 +70,7 @@ struct State {
     snapshot_version: u64,
     entries: u64,
     trained_s: f64,
-    classifier: RewardReportFile,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct RewardReportFile {
-    precision: Option<f64>,
-    recall: Option<f64>,
-}
-
-impl From<RewardReport> for RewardReportFile {
-    fn from(report: RewardReport) -> Self {
-        let finite = |x: f64| x.is_finite().then_some(x);
-        Self {
-            precision: finite(report.precision),
-            recall: finite(report.recall),
-        }
-    }
-}
-
-/// The entries of every run under a folder, and their common spec.
-pub fn read_runs(dir: &Path) -> Result<(RigSpec, Vec<Entry>)> {
-    let runs = find_runs(dir)?;
-    let first = runs.first().with_context(|| {
-        format!(
-            "{} holds no run; record one with `hilt record`",
-            dir.display()
-        )
-    })?;
-    let spec = read_spec(first)?;
-    let mut entries = Vec::new();
-    for run in &runs {
-        let theirs = read_spec(run)?;
-        anyhow::ensure!(
-            theirs == spec,
-            "{} was recorded on another rig than {}",
-            run.display(),
-            first.display()
-        );
-        for entry in RunReader::open(run)? {
-            entries.push(entry?);
-        }
-    }
-    Ok((spec, entries))
-}
-
-struct Prepared {
-    spec: RigSpec,
-    demos: Vec<Entry>,
-    encoder: Encoder,
-    classifier: RewardModel,
-    report: RewardReportFile,
-}
-
-fn prepare(options: &HybridOptions, device: Device, stop: &AtomicBool) -> Result<Prepared> {
-    let config = &options.config;
-    let (spec, demos) = read_runs(&options.demos)?;
-    let encoder_file = options.out.join("encoder.safetensors");
-    let classifier_file = options.out.join("classifier.safetensors");
-    if options.resume && encoder_file.exists() && classifier_file.exists() {
-        let encoder = Encoder::new(config.encoder.clone(), Kind::Float, device, options.seed);
-        encoder.load(&encoder_file)?;
-        let classifier = new_reward_model(options, &spec, device)?;
-        classifier.load(&classifier_file)?;
-        let report = RewardReportFile {
-            precision: None,
-            recall: None,
-        };
-        return Ok(Prepared {
-            spec,
-            demos,
-            encoder,
-            classifier,
-            report,
-        });
-    }
-    let (labels_spec, labels) = read_runs(&options.labels)?;
-    anyhow::ensure!(
-        labels_spec == spec,
-        "{} was recorded on another rig",
-        options.labels.display()
-    );
-    // A person's words count wherever they were recorded.
-    let frames = LabelledFrames::from_entries(&[labels, demos.clone()].concat());
-    let samples = Demonstrations::from_entries(&demos, &spec);
-    let mut classifier = new_reward_model(options, &spec, device)?;
-    println!(
-        "imitation: {} samples of {} entries, {:.0} s",
-        samples.len(),
-        demos.len(),
-        config.imitation.seconds
-    );
-    let go_on = |_, _| !stop.load(Ordering::Relaxed);
-    let setup = Setup {
-        encoder: &config.encoder,
-        heads: &config.agent,
-        config: &config.imitation,
-        device,
-        seed: options.seed,
-    };
-    let judge = |model: &mut RewardModel, maps_of: Option<&Encoder>| {
-        train_reward(
-            model,
-            &frames,
-            &spec,
-            maps_of,
-            &config.reward,
-            options.seed,
-            go_on,
-        )
-    };
-    // A classifier with a trunk of its own needs no encoder: the two share the cores and the time.
-    let beside = config.reward.input == RewardInput::Images;
-    let half = (config.train.threads + 1) / 2;
-    let (imitation, judged) = std::thread::scope(|scope| {
-        let model = &mut classifier;
-        let judging = beside.then(|| {
-            scope.spawn(|| {
-                tch::set_num_threads(half);
-                judge(model, None)
-            })
-        });
-        if beside {
-            tch::set_num_threads(half);
-        }
-        let imitation = imitate(&samples, &spec, setup, go_on);
-        tch::set_num_threads(config.train.threads);
-        (imitation, judging.map(|judging| judging.join()))
-    });
-    let imitation = imitation?;
-    println!(
-        "imitation: {} steps, loss {:.4}",
-        imitation.steps, imitation.loss
-    );
-    let encoder = imitation.encoder;
-    encoder.save(&encoder_file)?;
-    let report = match judged {
-        Some(judged) => {
-            judged.map_err(|_| anyhow::anyhow!("the classifier's training panicked"))??
-        }
-        None => judge(&mut classifier, Some(&encoder))?,
-    };
-    println!(
-        "reward classifier: {} frames ({} successes), {} steps; held out: precision {:.3}, recall {:.3} of {} frames",
-        frames.len(),
-        frames.positives(),
-        report.steps,
-        report.precision,
-        report.recall,
-        report.held_out
-    );
-    classifier.save(&classifier_file)?;
-    Ok(Prepared {
-        spec,
-        demos,
-        encoder,
-        classifier,
-        report: report.into(),
-    })
-}
-
-fn new_reward_model(
-    options: &HybridOptions,
-    spec: &RigSpec,
-    device: Device,
-) -> Result<RewardModel> {
-    let config = &options.config;
-    let (network, seed) = (config.reward.network.clone(), options.seed);
-    Ok(match config.reward.input {
-        RewardInput::Maps => {
-            RewardModel::on_maps(network, spec, config.encoder.map_shape(), device, seed)
-        }
-        RewardInput::Images => {
-            RewardModel::on_images(network, config.reward.trunk.clone(), spec, device, seed)?
-        }
-    })
+    classifier_version: u64,
 }
 
 /// Trains until the time is over or `stop` is set.
@@ -260,14 +84,17 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
     )?;
     let device = Device::cuda_if_available();
     tch::set_num_threads(config.train.threads);
-    let prepared = prepare(options, device, stop)?;
+    let Some(prepared) = prepare(options, device, stop)? else {
+        println!("stopped before the first update: there is nothing to resume from");
+        return Ok(());
+    };
     let Prepared {
         spec,
         demos,
         encoder,
-        classifier,
-        ..
-    } = &prepared;
+        mut reward,
+    } = prepared;
+    let (spec, demos, encoder) = (&spec, &demos, &encoder);
 
     let shapes = Shapes::of(spec, encoder.config().map_shape());
     let mut agent = SacGrasp::new(
@@ -288,7 +115,7 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         snapshot_version: 0,
         entries: 0,
         trained_s: 0.0,
-        classifier: prepared.report,
+        classifier_version: 1,
     };
     if options.resume && state_file.exists() {
         state = serde_json::from_slice(&fs::read(&state_file)?)
@@ -322,23 +149,31 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         resume,
     })?;
     let policy = export::policy(spec, &agent, Weights::Inputs);
-    let judge = export::classifier(spec, classifier, Weights::Inputs);
+    let judge = export::classifier(spec, reward.model(), Weights::Inputs);
     link.serve_graph(&export::encoder(spec, encoder));
     link.serve_graph(&policy);
     link.serve_graph(&judge);
-    link.publish_snapshot(&export::classifier_snapshot(&judge, classifier, 1));
+    link.publish_snapshot(&export::classifier_snapshot(
+        &judge,
+        reward.model(),
+        state.classifier_version,
+    ));
 
     let entries = AtomicU64::new(state.entries);
     let ended = AtomicBool::new(false);
+    let words = Mutex::new(LabelledFrames::default());
     std::thread::scope(|scope| -> Result<()> {
-        let (link, replay, entries, ended) = (&link, &replay, &entries, &ended);
+        let (link, replay, entries, ended, words) = (&link, &replay, &entries, &ended, &words);
         // The encoder's copy moves along: tensors cannot be shared between threads.
-        let ingesting = scope.spawn(move || ingest_loop(link, &ingest, replay, entries, ended));
+        let ingesting =
+            scope.spawn(move || ingest_loop(link, &ingest, replay, entries, words, ended));
         let mut update = UpdateLoop {
             options,
             spec,
             encoder,
-            classifier,
+            reward: &mut reward,
+            words,
+            judge: &judge,
             agent: &mut agent,
             state: &mut state,
             link,
@@ -362,12 +197,19 @@ fn write(replay: &RwLock<Replay>) -> std::sync::RwLockWriteGuard<'_, Replay> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Entries into the store; acknowledged in groups, after the disk has them.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Entries into the store, a person's words to the side; acknowledged in groups, after the disk has them.
 fn ingest_loop(
     link: &LearnerLink,
     ingest: &Ingest,
     replay: &RwLock<Replay>,
     entries: &AtomicU64,
+    words: &Mutex<LabelledFrames>,
     ended: &AtomicBool,
 ) -> Result<()> {
     tch::set_num_threads(1);
@@ -378,6 +220,8 @@ fn ingest_loop(
             match ingest.push(&entry, false, replay) {
                 Ok(crate::replay::Pushed::New) => {
                     entries.fetch_add(1, Ordering::Relaxed);
+                    let said = LabelledFrames::from_entries(std::slice::from_ref(&entry));
+                    lock(words).append(said);
                 }
                 Ok(crate::replay::Pushed::Duplicate) => {}
                 Err(error @ crate::ingest::IngestError::Spec { .. }) => {
@@ -406,7 +250,9 @@ struct UpdateLoop<'a> {
     options: &'a HybridOptions,
     spec: &'a RigSpec,
     encoder: &'a Encoder,
-    classifier: &'a RewardModel,
+    reward: &'a mut RewardTraining,
+    words: &'a Mutex<LabelledFrames>,
+    judge: &'a hilt_protocol::Graph,
     agent: &'a mut SacGrasp,
     state: &'a mut State,
     link: &'a LearnerLink,
@@ -447,6 +293,7 @@ impl UpdateLoop<'_> {
         let mut batch = HostBatch::new(layout(self.spec, self.encoder), train.batch);
         let mut snapshots = Every::seconds(train.snapshot_period_s);
         let mut checkpoints = Every::seconds(train.checkpoint_period_s);
+        let mut corrections = Every::seconds(2.0);
         let mut progress = Every::seconds(0.1);
         let mut logged = (
             Instant::now(),
@@ -477,6 +324,9 @@ impl UpdateLoop<'_> {
             if online < train.start_after {
                 std::thread::sleep(Duration::from_millis(20));
                 continue;
+            }
+            if corrections.due() {
+                self.correct()?;
             }
             last = self.update(&mut batch, last);
             if logged.0.elapsed() > Duration::from_secs(2) {
@@ -509,15 +359,18 @@ impl UpdateLoop<'_> {
             self.spec,
             self.encoder,
             self.agent,
-            Some(self.classifier),
+            Some(self.reward.model()),
         )?;
+        let report = self.reward.measure();
+        let finite = |x: f64| x.is_finite().then_some(x);
         let summary = serde_json::json!({
             "training_wall_s": training_wall_s,
             "updates": self.agent.updates(),
             "entries": self.entries.load(Ordering::Relaxed),
             "seed": self.options.seed,
-            "classifier_held_out_precision": self.state.classifier.precision,
-            "classifier_held_out_recall": self.state.classifier.recall,
+            "classifier_held_out_precision": finite(report.precision),
+            "classifier_held_out_recall": finite(report.recall),
+            "classifier_versions": self.state.classifier_version,
         });
         write_atomically(
             &out.join("summary.json"),
@@ -558,6 +411,26 @@ impl UpdateLoop<'_> {
             actor: metrics.actor.or(last.actor),
             ..metrics
         }
+    }
+
+    /// A person's words on frames of the run, if there are new ones, go to the classifier; when
+    /// they change it, the robot gets the better one.
+    fn correct(&mut self) -> Result<()> {
+        let words = std::mem::take(&mut *lock(self.words));
+        if self.reward.correct(words) {
+            self.state.classifier_version += 1;
+            let version = self.state.classifier_version;
+            tracing::info!("the reward classifier was corrected: version {version}");
+            self.reward
+                .model()
+                .save(&self.options.out.join(CLASSIFIER_FILE))?;
+            self.link.publish_snapshot(&export::classifier_snapshot(
+                self.judge,
+                self.reward.model(),
+                version,
+            ));
+        }
+        Ok(())
     }
 
     fn publish(&mut self) {

@@ -2,7 +2,7 @@
 
 use half::slice::HalfFloatSliceExt;
 use hilt_protocol::{Entry, Record, RigSpec};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use crate::{
     encoder::Encoder,
@@ -54,10 +54,10 @@ pub fn identity(spec: &RigSpec, encoder: &Encoder) -> Identity {
 impl Ingest {
     /// With a copy of the encoder of its own, so that it can work on a thread of its own.
     pub fn new(spec: RigSpec, encoder: &Encoder) -> Self {
-        let device = encoder.params().flat().device();
-        let own = Encoder::new(encoder.config().clone(), Kind::Float, device, 0);
-        own.params().set_flat(encoder.params().flat());
-        Self { spec, encoder: own }
+        Self {
+            spec,
+            encoder: encoder.copy(),
+        }
     }
 
     /// A row's maps in f16, camera after camera.

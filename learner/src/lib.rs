@@ -6,7 +6,7 @@
 //! - [`agents`]: one file per algorithm. [`classifier`], [`reward_model`]: the learned reward.
 //! - [`dataset`]: recorded entries as demonstrations and labelled frames.
 //! - [`replay`]: transitions in memory-mapped segments, each frame once; [`ingest`] fills it.
-//! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins.
+//! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins ([`prepare`]).
 //! - [`onnx`], [`export`]: what the robot runs.
 //! - [`hybrid`]: the loop that drives it all; [`config`]: what can be chosen; [`metrics`]: figures;
 //!   [`memory`]: how the process holds it.
@@ -27,6 +27,7 @@ pub mod memory;
 pub mod metrics;
 pub mod nn;
 pub mod onnx;
+pub mod prepare;
 pub mod replay;
 pub mod reward;
 pub mod reward_model;

@@ -15,10 +15,11 @@ use hilt_learner::{
     config::LearnerConfig,
     dataset::Demonstrations,
     export,
-    hybrid::{self, HybridOptions, read_runs},
+    hybrid::{self, HybridOptions},
     imitation::{Setup, imitate},
     memory,
     metrics::write_atomically,
+    prepare::read_runs,
 };
 use hilt_protocol::settings;
 use tch::Device;

@@ -11,7 +11,8 @@ use crate::{Truth, scene::CUBE_HALF_M};
 pub struct TakeoverConfig {
     /// Steps without progress after which the policy counts as stuck.
     pub stuck_steps: u32,
-    /// The probability of taking over a stuck policy fades from 1 at the start of training…
+    /// The probability of taking over a stuck policy, and of looking closely at how an episode
+    /// ended, fades from 1 at the start of training…
     pub fade_fraction: f64,
     /// … to this, reached at about `fade_fraction` of the training.
     pub least_probability: f64,
@@ -110,6 +111,12 @@ impl TakeoverPolicy {
         };
         self.left = Some(steps - 1);
         true
+    }
+
+    /// Whether the operator looks closely at how an episode ended that the policy did alone: as
+    /// likely as a takeover of a stuck one.
+    pub fn looks(&mut self, training_fraction: f64) -> bool {
+        self.uniforms.open01() < self.probability(training_fraction)
     }
 
     fn probability(&self, training_fraction: f64) -> f64 {
@@ -225,6 +232,14 @@ mod tests {
                 "{share} at {fraction}, not {expected}"
             );
         }
+    }
+
+    #[test]
+    fn endings_are_looked_at_as_often() {
+        let mut policy = TakeoverPolicy::new(TakeoverConfig::default(), 7);
+        let mut share = |fraction| (0..2000).filter(|_| policy.looks(fraction)).count();
+        assert_eq!(share(0.0), 2000);
+        assert!((200..400).contains(&share(0.9)));
     }
 
     #[test]

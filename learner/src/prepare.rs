@@ -1,0 +1,191 @@
+//! What comes before reinforcement learning: the encoder from imitation, the reward classifier from
+//! labelled frames; or both from the files of a run that is resumed.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::{Context, Result};
+use hilt_protocol::{Entry, RigSpec};
+use hilt_recording::{RunReader, find_runs, read_spec};
+use tch::{Device, Kind};
+
+use crate::{
+    dataset::{Demonstrations, LabelledFrames},
+    encoder::Encoder,
+    hybrid::HybridOptions,
+    imitation::{Setup, imitate},
+    reward::RewardTraining,
+    reward_model::{RewardInput, RewardModel},
+};
+
+/// All that the update loop starts from.
+pub struct Prepared {
+    /// The rig's spec.
+    pub spec: RigSpec,
+    /// The demonstrations.
+    pub demos: Vec<Entry>,
+    /// The encoder, frozen from now on.
+    pub encoder: Encoder,
+    /// The classifier, which a person's words may still correct.
+    pub reward: RewardTraining,
+}
+
+/// The entries of every run under a folder, and their common spec.
+pub fn read_runs(dir: &Path) -> Result<(RigSpec, Vec<Entry>)> {
+    let runs = find_runs(dir)?;
+    let first = runs.first().with_context(|| {
+        format!(
+            "{} holds no run; record one with `hilt record`",
+            dir.display()
+        )
+    })?;
+    let spec = read_spec(first)?;
+    let mut entries = Vec::new();
+    for run in &runs {
+        let theirs = read_spec(run)?;
+        anyhow::ensure!(
+            theirs == spec,
+            "{} was recorded on another rig than {}",
+            run.display(),
+            first.display()
+        );
+        for entry in RunReader::open(run)? {
+            entries.push(entry?);
+        }
+    }
+    Ok((spec, entries))
+}
+
+/// Trains encoder and classifier, or loads them. `None` when `stop` was set meanwhile: what is half
+/// trained is not kept, for a resumed run would take it for whole.
+pub fn prepare(
+    options: &HybridOptions,
+    device: Device,
+    stop: &AtomicBool,
+) -> Result<Option<Prepared>> {
+    let config = &options.config;
+    let (spec, demos) = read_runs(&options.demos)?;
+    let (labels_spec, labels) = read_runs(&options.labels)?;
+    anyhow::ensure!(
+        labels_spec == spec,
+        "{} was recorded on another rig",
+        options.labels.display()
+    );
+    // A person's words count wherever they were recorded.
+    let frames = LabelledFrames::from_entries(&[labels, demos.clone()].concat());
+    let model = new_reward_model(options, &spec, device)?;
+    let encoder_file = options.out.join("encoder.safetensors");
+    let classifier_file = options.out.join(CLASSIFIER_FILE);
+    let resumed = options.resume && encoder_file.exists() && classifier_file.exists();
+    if resumed {
+        model.load(&classifier_file)?;
+    }
+    let mut reward = RewardTraining::new(model, &frames, &spec, &config.reward, options.seed)?;
+    let encoder = if resumed {
+        let encoder = Encoder::new(config.encoder.clone(), Kind::Float, device, options.seed);
+        encoder.load(&encoder_file)?;
+        encoder
+    } else {
+        let Some(encoder) = train(options, &spec, &demos, &mut reward, device, stop)? else {
+            return Ok(None);
+        };
+        encoder.save(&encoder_file)?;
+        reward.model().save(&classifier_file)?;
+        encoder
+    };
+    if config.reward.input == RewardInput::Maps {
+        reward.look_at_maps_of(encoder.copy());
+    }
+    let report = reward.measure();
+    println!(
+        "reward classifier: {} frames ({} successes), {} steps; held out: precision {:.3}, recall {:.3} of {} frames",
+        frames.len(),
+        frames.positives(),
+        report.steps,
+        report.precision,
+        report.recall,
+        report.held_out
+    );
+    Ok(Some(Prepared {
+        spec,
+        demos,
+        encoder,
+        reward,
+    }))
+}
+
+/// Where the classifier lies in a run's folder.
+pub const CLASSIFIER_FILE: &str = "classifier.safetensors";
+
+fn train(
+    options: &HybridOptions,
+    spec: &RigSpec,
+    demos: &[Entry],
+    reward: &mut RewardTraining,
+    device: Device,
+    stop: &AtomicBool,
+) -> Result<Option<Encoder>> {
+    let config = &options.config;
+    let samples = Demonstrations::from_entries(demos, spec);
+    println!(
+        "imitation: {} samples of {} entries, {:.0} s",
+        samples.len(),
+        demos.len(),
+        config.imitation.seconds
+    );
+    let go_on = |_, _| !stop.load(Ordering::Relaxed);
+    let setup = Setup {
+        encoder: &config.encoder,
+        heads: &config.agent,
+        config: &config.imitation,
+        device,
+        seed: options.seed,
+    };
+    // A classifier with a trunk of its own needs no encoder: the two share the cores and the time.
+    let beside = config.reward.input == RewardInput::Images;
+    let threads = config.train.threads;
+    let share = if beside { (threads + 1) / 2 } else { threads };
+    let imitation = std::thread::scope(|scope| {
+        let judging = beside.then(|| {
+            scope.spawn(|| {
+                tch::set_num_threads(share);
+                reward.train(go_on);
+            })
+        });
+        tch::set_num_threads(share);
+        let imitation = imitate(&samples, spec, setup, go_on);
+        tch::set_num_threads(threads);
+        match judging.map(|judging| judging.join()) {
+            Some(Err(_)) => Err(anyhow::anyhow!("the classifier's training panicked")),
+            _ => Ok(imitation?),
+        }
+    })?;
+    println!(
+        "imitation: {} steps, loss {:.4}",
+        imitation.steps, imitation.loss
+    );
+    if !beside {
+        reward.look_at_maps_of(imitation.encoder.copy());
+        reward.train(go_on);
+    }
+    Ok((!stop.load(Ordering::Relaxed)).then_some(imitation.encoder))
+}
+
+fn new_reward_model(
+    options: &HybridOptions,
+    spec: &RigSpec,
+    device: Device,
+) -> Result<RewardModel> {
+    let config = &options.config;
+    let (network, seed) = (config.reward.network.clone(), options.seed);
+    Ok(match config.reward.input {
+        RewardInput::Maps => {
+            RewardModel::on_maps(network, spec, config.encoder.map_shape(), device, seed)
+        }
+        RewardInput::Images => {
+            RewardModel::on_images(network, config.reward.trunk.clone(), spec, device, seed)?
+        }
+    })
+}

@@ -136,7 +136,7 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         ingest.push(entry, true, &replay)?;
     }
     let resume: BTreeMap<RunId, u64> = {
-        let mut store = write(&replay);
+        let store = write(&replay);
         store.sync()?;
         store.next_missing()
     };

@@ -86,24 +86,52 @@ fn a_hole_is_filled_once() {
     }
 }
 
-/// What a kill leaves of a segment that was being made: the store opens, and makes it again.
+/// What a crash leaves of a segment before its first rows were durable: the store opens, and makes
+/// it again.
 #[test]
 fn a_segment_half_made_is_made_again() {
-    for left in [vec![], vec![0; 1 << 20]] {
+    for left in [vec![], vec![0; 100], vec![0; 1 << 20]] {
         let dir = tempfile::tempdir().unwrap();
         push(&mut open(dir.path(), LARGE), LARGE, 0);
-        let half_made = dir.path().join("segment-00000002.new");
+        let half_made = dir.path().join("segment-00000002.replay");
         fs::write(&half_made, left).unwrap();
         {
             let mut replay = open(dir.path(), LARGE);
+            assert!(!half_made.exists());
             (1..90).for_each(|sequence| {
                 push(&mut replay, LARGE, sequence);
             });
         }
-        assert!(!half_made.exists());
-        assert!(dir.path().join("segment-00000002.replay").exists());
+        assert!(half_made.exists());
         assert_eq!(open(dir.path(), LARGE).len(Which::Online), 89);
     }
+}
+
+/// The power fails when a segment's rows are on disk and those of the one before it are not: they
+/// come again, and everything is there once.
+#[test]
+fn a_segment_lost_before_a_kept_one_comes_again() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let mut replay = open(dir.path(), LARGE);
+        (0..90).for_each(|sequence| {
+            push(&mut replay, LARGE, sequence);
+        });
+    }
+    let lost = dir.path().join("segment-00000000.replay");
+    let bytes = fs::metadata(&lost).unwrap().len() as usize;
+    fs::write(&lost, vec![0; bytes]).unwrap();
+    let mut replay = open(dir.path(), LARGE);
+    assert_eq!(replay.next_missing()[&RUN], 0);
+    let again = (0..90).filter(|&sequence| push(&mut replay, LARGE, sequence) == Pushed::New);
+    assert!((1..90).contains(&again.count()));
+    drop(replay);
+    let replay = open(dir.path(), LARGE);
+    assert_eq!(replay.next_missing()[&RUN], 90);
+    assert_eq!(
+        (replay.statistics().rows, replay.len(Which::Online)),
+        (90, 89)
+    );
 }
 
 /// Rows dropped for their age are not asked for again, and not taken again, also by the next process.

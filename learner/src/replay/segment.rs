@@ -1,13 +1,16 @@
-//! One segment: a header and rows of a fixed size in a memory-mapped file.
+//! One segment: a header and rows of a fixed size in a file, written in whole rows and read through
+//! a memory map.
 
 use std::{
     fs::{File, OpenOptions},
-    io,
+    io::{self, Read},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use hilt_protocol::RunId;
-use memmap2::MmapMut;
+use memmap2::Mmap;
 
 /// What a row holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,9 +153,15 @@ impl Layout {
 pub(super) struct Segment {
     path: PathBuf,
     layout: Layout,
-    map: MmapMut,
+    /// Rows go in by `write`: through the map, every page would cost a fault now and another
+    /// processor's attention at each sync, half as fast for images.
+    file: File,
+    map: Mmap,
+    /// The row to be written.
+    buffer: Vec<u8>,
     rows: usize,
-    synced_rows: usize,
+    /// On disk. Atomic, so that a sync needs the store only to look at.
+    synced_rows: AtomicUsize,
 }
 
 /// A row as it lies in memory.
@@ -226,8 +235,8 @@ impl<'a> RowView<'a> {
 
 impl Segment {
     /// Makes a segment of up to `capacity` rows, its blocks reserved: a disk that is full says so
-    /// here, not by a signal at some later write. It gets its name when its header is on disk, so
-    /// that a crash in between leaves no segment without one.
+    /// here, not by a signal at some later write. It waits for no disk: header and name become
+    /// durable with the first rows, and [`Segment::open`] knows a segment that did not come so far.
     pub fn create(
         path: &Path,
         layout: Layout,
@@ -240,39 +249,39 @@ impl Segment {
             bytes,
             source,
         };
-        let unnamed = path.with_extension("new");
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(true)
-            .open(&unnamed)
+            .open(path)
             .map_err(io)?;
         let reserved = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes);
         if let Err(e) = reserved {
             // Nothing was written: leave no empty shell behind for the next start.
-            let _ = std::fs::remove_file(&unnamed);
+            let _ = std::fs::remove_file(path);
             return Err(io(e.into()));
         }
-        let mut map = map(&file).map_err(io)?;
-        let header = layout.header(identity);
-        map[..header.len()].copy_from_slice(&header);
-        map.flush_range(0, HEADER).map_err(io)?;
-        file.sync_all().map_err(io)?;
-        std::fs::rename(&unnamed, path).map_err(io)?;
-        sync_folder_of(path).map_err(io)?;
+        file.write_all_at(&layout.header(identity), 0).map_err(io)?;
         Ok(Self {
             path: path.to_owned(),
             layout,
-            map,
+            map: map(&file).map_err(io)?,
+            file,
+            buffer: vec![0; layout.row_bytes()],
             rows: 0,
-            synced_rows: 0,
+            synced_rows: AtomicUsize::new(0),
         })
     }
 
     /// Opens a segment. Its rows end with the last whole one, so that nothing whole lies where
-    /// [`Segment::append`] will write; those before it that are not whole are holes.
-    pub fn open(path: &Path, layout: Layout, identity: &Identity) -> Result<Self, SegmentError> {
+    /// [`Segment::append`] will write; those before it that are not whole are holes. `None`: a crash
+    /// came before the header was on disk, so that no row was durable; the file is removed.
+    pub fn open(
+        path: &Path,
+        layout: Layout,
+        identity: &Identity,
+    ) -> Result<Option<Self>, SegmentError> {
         let io = |source| SegmentError::Io {
             path: path.to_owned(),
             bytes: 0,
@@ -287,7 +296,16 @@ impl Segment {
             path: path.to_owned(),
             what,
         };
-        if file.metadata().map_err(io)?.len() < HEADER as u64 {
+        let mut beginning = Vec::new();
+        (&file)
+            .take(HEADER as u64)
+            .read_to_end(&mut beginning)
+            .map_err(io)?;
+        if beginning.iter().all(|&byte| byte == 0) {
+            std::fs::remove_file(path).map_err(io)?;
+            return Ok(None);
+        }
+        if beginning.len() < HEADER {
             return Err(other("program: it is not a replay segment"));
         }
         let map = map(&file).map_err(io)?;
@@ -310,16 +328,18 @@ impl Segment {
         let mut segment = Self {
             path: path.to_owned(),
             layout,
+            file,
             map,
+            buffer: vec![0; layout.row_bytes()],
             rows: 0,
-            synced_rows: 0,
+            synced_rows: AtomicUsize::new(0),
         };
         let last = (0..segment.capacity())
             .rev()
             .find(|&row| segment.is_whole(row));
         segment.rows = last.map_or(0, |row| row + 1);
-        segment.synced_rows = segment.rows;
-        Ok(segment)
+        *segment.synced_rows.get_mut() = segment.rows;
+        Ok(Some(segment))
     }
 
     pub fn path(&self) -> &Path {
@@ -359,9 +379,9 @@ impl Segment {
     }
 
     /// Appends a row whose sizes have been checked; the caller has seen that there is room.
-    pub fn append(&mut self, row: &Row<'_>) -> usize {
+    pub fn append(&mut self, row: &Row<'_>) -> Result<usize, SegmentError> {
         let (place, layout) = (self.place(self.rows), self.layout);
-        let bytes = &mut self.map[place];
+        let bytes = &mut self.buffer[..];
         let flags = row.flags;
         let bits = [
             flags.reset,
@@ -379,7 +399,8 @@ impl Segment {
         bytes[field::EPISODE].copy_from_slice(&row.episode.to_le_bytes());
         bytes[field::REWARD].copy_from_slice(&row.reward.to_le_bytes());
         bytes[field::PENALTY].copy_from_slice(&row.grasp_penalty.to_le_bytes());
-        // A reset has no action: its numbers stay zero.
+        // A reset has no action: its numbers are zero.
+        bytes[layout.action()].fill(0);
         for (slot, value) in bytes[layout.action()].chunks_exact_mut(4).zip(row.action) {
             slot.copy_from_slice(&value.to_le_bytes());
         }
@@ -389,29 +410,36 @@ impl Segment {
         for (camera, frame) in row.frames.iter().enumerate() {
             bytes[layout.frame(camera)].copy_from_slice(frame);
         }
-        // Last, so that a row cut short by a crash does not match its checksum.
+        // A row cut short by a crash does not match its checksum.
         let crc = crc32fast::hash(&bytes[field::CRC.end..]);
         bytes[field::CRC].copy_from_slice(&crc.to_le_bytes());
+        self.file
+            .write_all_at(bytes, place.start as u64)
+            .map_err(|source| self.io(source))?;
         self.rows += 1;
-        self.rows - 1
+        Ok(self.rows - 1)
     }
 
     /// Waits until the disk has every row.
-    pub fn sync(&mut self) -> Result<(), SegmentError> {
-        if self.synced_rows == self.rows {
+    pub fn sync(&self) -> Result<(), SegmentError> {
+        let synced = self.synced_rows.load(Ordering::Relaxed);
+        if synced >= self.rows {
             return Ok(());
         }
-        let start = self.place(self.synced_rows).start;
-        let length = self.place(self.rows).start - start;
-        self.map
-            .flush_range(start, length)
-            .map_err(|source| SegmentError::Io {
-                path: self.path.clone(),
-                bytes: self.map.len() as u64,
-                source,
-            })?;
-        self.synced_rows = self.rows;
+        self.file.sync_data().map_err(|source| self.io(source))?;
+        if synced == 0 {
+            sync_folder_of(&self.path).map_err(|source| self.io(source))?;
+        }
+        self.synced_rows.fetch_max(self.rows, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn io(&self, source: io::Error) -> SegmentError {
+        SegmentError::Io {
+            path: self.path.clone(),
+            bytes: self.bytes(),
+            source,
+        }
     }
 }
 
@@ -421,8 +449,8 @@ pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
         .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
-fn map(file: &File) -> io::Result<MmapMut> {
-    // SAFETY: the store's folder belongs to one learner (it holds the lock file), which changes a
-    // segment through this map only and never shortens it.
-    unsafe { MmapMut::map_mut(file) }
+fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the store's folder belongs to one learner (it holds the lock file), which never shortens
+    // a segment, and writes to it only with `&mut Segment`, when nobody looks through the map.
+    unsafe { Mmap::map(file) }
 }

@@ -146,10 +146,10 @@ impl Replay {
         }
         for file in fs::read_dir(dir).map_err(io(dir))? {
             let path = file.map_err(io(dir))?.path();
-            if let Some(number) = number_of(&path) {
-                store
-                    .segments
-                    .insert(number, Segment::open(&path, layout, &identity)?);
+            if let Some(number) = number_of(&path)
+                && let Some(segment) = Segment::open(&path, layout, &identity)?
+            {
+                store.segments.insert(number, segment);
             }
         }
         let places: Vec<Place> = store
@@ -253,7 +253,7 @@ impl Replay {
         let Some(open) = self.segments.get_mut(&segment) else {
             return Ok(Pushed::Duplicate);
         };
-        let row = open.append(row) as u32;
+        let row = open.append(row)? as u32;
         self.index(Place { segment, row });
         self.drop_oldest()?;
         Ok(Pushed::New)
@@ -276,8 +276,6 @@ impl Replay {
         };
         let path = self.dir.join(format!("segment-{number:08}.replay"));
         let capacity = (SEGMENT_BYTES / self.layout.row_bytes()).max(64);
-        // The rows before must not be lost with the ones to come.
-        self.sync()?;
         let segment = Segment::create(&path, self.layout, &self.identity, capacity)?;
         self.segments.insert(number, segment);
         Ok(number)
@@ -338,9 +336,9 @@ impl Replay {
         })
     }
 
-    /// Waits until the disk has every row pushed so far.
-    pub fn sync(&mut self) -> Result<(), SegmentError> {
-        self.segments.values_mut().try_for_each(Segment::sync)
+    /// Waits until the disk has every row pushed so far. Sampling can go on meanwhile.
+    pub fn sync(&self) -> Result<(), SegmentError> {
+        self.segments.values().try_for_each(Segment::sync)
     }
 
     /// Transitions to draw from.

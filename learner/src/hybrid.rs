@@ -19,7 +19,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use hilt_link::{LearnerConfig as LinkConfig, LearnerLink};
-use hilt_protocol::{Progress, RigSpec, RunId, noise::Uniforms, noise::mix};
+use hilt_protocol::{Entry, Progress, RigSpec, RunId, noise::Uniforms, noise::mix};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tch::{Device, Kind};
@@ -165,8 +165,12 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
     std::thread::scope(|scope| -> Result<()> {
         let (link, replay, entries, ended, words) = (&link, &replay, &entries, &ended, &words);
         // The encoder's copy moves along: tensors cannot be shared between threads.
-        let ingesting =
-            scope.spawn(move || ingest_loop(link, &ingest, replay, entries, words, ended));
+        let take = |entry: &Entry| {
+            entries.fetch_add(1, Ordering::Relaxed);
+            let said = LabelledFrames::from_entries(std::slice::from_ref(entry));
+            lock(words).append(said);
+        };
+        let ingesting = scope.spawn(move || ingest.run(link, replay, ended, take));
         let mut update = UpdateLoop {
             options,
             spec,
@@ -187,7 +191,7 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         let ingested = ingesting
             .join()
             .map_err(|_| anyhow::anyhow!("the ingest thread panicked"))?;
-        trained.and(ingested)
+        trained.and(ingested.map_err(Into::into))
     })
 }
 
@@ -201,49 +205,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// Entries into the store, a person's words to the side; acknowledged in groups, after the disk has them.
-fn ingest_loop(
-    link: &LearnerLink,
-    ingest: &Ingest,
-    replay: &RwLock<Replay>,
-    entries: &AtomicU64,
-    words: &Mutex<LabelledFrames>,
-    ended: &AtomicBool,
-) -> Result<()> {
-    tch::set_num_threads(1);
-    let mut unacknowledged: BTreeMap<RunId, u64> = BTreeMap::new();
-    let mut last_sync = Instant::now();
-    while !ended.load(Ordering::Relaxed) {
-        if let Some(entry) = link.recv(Duration::from_millis(20)) {
-            match ingest.push(&entry, false, replay) {
-                Ok(crate::replay::Pushed::New) => {
-                    entries.fetch_add(1, Ordering::Relaxed);
-                    let said = LabelledFrames::from_entries(std::slice::from_ref(&entry));
-                    lock(words).append(said);
-                }
-                Ok(crate::replay::Pushed::Duplicate) => {}
-                Err(error @ crate::ingest::IngestError::Spec { .. }) => {
-                    tracing::error!("{error}; it is left out")
-                }
-                Err(error) => {
-                    // Training without new data would hide it: stop, with everything acknowledged kept.
-                    ended.store(true, Ordering::Relaxed);
-                    return Err(error.into());
-                }
-            }
-            unacknowledged.insert(entry.run, entry.sequence);
-        }
-        if last_sync.elapsed() > Duration::from_millis(200) && !unacknowledged.is_empty() {
-            write(replay).sync()?;
-            for (run, sequence) in std::mem::take(&mut unacknowledged) {
-                link.ack(run, sequence);
-            }
-            last_sync = Instant::now();
-        }
-    }
-    Ok(())
 }
 
 struct UpdateLoop<'a> {

@@ -1,7 +1,19 @@
-//! From entries to replay rows: each new frame goes through the frozen encoder once.
+//! From entries to replay rows: each new frame goes through the frozen encoder once, or is kept as
+//! it is. [`Ingest::run`] is the thread that takes them from the link.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use half::slice::HalfFloatSliceExt;
-use hilt_protocol::{Entry, Record, RigSpec};
+use hilt_link::{LearnerLink, WindowLimits};
+use hilt_protocol::{CameraSpec, Entry, Image, Record, RigSpec, RunId};
 use tch::{Device, Tensor};
 
 use crate::{
@@ -16,21 +28,34 @@ pub enum IngestError {
     #[error("entry {sequence} of run {run} does not fit the rig: its {what} differs")]
     Spec {
         /// The run.
-        run: hilt_protocol::RunId,
+        run: RunId,
         /// The sequence number.
         sequence: u64,
         /// Which part.
         what: &'static str,
     },
+    /// Images of several sizes have no common row.
+    #[error(
+        "camera `{0}` has another image size than the first one: a store of images needs one size"
+    )]
+    ImageSizes(String),
     /// The store refused.
     #[error(transparent)]
     Store(#[from] SegmentError),
 }
 
-/// Encodes entries and pushes them.
+/// What a row keeps of an image.
+enum Frames {
+    /// Its bytes.
+    Images,
+    /// The frozen encoder's map of it.
+    Maps(Box<Encoder>),
+}
+
+/// Makes rows of entries and pushes them.
 pub struct Ingest {
     spec: RigSpec,
-    encoder: Encoder,
+    frames: Frames,
 }
 
 /// Layout of a store of maps for this rig and encoder.
@@ -45,23 +70,49 @@ pub fn layout(spec: &RigSpec, encoder: &Encoder) -> Layout {
 
 /// Identity of a store of maps for this rig and encoder.
 pub fn identity(spec: &RigSpec, encoder: &Encoder) -> Identity {
-    let mut identity = [0; 64];
-    identity[..32].copy_from_slice(&spec.hash().0);
+    let mut identity = image_identity(spec);
     identity[32..].copy_from_slice(&encoder.hash());
     identity
 }
 
+/// Layout of a store of images for this rig, whose cameras must have one size.
+pub fn image_layout(spec: &RigSpec) -> Result<Layout, IngestError> {
+    let bytes = |camera: &CameraSpec| camera.height as usize * camera.width as usize * 3;
+    let frame_bytes = spec.cameras.first().map_or(0, bytes);
+    if let Some(other) = spec.cameras.iter().find(|c| bytes(c) != frame_bytes) {
+        return Err(IngestError::ImageSizes(other.name.clone()));
+    }
+    Ok(Layout {
+        cameras: spec.cameras.len(),
+        frame_bytes,
+        proprio: spec.proprio_dim(),
+        action: spec.action_dim(),
+    })
+}
+
+/// Identity of a store of images for this rig.
+pub fn image_identity(spec: &RigSpec) -> Identity {
+    let mut identity = [0; 64];
+    identity[..32].copy_from_slice(&spec.hash().0);
+    identity
+}
+
 impl Ingest {
-    /// With a copy of the encoder of its own, so that it can work on a thread of its own.
+    /// Rows of maps, with a copy of the encoder of its own, so that it can work on a thread of its
+    /// own.
     pub fn new(spec: RigSpec, encoder: &Encoder) -> Self {
-        Self {
-            spec,
-            encoder: encoder.copy(),
-        }
+        let frames = Frames::Maps(Box::new(encoder.copy()));
+        Self { spec, frames }
     }
 
-    /// A row's maps in f16, camera after camera.
-    fn maps(&self, entry: &Entry) -> Result<Vec<Vec<u8>>, IngestError> {
+    /// Rows of images.
+    pub fn images(spec: RigSpec) -> Self {
+        let frames = Frames::Images;
+        Self { spec, frames }
+    }
+
+    /// What the row keeps of each camera's image.
+    fn frames<'a>(&self, entry: &'a Entry) -> Result<Vec<Cow<'a, [u8]>>, IngestError> {
         let wrong = |what| IngestError::Spec {
             run: entry.run,
             sequence: entry.sequence,
@@ -71,33 +122,27 @@ impl Ingest {
         if images.len() != self.spec.cameras.len() {
             return Err(wrong("number of cameras"));
         }
-        let encode = |(image, camera): (&hilt_protocol::Image, &hilt_protocol::CameraSpec)| {
+        let frame = |(image, camera): (&'a Image, &CameraSpec)| {
             if (image.height, image.width) != (camera.height, camera.width) {
                 return Err(wrong("image size"));
             }
-            let shape = [1, i64::from(image.height), i64::from(image.width), 3];
-            let maps = self
-                .encoder
-                .encode(&Tensor::from_slice(&image.rgb).view(shape))
-                .to_device(Device::Cpu);
-            let mut numbers = vec![0f32; maps.numel()];
-            maps.copy_data(&mut numbers, maps.numel());
-            let mut halves = vec![half::f16::ZERO; numbers.len()];
-            halves.convert_from_f32_slice(&numbers);
-            Ok(bytemuck::cast_slice(&halves).to_vec())
+            Ok(match &self.frames {
+                Frames::Images => Cow::Borrowed(&*image.rgb),
+                Frames::Maps(encoder) => Cow::Owned(map(encoder, image)),
+            })
         };
-        images.iter().zip(&self.spec.cameras).map(encode).collect()
+        images.iter().zip(&self.spec.cameras).map(frame).collect()
     }
 
-    /// Encodes and pushes an entry. `demonstration`: it comes from a recording.
+    /// Makes an entry's row and pushes it. `demonstration`: it comes from a recording.
     pub fn push(
         &self,
         entry: &Entry,
         demonstration: bool,
-        replay: &std::sync::RwLock<Replay>,
+        replay: &RwLock<Replay>,
     ) -> Result<Pushed, IngestError> {
-        let maps = self.maps(entry)?;
-        let frames: Vec<&[u8]> = maps.iter().map(Vec::as_slice).collect();
+        let frames = self.frames(entry)?;
+        let frames: Vec<&[u8]> = frames.iter().map(|frame| &**frame).collect();
         let mut row = Row {
             run: entry.run,
             sequence: entry.sequence,
@@ -124,9 +169,164 @@ impl Ingest {
                 (step.reward, step.grasp_penalty, &step.action);
         }
         // Encoding is done: the store is held only for the copy.
-        let mut store = replay
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut store = replay.write().unwrap_or_else(PoisonError::into_inner);
         Ok(store.push(&row)?)
+    }
+
+    /// Takes entries from the link into the store until `ended` is set, and acknowledges them in
+    /// groups, when the disk has them. `take` sees those that are new. One that does not fit
+    /// the rig is named in the log and left out; an error of the store sets `ended` itself, because
+    /// training without new data would hide it.
+    pub fn run(
+        &self,
+        link: &LearnerLink,
+        replay: &RwLock<Replay>,
+        ended: &AtomicBool,
+        mut take: impl FnMut(&Entry),
+    ) -> Result<(), IngestError> {
+        // The other cores are for the updates.
+        tch::set_num_threads(1);
+        let mut group = Group::default();
+        let mut store = |entry: &Entry| match self.push(entry, false, replay) {
+            Ok(Pushed::New) => {
+                take(entry);
+                Ok(())
+            }
+            Ok(Pushed::Duplicate) => Ok(()),
+            Err(error @ IngestError::Spec { .. }) => {
+                tracing::error!("{error}; it is left out");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        let mut work = || {
+            while !ended.load(Ordering::Relaxed) {
+                if let Some(entry) = link.recv(RECEIVE) {
+                    store(&entry)?;
+                    group.add(&entry, Instant::now());
+                }
+                if group.is_due(Instant::now()) {
+                    acknowledge(&mut group, link, replay)?;
+                }
+            }
+            acknowledge(&mut group, link, replay)
+        };
+        work().inspect_err(|_| ended.store(true, Ordering::Relaxed))
+    }
+}
+
+fn acknowledge(
+    group: &mut Group,
+    link: &LearnerLink,
+    replay: &RwLock<Replay>,
+) -> Result<(), IngestError> {
+    // Shared, so that the updates go on sampling while the disk works.
+    let store = replay.read().unwrap_or_else(PoisonError::into_inner);
+    store.sync()?;
+    drop(store);
+    for (run, sequence) in std::mem::take(group).last {
+        link.ack(run, sequence);
+    }
+    Ok(())
+}
+
+/// How long to wait for an entry before looking at the rest.
+const RECEIVE: Duration = Duration::from_millis(20);
+/// The oldest entry waits about so long for its acknowledgement.
+const GROUP_AGE: Duration = Duration::from_millis(200);
+
+/// Entries in the store that were not acknowledged yet.
+#[derive(Default)]
+struct Group {
+    /// Per run.
+    last: BTreeMap<RunId, u64>,
+    entries: usize,
+    bytes: usize,
+    since: Option<Instant>,
+}
+
+impl Group {
+    fn add(&mut self, entry: &Entry, now: Instant) {
+        let images = &entry.observation().images;
+        self.last.insert(entry.run, entry.sequence);
+        self.entries += 1;
+        self.bytes += images.iter().map(|image| image.rgb.len()).sum::<usize>();
+        self.since.get_or_insert(now);
+    }
+
+    /// Whether the disk is worth asking: some time went by, or a quarter of the actor's window is
+    /// used up: what has been acknowledged by then keeps the stream going meanwhile.
+    fn is_due(&self, now: Instant) -> bool {
+        let window = WindowLimits::default();
+        self.entries >= window.entries / 4
+            || self.bytes >= window.bytes / 4
+            || self.since.is_some_and(|since| now - since >= GROUP_AGE)
+    }
+}
+
+/// An image's map in f16.
+fn map(encoder: &Encoder, image: &Image) -> Vec<u8> {
+    let shape = [1, i64::from(image.height), i64::from(image.width), 3];
+    let map = encoder
+        .encode(&Tensor::from_slice(&image.rgb).view(shape))
+        .to_device(Device::Cpu);
+    let mut numbers = vec![0f32; map.numel()];
+    map.copy_data(&mut numbers, map.numel());
+    let mut halves = vec![half::f16::ZERO; numbers.len()];
+    halves.convert_from_f32_slice(&numbers);
+    bytemuck::cast_slice(&halves).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use hilt_protocol::Observation;
+
+    use super::*;
+
+    /// A reset with one image of `side`×`side` pixels.
+    fn entry(run: u64, sequence: u64, side: u32) -> Entry {
+        Entry {
+            run: RunId(run),
+            sequence,
+            episode: 0,
+            index: 0,
+            record: Record::Reset(Observation {
+                captured_ns: 0,
+                proprio: Vec::new(),
+                images: vec![Image {
+                    captured_ns: 0,
+                    height: side,
+                    width: side,
+                    rgb: vec![0; (side * side * 3) as usize].into(),
+                }],
+            }),
+        }
+    }
+
+    #[test]
+    fn the_disk_is_asked_before_the_actors_window_is_full_or_after_a_while() {
+        let now = Instant::now();
+        let window = WindowLimits::default();
+        let due_after = |side: u32| {
+            let mut group = Group::default();
+            (0..window.entries)
+                .take_while(|&sequence| {
+                    group.add(&entry(1, sequence as u64, side), now);
+                    !group.is_due(now)
+                })
+                .count()
+        };
+        let large = 3 * 512 * 512;
+        assert_eq!(due_after(16), window.entries / 4 - 1);
+        assert_eq!(due_after(512), window.bytes / 4 / large);
+
+        let mut group = Group::default();
+        assert!(!group.is_due(now + GROUP_AGE), "nothing was written");
+        group.add(&entry(1, 7, 16), now);
+        group.add(&entry(2, 3, 16), now + GROUP_AGE / 2);
+        group.add(&entry(1, 8, 16), now + GROUP_AGE / 2);
+        assert!(!group.is_due(now + GROUP_AGE / 2));
+        assert!(group.is_due(now + GROUP_AGE), "the oldest one waits");
+        assert_eq!(group.last, [(RunId(1), 8), (RunId(2), 3)].into());
     }
 }

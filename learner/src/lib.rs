@@ -5,7 +5,8 @@
 //! - [`encoder`], [`augment`]: the ResNet family, random shifts of images.
 //! - [`agents`]: one file per algorithm. [`classifier`], [`reward_model`]: the learned reward.
 //! - [`dataset`]: recorded entries as demonstrations and labelled frames.
-//! - [`replay`]: transitions in memory-mapped segments, each frame once; [`ingest`] fills it.
+//! - [`replay`]: transitions in memory-mapped segments, each frame once; [`ingest`] fills it from
+//!   the link.
 //! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins ([`prepare`]).
 //! - [`onnx`], [`export`]: what the robot runs.
 //! - [`hybrid`]: the loop that drives it all; [`config`]: what can be chosen; [`metrics`]: figures;

@@ -17,7 +17,7 @@ const BENCHES: [(&str, &str, &str, &str); 6] = [
     ("sim", "hilt-sim", "core/sim", "bench_sim"),
     ("policy", "hilt-runtime", "runtime", "bench_policy"),
     ("learner", "hilt-learner", "learner", "bench_learner"),
-    ("stream", "hilt-link", "core/link", "bench_stream"),
+    ("stream", "hilt-learner", "learner", "bench_stream"),
     ("snapshot", "hilt-runtime", "runtime", "bench_snapshot"),
     ("replay", "hilt-learner", "learner", "bench_replay"),
 ];

@@ -214,6 +214,7 @@ fn share(counts: impl Iterator<Item = (u32, u32)>) -> Option<f64> {
 /// Runs until the learner has finished, or `stop`.
 pub fn run(
     rig: &Rig,
+    engine: &Engine,
     options: &ActorOptions,
     stop: &AtomicBool,
     watch: &mut dyn Watch,
@@ -249,10 +250,9 @@ pub fn run(
     ]);
     let mut log = RunLog::create(&options.out, run, &spec, metadata, Some(Arc::clone(&link)))?;
     std::fs::write(options.out.join("rig.toml"), rig.to_toml()?)?;
-    let engine = Engine::open(&rig.providers, rig.inference_threads)?;
     let (mut brain, mut learner) = LearnerSide::meet(
         Arc::clone(&link),
-        &engine,
+        engine,
         &spec,
         rig.clock == ClockKind::Simulated,
         rig.episode.random_steps > 0,

@@ -144,6 +144,7 @@ impl SoFar {
 /// Evaluates; `done` hears of every finished episode.
 pub fn evaluate(
     rig: &Rig,
+    engine: &Engine,
     options: &EvaluateOptions,
     stop: &AtomicBool,
     done: impl Fn(SoFar) + Sync,
@@ -152,13 +153,12 @@ pub fn evaluate(
         .with_context(|| format!("policy folder {}", options.policy.display()))?;
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("--out {}", options.out.display()))?;
-    let engine = Engine::open(&rig.providers, rig.inference_threads)?;
     let next = AtomicU32::new(0);
     let results: Mutex<Vec<(Evaluated, Vec<Image>)>> = Mutex::default();
     let work = || -> anyhow::Result<()> {
         // Renderers stay on the thread that made them.
         let mut cell = Cell::open(rig)?;
-        let (mut brain, ..) = OnnxBrain::load(&engine, &rig.spec(), &files)?;
+        let (mut brain, ..) = OnnxBrain::load(engine, &rig.spec(), &files)?;
         loop {
             let episode = next.fetch_add(1, Ordering::Relaxed);
             if episode >= options.episodes || stop.load(Ordering::Relaxed) {

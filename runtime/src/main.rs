@@ -19,6 +19,7 @@ use hilt_runtime::{
     actor::{self, ActorOptions, Standing, Watch},
     cell::Cell,
     evaluate::{self, EvaluateOptions},
+    inference::Engine,
     pace::Pace,
     record::{self, Demonstrator, RecordOptions},
     rig::Rig,
@@ -272,6 +273,12 @@ fn record(rig: &Rig, options: &RecordOptions, stop: &AtomicBool) -> anyhow::Resu
     Ok(())
 }
 
+fn engine(rig: &Rig) -> anyhow::Result<Engine> {
+    let engine = Engine::open(&rig.providers, rig.inference_threads)?;
+    println!("the networks run on {}", engine.provider().name());
+    Ok(engine)
+}
+
 struct Screen(Show);
 
 impl Watch for Screen {
@@ -292,8 +299,9 @@ fn act(rig: &Rig, options: &ActorOptions, stop: &AtomicBool) -> anyhow::Result<(
             "a scripted operator takes over when the policy is stuck; it stands in for a person"
         );
     }
+    let engine = engine(rig)?;
     let mut screen = Screen(Show::new("actor", None));
-    let summary = actor::run(rig, options, stop, &mut screen)?;
+    let summary = actor::run(rig, &engine, options, stop, &mut screen)?;
     screen.0.end();
     println!(
         "{} episodes, {} steps in {:.0} s ({:.0} s of them waiting for the learner); log and results in {}",
@@ -307,9 +315,10 @@ fn act(rig: &Rig, options: &ActorOptions, stop: &AtomicBool) -> anyhow::Result<(
 }
 
 fn evaluate(rig: &Rig, options: &EvaluateOptions, stop: &AtomicBool) -> anyhow::Result<()> {
+    let engine = engine(rig)?;
     let show = Mutex::new(Show::new("evaluation", Some(u64::from(options.episodes))));
     let began = Instant::now();
-    let summary = evaluate::evaluate(rig, options, stop, |so_far| {
+    let summary = evaluate::evaluate(rig, &engine, options, stop, |so_far| {
         let mut show = show.lock().unwrap_or_else(PoisonError::into_inner);
         show.stand(u64::from(so_far.episodes), || so_far.words(began.elapsed()));
     })?;

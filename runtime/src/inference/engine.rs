@@ -18,7 +18,8 @@ pub enum Provider {
 }
 
 impl Provider {
-    fn name(self) -> &'static str {
+    /// Its name in a rig's file.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Tensorrt => "tensorrt",
             Self::Cuda => "cuda",

@@ -1,18 +1,28 @@
 //! What the tests of the robot process share.
 #![allow(clippy::unwrap_used, dead_code)] // each test file uses a part
 
+pub mod learner;
+pub mod onnx;
 pub mod pty;
 
 use std::{
     path::{Path, PathBuf},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
 use hilt_protocol::Entry;
 use hilt_recording::RunReader;
+use hilt_runtime::inference::{Engine, Provider};
 
 /// Long enough for a loaded machine; nothing waits so long when all is well.
 pub const LONG: Duration = Duration::from_secs(60);
+
+/// ONNX Runtime, which a process opens once.
+pub fn engine() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| Engine::open(&[Provider::Cpu], 1).unwrap())
+}
 
 /// A rig's file of this repository.
 pub fn rig_file(name: &str) -> PathBuf {

@@ -234,8 +234,12 @@ fn write(
     let file = |name: &str| options.out.join(name);
     std::fs::write(file("summary.json"), serde_json::to_vec_pretty(&summary)?)?;
     write_rows(&file("episodes.jsonl"), &evaluated)?;
-    let shown: Vec<Vec<Image>> = frames.into_iter().filter(|f| !f.is_empty()).collect();
+    let shown: Vec<(Vec<Image>, bool)> = (frames.into_iter())
+        .zip(evaluated.iter().map(|e| e.success))
+        .filter(|(frames, _)| !frames.is_empty())
+        .collect();
     filmstrip::write(&file("filmstrip.png"), &shown)?;
+    filmstrip::write_film(&file("episodes.gif"), &shown, rig.policy_hz)?;
     Ok(summary)
 }
 

@@ -69,7 +69,12 @@ fn the_result_does_not_depend_on_the_workers() {
     let last = seen.last().unwrap();
     assert_eq!((last.episodes, last.steps), (5, 30));
     let read = |dir: &Path, name: &str| fs::read(dir.join(name)).unwrap();
-    for name in ["episodes.jsonl", "filmstrip.png", "summary.json"] {
+    for name in [
+        "episodes.jsonl",
+        "filmstrip.png",
+        "episodes.gif",
+        "summary.json",
+    ] {
         assert!(read(&one, name) == read(&three, name), "{name}");
     }
     let file: Value = serde_json::from_slice(&read(&one, "summary.json")).unwrap();

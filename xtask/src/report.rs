@@ -16,14 +16,7 @@ pub fn page(out: &Path, summary: &Map<String, Value>) -> Result<String> {
     let metrics: Vec<Map<String, Value>> = figures::lines(&out.join("learner/metrics.jsonl"));
     let mut charts = episode_charts(&episodes);
     charts.extend(metric_charts(&metrics));
-    let strip = match fs::read(out.join("eval/filmstrip.png")) {
-        Ok(png) => format!(
-            "<img alt=\"evaluation episodes, frame by frame\" src=\"data:image/png;base64,{}\">",
-            base64(&png)
-        ),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => "<p>No filmstrip was left.</p>".into(),
-        Err(e) => return Err(e).context("reading eval/filmstrip.png"),
-    };
+    let pictures = pictures(out)?;
     let mut rows = String::new();
     for (key, value) in summary {
         let value = shown(value);
@@ -47,13 +40,53 @@ pub fn page(out: &Path, summary: &Map<String, Value>) -> Result<String> {
 <style>body{{font:15px/1.5 sans-serif;max-width:72em;margin:2em auto;padding:0 1em;color:#222}}\
 th{{text-align:left;font-weight:normal;padding-right:2em}}td{{font-variant-numeric:tabular-nums}}\
 img{{max-width:100%}}figure{{display:inline-block;margin:0 1em 1em 0}}svg text{{font:11px sans-serif;fill:#555}}\
-.note{{background:#fff3d6;padding:.6em 1em}}</style>\n\
+.film{{width:26em;image-rendering:pixelated}}.note{{background:#fff3d6;padding:.6em 1em}}</style>\n\
 <h1>A simulated arm learns to lift a cube</h1>\n\
 <p class=\"note\">A <b>scripted operator</b> that sees the simulator's state stood in for a person: it gave the \
 demonstrations and took over during training. It was absent in the evaluation, where the policy saw only \
 camera images and the arm's own state, and the simulator's truth was the judge.{clock}</p>\n\
-<h2>Figures</h2>\n<table>{rows}</table>\n<h2>Evaluation</h2>\n{strip}\n<h2>Learning</h2>\n{charts}\n</html>\n"
+<h2>Figures</h2>\n<table>{rows}</table>\n<h2>Evaluation</h2>\n{pictures}\n<h2>Learning</h2>\n{charts}\n</html>\n"
     ))
+}
+
+/// Films and strips of the evaluation episodes: file, what it shows, and its CSS class.
+const PICTURES: [(&str, &str, &str); 3] = [
+    ("eval/episodes.gif", "The policy.", "film"),
+    (
+        "eval-imitation/episodes.gif",
+        "Imitation alone, from the same starts.",
+        "film",
+    ),
+    ("eval/filmstrip.png", "The policy, frame by frame.", ""),
+];
+/// Larger pictures are left beside the page, which is to be kept and sent around.
+const PICTURE_BYTES: usize = 1_000_000;
+
+/// The pictures that are there, in the page itself.
+fn pictures(out: &Path) -> Result<String> {
+    let mut html = String::new();
+    for (file, shows, class) in PICTURES {
+        let bytes = match fs::read(out.join(file)) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(e).with_context(|| format!("reading {file}")),
+        };
+        if bytes.len() > PICTURE_BYTES {
+            let _ = write!(html, "<p>{shows} Too large for this page: {file}</p>");
+            continue;
+        }
+        let kind = file.rsplit('.').next().unwrap_or_default();
+        let data = base64(&bytes);
+        let _ = writeln!(
+            html,
+            "<figure><img class=\"{class}\" alt=\"{shows}\" src=\"data:image/{kind};base64,{data}\">\
+<figcaption>{shows}</figcaption></figure>"
+        );
+    }
+    if html.is_empty() {
+        html.push_str("<p>No pictures were left.</p>");
+    }
+    Ok(html)
 }
 
 /// Success and interventions over the newest episodes, against the steps taken.
@@ -289,14 +322,20 @@ mod tests {
         fs::write(dir.path().join("actor/episodes.jsonl"), episode.repeat(3)).unwrap();
         let metrics = "{\"updates\":1,\"critic_loss\":2.0}\n{\"updates\":2,\"critic_loss\":1.0}\n";
         fs::write(dir.path().join("learner/metrics.jsonl"), metrics).unwrap();
+        fs::create_dir(dir.path().join("eval-imitation")).unwrap();
         fs::write(dir.path().join("eval/filmstrip.png"), "foobar").unwrap();
+        fs::write(dir.path().join("eval/episodes.gif"), "fooba").unwrap();
+        let film = dir.path().join("eval-imitation/episodes.gif");
+        fs::write(film, vec![0; PICTURE_BYTES + 1]).unwrap();
         let summary = json!({"success_rate": 0.95, "clock": "simulated"});
         let summary = summary.as_object().unwrap();
         let page = page(dir.path(), summary).unwrap();
         for part in [
             "scripted operator",
             "deadlines were not measured",
-            "Zm9vYmFy",
+            "data:image/png;base64,Zm9vYmFy\"",
+            "data:image/gif;base64,Zm9vYmE=\"",
+            "Too large for this page: eval-imitation/episodes.gif",
             "critic_loss",
             "0.95",
             "<polyline",

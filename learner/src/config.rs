@@ -64,8 +64,8 @@ pub struct RewardConfig {
     pub network: ClassifierConfig,
     /// Frames per step, half of them successes.
     pub batch: i64,
-    /// Stop after so many seconds.
-    pub seconds: f64,
+    /// Gradient steps before reinforcement learning begins.
+    pub steps: u64,
     /// Share of the labelled episodes that is held out to measure precision and recall.
     pub held_out: f64,
     /// Probability from which a frame counts as success (as in the rig file).
@@ -92,7 +92,7 @@ impl Default for RewardConfig {
             },
             network,
             batch: 96,
-            seconds: 50.0,
+            steps: 500,
             held_out: 0.15,
             threshold: 0.75,
             correction_mistakes: 3,

@@ -6,8 +6,6 @@
 //! graph as a grasp critic's policy), and, where demonstrations tell it, the way from the tool to
 //! the grasp as an auxiliary target, which makes the maps say where things are.
 
-use std::time::{Duration, Instant};
-
 use hilt_protocol::RigSpec;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -27,8 +25,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ImitationConfig {
-    /// Stop after so many seconds.
-    pub seconds: f64,
+    /// Gradient steps.
+    pub steps: u64,
     /// Samples per step.
     pub batch: i64,
     /// AdamW's step size.
@@ -47,7 +45,7 @@ impl Default for ImitationConfig {
     /// The lift recipe's: see the demo.
     fn default() -> Self {
         Self {
-            seconds: 60.0,
+            steps: 700,
             batch: 64,
             lr: 5e-4,
             weight_decay: 1e-4,
@@ -140,7 +138,7 @@ impl Samples {
     }
 }
 
-/// Trains on the demonstrations until the time is over or `go_on` says no. `go_on` sees steps made
+/// Trains on the demonstrations until all steps are made or `go_on` says no. `go_on` sees steps made
 /// and the running loss.
 pub fn imitate(
     demonstrations: &Demonstrations,
@@ -194,9 +192,8 @@ pub fn imitate(
 
     let samples = Samples::of(demonstrations, spec, device);
     let n = demonstrations.len() as i64;
-    let (start, time) = (Instant::now(), Duration::from_secs_f64(config.seconds));
     let (mut steps, mut running) = (0u64, f64::NAN);
-    while start.elapsed() < time && go_on(steps, running) {
+    while steps < config.steps && go_on(steps, running) {
         let batch = config.batch;
         let rows = Tensor::randint(n, [batch], (Kind::Int64, device));
         let augment = |images: &Tensor| {
@@ -314,13 +311,13 @@ mod tests {
             ..SacGraspConfig::default()
         };
         let config = ImitationConfig {
-            seconds: 60.0,
+            steps: 1000,
             batch: 16,
             lr: 3e-3,
             brightness: 0.05,
             ..ImitationConfig::default()
         };
-        let go_on = |steps, loss: f64| steps < 150 || (loss > 0.05 && steps < 1000);
+        let go_on = |steps, loss: f64| steps < 150 || loss > 0.05;
         let setup = Setup {
             encoder: &encoder,
             heads: &heads,

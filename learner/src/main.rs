@@ -90,9 +90,9 @@ struct Hybrid {
 struct Imitation {
     #[command(flatten)]
     common: Common,
-    /// Seconds to train.
-    #[arg(long, default_value_t = 180.0)]
-    seconds: f64,
+    /// Gradient steps: enough for the loss to settle.
+    #[arg(long, default_value_t = 3000)]
+    steps: u64,
 }
 
 impl Common {
@@ -152,7 +152,7 @@ fn filter() -> tracing_subscriber::EnvFilter {
 
 fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {
     let mut config = options.common.resolve()?;
-    config.imitation.seconds = options.seconds;
+    config.imitation.steps = options.steps;
     let (spec, entries) = read_runs(&options.common.demos)?;
     let samples = Demonstrations::from_entries(&entries, &spec);
     tch::set_num_threads(std::thread::available_parallelism().map_or(1, usize::from) as i32);

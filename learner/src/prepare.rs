@@ -130,10 +130,10 @@ fn train(
     let config = &options.config;
     let samples = Demonstrations::from_entries(demos, spec);
     println!(
-        "imitation: {} samples of {} entries, {:.0} s",
+        "imitation: {} samples of {} entries, {} steps",
         samples.len(),
         demos.len(),
-        config.imitation.seconds
+        config.imitation.steps
     );
     let go_on = |_, _| !stop.load(Ordering::Relaxed);
     let setup = Setup {

@@ -1,7 +1,5 @@
 //! Training the reward classifier on labelled frames, and measuring it on episodes held out.
 
-use std::time::{Duration, Instant};
-
 use hilt_protocol::{RigSpec, noise::mix};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
@@ -181,11 +179,10 @@ impl RewardTraining {
         )
     }
 
-    /// Trains until the configured time is over or `go_on` says no; it sees steps and running loss.
+    /// Makes the configured steps, or fewer if `go_on` says no; it sees steps and running loss.
     pub fn train(&mut self, mut go_on: impl FnMut(u64, f64) -> bool) {
-        let (start, time) = (Instant::now(), Duration::from_secs_f64(self.config.seconds));
         let mut running = f64::NAN;
-        while start.elapsed() < time && go_on(self.steps, running) {
+        while self.steps < self.config.steps && go_on(self.steps, running) {
             let loss = self.step(None);
             running = if running.is_nan() {
                 loss
@@ -333,7 +330,7 @@ mod tests {
                 ..ClassifierConfig::default()
             },
             batch: 16,
-            seconds: 60.0,
+            steps: 600,
             held_out: 0.2,
             ..RewardConfig::default()
         };
@@ -356,7 +353,7 @@ mod tests {
             })
             .collect();
         let mut training = RewardTraining::new(model, &frames(&base), &spec, &config, 1).unwrap();
-        training.train(|steps, loss| steps < 30 || (loss > 0.02 && steps < 600));
+        training.train(|steps, loss| steps < 30 || loss > 0.02);
         let report = training.measure();
         assert_eq!((report.precision, report.recall), (1.0, 1.0));
         assert!(!training.correct(frames(&[(red, true), (black, false)])));

@@ -1,14 +1,16 @@
-//! The project's chores: `cargo xtask <setup | demo | test | check | bench>`.
+//! The project's chores: `cargo xtask <setup | demo | test | check | bench | fuzz>`.
 //!
 //! - [`setup`]: the pinned native libraries, fetched into `.native/`.
 //! - [`steps`]: named commands run one after the other; `test` and `check` are lists of them.
 //! - [`demo`]: the main job from demonstrations to evaluation. [`process`] runs its programs,
 //!   [`figures`] reads what they leave, [`report`] draws it.
 //! - [`mod@bench`]: the examples that measure, their rows collected.
+//! - [`fuzz`]: the parsers, fed with what a fuzzer thinks up.
 
 mod bench;
 mod demo;
 mod figures;
+mod fuzz;
 mod process;
 mod report;
 mod setup;
@@ -45,6 +47,14 @@ enum Chore {
         /// One benchmark; all of them without a name.
         name: Option<String>,
     },
+    /// Feeds the parsers with what a fuzzer thinks up.
+    Fuzz {
+        /// One target; all of them without a name.
+        target: Option<String>,
+        /// For so long each.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
 }
 
 /// The repository's root: the folder above this crate.
@@ -65,5 +75,6 @@ fn main() -> Result<()> {
         Chore::Test { args } => steps::test(&root, &args),
         Chore::Check => steps::check(&root),
         Chore::Bench { name } => bench::run(&root, name.as_deref()),
+        Chore::Fuzz { target, seconds } => fuzz::run(&root, target.as_deref(), seconds),
     }
 }

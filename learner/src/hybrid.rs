@@ -36,6 +36,7 @@ use crate::{
     prepare::{CLASSIFIER_FILE, Prepared, prepare},
     replay::{HostBatch, Replay, Which, to_tensors},
     reward::RewardTraining,
+    show::Updates,
 };
 
 /// What to train from, and where to.
@@ -262,6 +263,7 @@ impl UpdateLoop<'_> {
             self.entries.load(Ordering::Relaxed),
         );
         let mut last = Metrics::default();
+        let mut show = Updates::new(started, self.options.max_updates);
         checkpoints.due();
         while !stop.load(Ordering::Relaxed)
             && !ended.load(Ordering::Relaxed)
@@ -283,6 +285,7 @@ impl UpdateLoop<'_> {
                 .read()
                 .map_or(0, |store| store.len(Which::Online));
             if online < train.start_after {
+                show.waiting(online, train.start_after);
                 std::thread::sleep(Duration::from_millis(20));
                 continue;
             }
@@ -290,6 +293,11 @@ impl UpdateLoop<'_> {
                 self.correct()?;
             }
             last = self.update(&mut batch, last);
+            show.stand(
+                self.agent.updates(),
+                self.entries.load(Ordering::Relaxed),
+                &last,
+            );
             if logged.0.elapsed() > Duration::from_secs(2) {
                 let (updates, entries) =
                     (self.agent.updates(), self.entries.load(Ordering::Relaxed));
@@ -309,6 +317,7 @@ impl UpdateLoop<'_> {
                 logged = (Instant::now(), updates, entries);
             }
         }
+        show.end();
         let training_wall_s = before_s + started.elapsed().as_secs_f64();
         self.state.trained_s = training_wall_s;
         self.publish();

@@ -10,7 +10,7 @@
 //! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins ([`prepare`]).
 //! - [`onnx`], [`export`]: what the robot runs.
 //! - [`hybrid`]: the loop that drives it all; [`config`]: what can be chosen; [`metrics`]: figures;
-//!   [`memory`]: how the process holds it.
+//!   [`show`]: what the user sees; [`memory`]: how the process holds it.
 //!
 //! Threads of `hilt-learner hybrid`: the update loop (the main thread), ingest, and the link's own.
 
@@ -32,3 +32,4 @@ pub mod prepare;
 pub mod replay;
 pub mod reward;
 pub mod reward_model;
+pub mod show;

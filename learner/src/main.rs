@@ -20,6 +20,7 @@ use hilt_learner::{
     memory,
     metrics::write_atomically,
     prepare::read_runs,
+    show::Phase,
 };
 use hilt_protocol::settings;
 use tch::Device;
@@ -164,7 +165,12 @@ fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {
         device: Device::cuda_if_available(),
         seed: options.common.seed,
     };
-    let out = imitate(&samples, &spec, setup, go_on)?;
+    let mut show = Phase::new("imitation", options.steps);
+    let out = imitate(&samples, &spec, setup, |steps, loss| {
+        show.stand(steps, loss);
+        go_on(steps, loss)
+    })?;
+    show.end();
     println!(
         "imitation: {} samples, {} steps, loss {:.4}",
         samples.len(),

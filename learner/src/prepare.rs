@@ -18,6 +18,7 @@ use crate::{
     imitation::{Setup, imitate},
     reward::RewardTraining,
     reward_model::{RewardInput, RewardModel},
+    show::Phase,
 };
 
 /// All that the update loop starts from.
@@ -155,7 +156,12 @@ fn train(
             })
         });
         tch::set_num_threads(share);
-        let imitation = imitate(&samples, spec, setup, go_on);
+        let mut show = Phase::new("imitation", config.imitation.steps);
+        let imitation = imitate(&samples, spec, setup, |steps, loss| {
+            show.stand(steps, loss);
+            go_on(steps, loss)
+        });
+        show.end();
         tch::set_num_threads(threads);
         match judging.map(|judging| judging.join()) {
             Some(Err(_)) => Err(anyhow::anyhow!("the classifier's training panicked")),
@@ -168,7 +174,12 @@ fn train(
     );
     if !beside {
         reward.look_at_maps_of(imitation.encoder.copy());
-        reward.train(go_on);
+        let mut show = Phase::new("classifier", config.reward.steps);
+        reward.train(|steps, loss| {
+            show.stand(steps, loss);
+            go_on(steps, loss)
+        });
+        show.end();
     }
     Ok((!stop.load(Ordering::Relaxed)).then_some(imitation.encoder))
 }

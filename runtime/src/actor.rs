@@ -2,7 +2,7 @@
 //! operator) who takes over, rewards from the classifier, every step logged and streamed.
 
 use std::{
-    cell::Cell as StdCell,
+    cell::{Cell as StdCell, RefCell},
     collections::{BTreeMap, VecDeque},
     fs::File,
     io::{BufWriter, Write},
@@ -19,7 +19,7 @@ use hilt_drivers::{
     sim::Role,
 };
 use hilt_link::{ActorConfig, ActorLink, WindowLimits};
-use hilt_protocol::noise::mix;
+use hilt_protocol::{Image, noise::mix};
 use hilt_show::{Rate, per_s, percent};
 use serde::Serialize;
 
@@ -31,7 +31,7 @@ use crate::{
     record::Demonstrator,
     rig::{ClockKind, Rig},
     run_log::{RunLog, new_run},
-    session::{Confusion, Flow, Outcome, Policy, Session},
+    session::{Confusion, Flow, Outcome, Policy, Seen, Session},
 };
 
 /// Episodes at the beginning and at the end over which rates are reported.
@@ -158,8 +158,10 @@ impl Standing {
 pub trait Watch {
     /// A sentence for the user.
     fn say(&mut self, words: &str);
-    /// After every step.
+    /// Before every step.
     fn stand(&mut self, standing: &Standing);
+    /// What the cameras see, for a person who acts.
+    fn see(&mut self, _images: &[Image]) {}
 }
 
 /// Rates over the first and the last episodes.
@@ -284,13 +286,22 @@ pub fn run(
             seed,
         };
         let mut policy = Policy::Brain(&mut brain);
-        let outcome = session.run_episode(&mut policy, start, &mut log, |policy, steps| {
+        let shown = RefCell::new(&mut *watch);
+        let mut journal = Seen {
+            journal: &mut log,
+            see: &mut |images| {
+                if by_person {
+                    shown.borrow_mut().see(images);
+                }
+            },
+        };
+        let outcome = session.run_episode(&mut policy, start, &mut journal, |policy, steps| {
             trust.set(steps as f64 / rig.operator.training_steps as f64);
             let asked = Instant::now();
             let may_act = steps < rig.episode.random_steps;
             let (flow, policy_version) = match policy {
                 Policy::Brain(brain) => {
-                    let mut say = |words: &str| watch.say(words);
+                    let mut say = |words: &str| shown.borrow_mut().say(words);
                     let flow = learner.before_step(&mut **brain, steps, may_act, stop, &mut say);
                     (flow, brain.version())
                 }
@@ -300,7 +311,7 @@ pub fn run(
             let progress = learner.progress();
             step_rate.add(began.elapsed(), steps);
             update_rate.add(began.elapsed(), progress.map_or(0, |p| p.updates));
-            watch.stand(&Standing {
+            shown.borrow_mut().stand(&Standing {
                 episodes: rates.episodes,
                 env_steps: steps,
                 success_last: rates.success_last(),

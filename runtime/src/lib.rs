@@ -17,7 +17,7 @@
 //!
 //! In lockstep (a rig with `clock = "simulated"`) all of this is one thread: policy step, control
 //! ticks, physics, rendering, as fast as the machine and the learner's pace allow; or, with a person
-//! in it, at the [`pace`] of real time.
+//! in it, at the [`pace`] of real time, who sees the cameras' frames as a [`picture`] in the terminal.
 #![deny(missing_docs)]
 
 pub mod actor;
@@ -30,6 +30,7 @@ pub mod filmstrip;
 pub mod inference;
 pub mod learner_side;
 pub mod pace;
+pub mod picture;
 pub mod record;
 pub mod rig;
 pub mod run_log;

@@ -1,6 +1,7 @@
 //! `hilt`: the robot process.
 
 use std::{
+    cell::{Cell, RefCell},
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -15,12 +16,14 @@ use hilt_drivers::{
     SavedTerminal,
     keyboard::{self, Keyboard},
 };
+use hilt_protocol::Image;
 use hilt_runtime::{
     actor::{self, ActorOptions, Standing, Watch},
-    cell::Cell,
+    cell::Cell as Devices,
     evaluate::{self, EvaluateOptions},
     inference::Engine,
     pace::Pace,
+    picture,
     record::{self, Demonstrator, RecordOptions},
     rig::Rig,
     teleoperate::{self, View},
@@ -237,12 +240,16 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn teleoperate(rig: &Rig, seed: u64, stop: &AtomicBool) -> anyhow::Result<()> {
-    let mut cell = Cell::open(rig)?;
+    let mut cell = Devices::open(rig)?;
     let mut keyboard = Keyboard::open(rig.mode.arms())?;
     let mut show = Show::new("teleoperate", None);
     show.say(&keyboard::help(cell.spec(), false));
     let mut pace = Pace::of(rig, true);
-    let see = |view: &View| show.stand(view.steps, || view.words());
+    let see = |view: &View| {
+        show.stand(view.steps, || {
+            format!("{}\n{}", view.words(), picture(&view.images))
+        });
+    };
     let steps =
         teleoperate::teleoperate(rig, &mut cell, &mut keyboard, &mut pace, seed, stop, see)?;
     show.end();
@@ -254,14 +261,22 @@ fn record(rig: &Rig, options: &RecordOptions, stop: &AtomicBool) -> anyhow::Resu
     if options.demonstrator == Demonstrator::Scripted {
         println!("a scripted operator demonstrates; it stands in for a person");
     }
-    let mut show = Show::new("demonstrations", Some(u64::from(options.episodes)));
-    let summary = record::record(rig, options, stop, |kept, words| {
+    let length = Some(u64::from(options.episodes));
+    let show = RefCell::new(Show::new("demonstrations", length));
+    let kept = Cell::new(0);
+    let say = |so_far, words: &str| {
+        kept.set(u64::from(so_far));
         if options.demonstrator == Demonstrator::Keyboard {
-            show.say(words);
+            show.borrow().say(words);
         }
-        show.stand(u64::from(kept), || words.to_owned());
-    })?;
-    show.end();
+        show.borrow_mut().stand(kept.get(), || words.to_owned());
+    };
+    let see = |images: &[Image]| {
+        let picture = || format!("\n{}", picture(images));
+        show.borrow_mut().stand(kept.get(), picture);
+    };
+    let summary = record::record(rig, options, stop, say, see)?;
+    show.into_inner().end();
     println!(
         "{} demonstrations of {} tried, {:.1} s each on average; labelled frames: {} success, {} not",
         summary.episodes,
@@ -279,17 +294,42 @@ fn engine(rig: &Rig) -> anyhow::Result<Engine> {
     Ok(engine)
 }
 
-struct Screen(Show);
+/// What the cameras see, as large as the terminal has room for below a few lines.
+fn picture(images: &[Image]) -> String {
+    const LINES: u16 = 8;
+    match rustix::termios::tcgetwinsize(std::io::stderr()) {
+        Ok(size) => {
+            let rows = size.ws_row.saturating_sub(LINES);
+            picture::draw(images, usize::from(size.ws_col), usize::from(rows))
+        }
+        Err(_) => String::new(),
+    }
+}
+
+struct Screen {
+    show: Show,
+    /// What a person sees.
+    images: Vec<Image>,
+}
 
 impl Watch for Screen {
     fn say(&mut self, words: &str) {
-        self.0.say(words);
+        self.show.say(words);
     }
 
     fn stand(&mut self, standing: &Standing) {
-        self.0.stand(standing.env_steps, || {
-            format!("{} steps, {}", standing.env_steps, standing.words())
+        let images = &self.images;
+        self.show.stand(standing.env_steps, || {
+            let (steps, words) = (standing.env_steps, standing.words());
+            match images.is_empty() {
+                true => format!("{steps} steps, {words}"),
+                false => format!("{steps} steps, {words}\n{}", picture(images)),
+            }
         });
+    }
+
+    fn see(&mut self, images: &[Image]) {
+        self.images = images.to_vec();
     }
 }
 
@@ -300,9 +340,12 @@ fn act(rig: &Rig, options: &ActorOptions, stop: &AtomicBool) -> anyhow::Result<(
         );
     }
     let engine = engine(rig)?;
-    let mut screen = Screen(Show::new("actor", None));
+    let mut screen = Screen {
+        show: Show::new("actor", None),
+        images: Vec::new(),
+    };
     let summary = actor::run(rig, &engine, options, stop, &mut screen)?;
-    screen.0.end();
+    screen.show.end();
     println!(
         "{} episodes, {} steps in {:.0} s ({:.0} s of them waiting for the learner); log and results in {}",
         summary.episodes,

@@ -24,7 +24,7 @@ use hilt_drivers::{
     sim::Role,
 };
 use hilt_protocol::{
-    Axis, Record, RigSpec, Step,
+    Axis, Image, Record, RigSpec, Step,
     noise::{Uniforms, mix},
 };
 use hilt_sim::{CUBE_HALF_M, LIFTED_M, Truth};
@@ -35,7 +35,7 @@ use crate::{
     pace::Pace,
     rig::Rig,
     run_log::{JournalError, RunLog, new_run},
-    session::{Flow, Journal, Outcome, Policy, Session, intent_action},
+    session::{Flow, Journal, Outcome, Policy, Seen, Session, intent_action},
 };
 
 /// Who demonstrates.
@@ -152,14 +152,17 @@ struct Recorder<'a> {
     demonstrations: RunLog,
     labels: RunLog,
     counts: (u64, u64),
+    see: &'a mut dyn FnMut(&[Image]),
 }
 
-/// Records until there are enough demonstrations. `say` hears of every episode; `stop` ends it.
+/// Records until there are enough demonstrations. `say` hears of every episode, `see` gets what
+/// the cameras see while a person acts; `stop` ends it.
 pub fn record(
     rig: &Rig,
     options: &RecordOptions,
     stop: &AtomicBool,
     mut say: impl FnMut(u32, &str),
+    mut see: impl FnMut(&[Image]),
 ) -> anyhow::Result<RecordSummary> {
     let cell = Cell::open(rig)?;
     // Before the logs: nothing is left behind by a terminal that is none.
@@ -180,6 +183,7 @@ pub fn record(
         demonstrations: log(&options.out, "demonstrations")?,
         labels: log(&labels_dir, "labelled frames")?,
         counts: (0, 0),
+        see: &mut see,
     };
     std::fs::write(options.out.join("rig.toml"), rig.to_toml()?)?;
     let summary = recorder.demonstrate(&mut *teleop, stop, &mut say)?;
@@ -236,7 +240,7 @@ impl Recorder<'_> {
         stop: &AtomicBool,
         buffer: &mut Buffer,
     ) -> anyhow::Result<Outcome> {
-        let mut pace = self.pace();
+        let (mut pace, person) = (self.pace(), self.by_person());
         let mut session = Session {
             cell: &mut self.cell,
             teleop: Some(teleop),
@@ -248,8 +252,17 @@ impl Recorder<'_> {
         // Nothing is random here but the start and the operator's own noise.
         session.episode.random_steps = 0;
         session.episode.max_steps = max_steps;
+        let mut see = |images: &[Image]| {
+            if person {
+                (self.see)(images);
+            }
+        };
+        let mut journal = Seen {
+            journal: buffer,
+            see: &mut see,
+        };
         Ok(
-            session.run_episode(&mut Policy::Nobody, start, buffer, |_, _| {
+            session.run_episode(&mut Policy::Nobody, start, &mut journal, |_, _| {
                 pace.wait();
                 if stop.load(Ordering::Relaxed) {
                     Flow::End
@@ -357,6 +370,9 @@ impl Recorder<'_> {
                 _ => carry_action(&spec, carry),
             };
             let executed = self.cell.step(&action)?;
+            if self.by_person() {
+                (self.see)(&executed.next.images);
+            }
             if i == 0 {
                 // What was before belongs to the other run: the first frame here begins an episode.
                 self.labels.add(Record::Reset(executed.next))?;

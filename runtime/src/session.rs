@@ -2,7 +2,7 @@
 
 use hilt_drivers::{EpisodeStart, Intent, Teleop, TeleopError, TeleopEvent};
 use hilt_protocol::{
-    ActionSource, Axis, GripperCommand, Observation, Record, RigSpec, Step, noise::mix,
+    ActionSource, Axis, GripperCommand, Image, Observation, Record, RigSpec, Step, noise::mix,
 };
 use hilt_sim::Truth;
 use serde::Serialize;
@@ -37,6 +37,25 @@ pub enum SessionError {
 pub trait Journal {
     /// Takes one.
     fn append(&mut self, record: Record, truth: Option<Truth>) -> Result<(), JournalError>;
+}
+
+/// Shows what is seen, and hands everything on.
+pub struct Seen<'a> {
+    /// Takes the records.
+    pub journal: &'a mut dyn Journal,
+    /// Sees the newest frames.
+    pub see: &'a mut dyn FnMut(&[Image]),
+}
+
+impl Journal for Seen<'_> {
+    fn append(&mut self, record: Record, truth: Option<Truth>) -> Result<(), JournalError> {
+        let observation = match &record {
+            Record::Reset(observation) => observation,
+            Record::Step(step) => &step.next,
+        };
+        (self.see)(&observation.images);
+        self.journal.append(record, truth)
+    }
 }
 
 /// Whether to go on.

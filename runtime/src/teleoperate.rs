@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hilt_drivers::{ArmState, EpisodeStart, Teleop, TeleopEvent};
-use hilt_protocol::{GripperCommand, noise::mix};
+use hilt_protocol::{GripperCommand, Image, noise::mix};
 use nalgebra::Vector3;
 
 use crate::{
@@ -37,6 +37,8 @@ pub struct View {
     pub resets: u64,
     /// Its arms, in the order of the action.
     pub arms: Vec<ArmView>,
+    /// The cameras' frames.
+    pub images: Vec<Image>,
     /// Whether the task is done, where a simulator knows.
     pub done: Option<bool>,
 }
@@ -103,12 +105,13 @@ pub fn teleoperate(
                 Some(intent) => intent_action(&intent, cell.spec()),
                 None => vec![0.0; cell.spec().action_dim()],
             };
-            let limits = cell.step(&action)?.limits;
+            let executed = cell.step(&action)?;
             steps += 1;
             show(&View {
                 steps,
                 resets,
-                arms: views(cell, &limits)?,
+                arms: views(cell, &executed.limits)?,
+                images: executed.next.images,
                 done: cell.truth().map(|truth| truth.lifted),
             });
             match teleop.event()? {

@@ -34,6 +34,7 @@ fn teleoperate_moves_the_arm_and_ends_in_order() {
     person.sees("w/s forth and back", 0);
     person.sees("arm 1: tool x", 0);
     assert!(person.gives_keys());
+    person.sees("▀", 0);
     let start_m = last_number(&person.screen(), "arm 0: tool x");
     let right_m = last_number(&person.screen(), "arm 1: tool x");
     let from = person.screen().len();

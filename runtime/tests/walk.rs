@@ -303,7 +303,7 @@ fn demonstrations_and_labelled_frames_are_recorded() {
         seed: 5,
         out: dir.path().join("demos"),
     };
-    let summary = record(&rig, &options, &AtomicBool::new(false), |_, _| {}).unwrap();
+    let summary = record(&rig, &options, &AtomicBool::new(false), |_, _| {}, |_| {}).unwrap();
     assert_eq!(summary.episodes, 2);
     assert_eq!(read_spec(&options.out).unwrap(), rig.spec());
 

@@ -13,7 +13,10 @@ use std::{io, path::Path};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::nn::{Init, ParamSpec, Params};
+use crate::{
+    encoder_weights::{self, WeightsError},
+    nn::{Init, ParamSpec, Params},
+};
 
 /// ImageNet's mean and standard deviation, of pixels in \[0, 1\].
 pub const MEAN: [f64; 3] = [0.485, 0.456, 0.406];
@@ -259,31 +262,13 @@ impl Encoder {
         std::fs::rename(&beside, path)
     }
 
-    /// Loads weights by name. Every one must be there, in its shape; others are an error too, for
-    /// they mean that the file belongs to another encoder.
-    pub fn load(&self, path: &Path) -> io::Result<()> {
-        let bad = |what: String| io::Error::other(format!("{}: {what}", path.display()));
-        let tensors = Tensor::read_safetensors(path).map_err(|e| bad(e.to_string()))?;
-        for (name, tensor) in &tensors {
-            if !self.params.names().contains(name) {
-                return Err(bad(format!("`{name}` is no weight of this encoder")));
-            }
-            let shape = self.params.get(name).size();
-            if shape != tensor.size() {
-                return Err(bad(format!(
-                    "`{name}` has shape {:?}, this encoder needs {shape:?}",
-                    tensor.size()
-                )));
-            }
+    /// Loads weights from a `.safetensors` file or from HIL-SERL's `.pkl`. Every one must be there, in
+    /// its shape; others are an error too, for they mean that the file belongs to another encoder.
+    pub fn load(&self, path: &Path) -> Result<(), WeightsError> {
+        let shapes = self.config.specs().into_iter().map(|s| (s.name, s.shape));
+        for (name, tensor) in encoder_weights::read(path, &shapes.collect())? {
+            self.params.set(&name, &tensor);
         }
-        for name in self.params.names() {
-            if !tensors.iter().any(|(n, _)| n == name) {
-                return Err(bad(format!("`{name}` is missing")));
-            }
-        }
-        tensors
-            .iter()
-            .for_each(|(name, tensor)| self.params.set(name, tensor));
         Ok(())
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! From the ground up:
 //! - [`nn`]: named parameters in one flat buffer, layers as pure functions, Adam.
-//! - [`encoder`], [`augment`]: the ResNet family, random shifts of images.
+//! - [`encoder`], [`augment`]: the ResNet family, random shifts of images. [`encoder_weights`] reads
+//!   weights from elsewhere, with [`pickle`], which runs nothing.
 //! - [`agents`]: one file per algorithm. [`classifier`], [`reward_model`]: the learned reward.
 //! - [`dataset`]: recorded entries as demonstrations and labelled frames.
 //! - [`replay`]: transitions in memory-mapped segments, each frame once; [`ingest`] fills it from
@@ -20,6 +21,7 @@ pub mod classifier;
 pub mod config;
 pub mod dataset;
 pub mod encoder;
+pub mod encoder_weights;
 pub mod export;
 pub mod hybrid;
 pub mod imitation;
@@ -28,6 +30,7 @@ pub mod memory;
 pub mod metrics;
 pub mod nn;
 pub mod onnx;
+pub mod pickle;
 pub mod prepare;
 pub mod replay;
 pub mod reward;

@@ -1,0 +1,781 @@
+//! A reader of Python pickles that runs nothing.
+//!
+//! A pickle is a program for a small stack machine, and Python lets it call any function: loading a
+//! file from elsewhere is running it. This reader knows what files of weights and of recorded
+//! transitions are made of — dictionaries, lists, texts, numbers, numpy's arrays and jax's, which
+//! wrap them — and refuses everything else by name. Nothing is called, nothing is copied: texts and
+//! arrays are views of the file's bytes.
+//!
+//! Values live in one list and refer to each other by place, as Python's do by address. A file may
+//! thus hold a dictionary that contains itself, or one list a million times: whoever walks the
+//! values must know how deep to go.
+//!
+//! ```
+//! # use hilt_learner::pickle::Pickle;
+//! // pickle.dumps({"scale": [0.5]}, protocol=4)
+//! let bytes = b"\x80\x04\x95\x18\0\0\0\0\0\0\0}\x94\x8c\x05scale\x94]\x94G?\xe0\0\0\0\0\0\0as.";
+//! let pickle = Pickle::read(bytes)?;
+//! let scale = pickle.root().get("scale").and_then(|list| list.items()?.next());
+//! assert_eq!(scale.map(|s| s.describe()), Some("a number".to_owned()));
+//! # Ok::<(), hilt_learner::pickle::PickleError>(())
+//! ```
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
+
+/// More values than this are refused: one byte of a file can make one value of some fifty bytes.
+pub const MAX_VALUES: usize = 4_000_000;
+/// numpy's own limit on dimensions.
+const MAX_DIMENSIONS: usize = 64;
+
+/// Why a pickle cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("at byte {at}: {fault}")]
+pub struct PickleError {
+    /// Where, from the file's first byte.
+    pub at: usize,
+    /// Why.
+    pub fault: PickleFault,
+}
+
+/// What is wrong with a pickle.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PickleFault {
+    /// It is shorter than it says.
+    #[error("the file ends within a value; copy it again")]
+    Ends,
+    /// It is no pickle, or one of another protocol.
+    #[error("this is no pickle of protocol 2, 3, 4 or 5")]
+    Protocol,
+    /// It would have Python call or build something.
+    #[error("it asks for `{0}`, which is not among what is read here; nothing was run")]
+    Global(String),
+    /// It uses a part of the language that plain data does without.
+    #[error("operation {0:#04x} is not among what plain data needs; nothing was run")]
+    Operation(u8),
+    /// Its parts do not fit together.
+    #[error("{0}")]
+    Form(&'static str),
+    /// Too much of it.
+    #[error("it holds more than {MAX_VALUES} values")]
+    TooMany,
+}
+
+/// The names that are known, and what is made of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Global {
+    /// An array to be, which a state completes.
+    Reconstruct,
+    /// The class that [`Global::Reconstruct`] is given.
+    NdArray,
+    DType,
+    /// One number of a numpy type.
+    Scalar,
+    /// An array of protocol 5.
+    FromBuffer,
+    /// jax's array around the parts of a numpy array.
+    JaxArray,
+    /// flax's read-only dictionary around a plain one.
+    FrozenDict,
+    OrderedDict,
+}
+
+impl Global {
+    /// numpy has moved its modules from `core` to `_core`, jax its arrays from `device_array`.
+    fn of(module: &str, name: &str) -> Option<Self> {
+        Some(match (module, name) {
+            ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => {
+                Self::Reconstruct
+            }
+            ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar") => Self::Scalar,
+            ("numpy.core.numeric" | "numpy._core.numeric", "_frombuffer") => Self::FromBuffer,
+            ("numpy", "ndarray") => Self::NdArray,
+            ("numpy", "dtype") => Self::DType,
+            ("jax._src.array", "_reconstruct_array")
+            | ("jax._src.device_array", "reconstruct_device_array") => Self::JaxArray,
+            ("flax.core.frozen_dict", "FrozenDict") => Self::FrozenDict,
+            ("collections", "OrderedDict") => Self::OrderedDict,
+            _ => return None,
+        })
+    }
+}
+
+/// Type of an array's numbers, little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DType {
+    /// One byte, 0 or 1.
+    Bool,
+    /// Signed, of so many bytes.
+    Int(usize),
+    /// Unsigned, of so many bytes.
+    Unsigned(usize),
+    /// Floating point, of so many bytes: 2, 4 or 8.
+    Float(usize),
+}
+
+impl DType {
+    /// `f4`, `u1` and so on.
+    fn of(code: &str) -> Option<Self> {
+        Some(match code {
+            "b1" => Self::Bool,
+            "i1" => Self::Int(1),
+            "i2" => Self::Int(2),
+            "i4" => Self::Int(4),
+            "i8" => Self::Int(8),
+            "u1" => Self::Unsigned(1),
+            "u2" => Self::Unsigned(2),
+            "u4" => Self::Unsigned(4),
+            "u8" => Self::Unsigned(8),
+            "f2" => Self::Float(2),
+            "f4" => Self::Float(4),
+            "f8" => Self::Float(8),
+            _ => return None,
+        })
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::Bool => 1,
+            Self::Int(n) | Self::Unsigned(n) | Self::Float(n) => n,
+        }
+    }
+}
+
+impl std::fmt::Display for DType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bool => f.write_str("bool"),
+            Self::Int(n) => write!(f, "int{}", 8 * n),
+            Self::Unsigned(n) => write!(f, "uint{}", 8 * n),
+            Self::Float(n) => write!(f, "float{}", 8 * n),
+        }
+    }
+}
+
+/// An array whose bytes are exactly as many as its shape and type need.
+#[derive(Clone, Debug)]
+pub struct Array<'a> {
+    dtype: DType,
+    shape: Vec<usize>,
+    /// The first index runs fastest.
+    column_major: bool,
+    data: &'a [u8],
+}
+
+impl<'a> Array<'a> {
+    /// Sizes, the slowest index first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Type of its numbers.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Its bytes with the last index running fastest; copied only where they lie otherwise.
+    pub fn row_major(&self) -> Cow<'a, [u8]> {
+        if !self.column_major {
+            return Cow::Borrowed(self.data);
+        }
+        let size = self.dtype.bytes();
+        let mut out = Vec::with_capacity(self.data.len());
+        let mut index = vec![0; self.shape.len()];
+        for _ in 0..self.data.len() / size {
+            let place = (index.iter().zip(&self.shape).rev())
+                .fold(0, |place, (&i, &length)| place * length + i);
+            out.extend_from_slice(&self.data[place * size..(place + 1) * size]);
+            for (i, &length) in index.iter_mut().zip(&self.shape).rev() {
+                *i += 1;
+                if *i < length {
+                    break;
+                }
+                *i = 0;
+            }
+        }
+        Cow::Owned(out)
+    }
+
+    /// Its numbers, row-major, if they are floating point.
+    pub fn floats(&self) -> Option<Vec<f32>> {
+        let bytes = self.row_major();
+        Some(match self.dtype {
+            DType::Float(2) => numbers(&bytes, |b| half::f16::from_le_bytes(b).to_f32()),
+            DType::Float(4) => numbers(&bytes, f32::from_le_bytes),
+            DType::Float(8) => numbers(&bytes, |b| f64::from_le_bytes(b) as f32),
+            _ => return None,
+        })
+    }
+}
+
+fn numbers<const N: usize>(bytes: &[u8], one: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|&b| one(b)).collect()
+}
+
+#[derive(Clone, Debug)]
+enum Node<'a> {
+    None,
+    Bool(bool),
+    Int(i64),
+    Float,
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    Tuple(Vec<usize>),
+    List(Vec<usize>),
+    Dict(BTreeMap<&'a str, usize>),
+    Global(Global),
+    DType(DType),
+    /// An array that waits for its state.
+    Blank,
+    Array(Array<'a>),
+}
+
+/// What a pickle holds.
+#[derive(Debug)]
+pub struct Pickle<'a> {
+    nodes: Vec<Node<'a>>,
+    root: usize,
+}
+
+/// One value of a [`Pickle`].
+#[derive(Clone, Copy, Debug)]
+pub struct Value<'p, 'a> {
+    pickle: &'p Pickle<'a>,
+    place: usize,
+}
+
+impl<'a> Pickle<'a> {
+    /// Reads a file's bytes. Never panics, whatever they are; takes memory in proportion to them.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, PickleError> {
+        let mut machine = Machine {
+            bytes,
+            ..Machine::default()
+        };
+        let root = machine.run().map_err(|fault| PickleError {
+            at: machine.operation,
+            fault,
+        })?;
+        Ok(Self {
+            nodes: machine.nodes,
+            root,
+        })
+    }
+
+    /// The value that the file is about.
+    pub fn root(&self) -> Value<'_, 'a> {
+        Value {
+            pickle: self,
+            place: self.root,
+        }
+    }
+}
+
+impl<'p, 'a> Value<'p, 'a> {
+    fn node(self) -> &'p Node<'a> {
+        &self.pickle.nodes[self.place]
+    }
+
+    fn at(self, place: usize) -> Self {
+        Self { place, ..self }
+    }
+
+    /// The value of a key, if this is a dictionary that has it.
+    pub fn get(self, key: &str) -> Option<Self> {
+        match self.node() {
+            Node::Dict(entries) => entries.get(key).map(|&place| self.at(place)),
+            _ => None,
+        }
+    }
+
+    /// Keys and values, in the keys' order, if this is a dictionary.
+    pub fn entries(self) -> Option<impl ExactSizeIterator<Item = (&'a str, Self)>> {
+        match self.node() {
+            Node::Dict(entries) => Some(entries.iter().map(move |(&key, &v)| (key, self.at(v)))),
+            _ => None,
+        }
+    }
+
+    /// Values in order, if this is a list or a tuple.
+    pub fn items(self) -> Option<impl ExactSizeIterator<Item = Self>> {
+        match self.node() {
+            Node::List(items) | Node::Tuple(items) => {
+                Some(items.iter().map(move |&item| self.at(item)))
+            }
+            _ => None,
+        }
+    }
+
+    /// The array, if this is one.
+    pub fn array(self) -> Option<&'p Array<'a>> {
+        match self.node() {
+            Node::Array(array) => Some(array),
+            _ => None,
+        }
+    }
+
+    /// What it is, for messages: `a dictionary`, `a float32 array of shape [3, 3]`.
+    pub fn describe(self) -> String {
+        match self.node() {
+            Node::None => "None".to_owned(),
+            Node::Bool(_) => "a bool".to_owned(),
+            Node::Int(_) | Node::Float => "a number".to_owned(),
+            Node::Text(_) => "a text".to_owned(),
+            Node::Bytes(_) => "bytes".to_owned(),
+            Node::Tuple(_) | Node::List(_) => "a list".to_owned(),
+            Node::Dict(_) => "a dictionary".to_owned(),
+            Node::Global(_) | Node::DType(_) | Node::Blank => "a part of an array".to_owned(),
+            Node::Array(array) => format!("a {} array of shape {:?}", array.dtype, array.shape),
+        }
+    }
+}
+
+/// The stack machine.
+#[derive(Default)]
+struct Machine<'a> {
+    bytes: &'a [u8],
+    /// Next byte to read.
+    next: usize,
+    /// Where the operation under way began.
+    operation: usize,
+    nodes: Vec<Node<'a>>,
+    stack: Vec<usize>,
+    /// Heights of the stack.
+    marks: Vec<usize>,
+    memo: HashMap<usize, usize>,
+}
+
+type Step<T> = Result<T, PickleFault>;
+
+fn form<T>(what: &'static str) -> Step<T> {
+    Err(PickleFault::Form(what))
+}
+
+const UNDERFLOW: &str = "an operation takes more values than there are";
+const ARRAY: &str = "an array's parts are not what numpy writes";
+
+impl<'a> Machine<'a> {
+    /// Bytes to come.
+    fn take(&mut self, length: usize) -> Step<&'a [u8]> {
+        let end = self.next.checked_add(length).ok_or(PickleFault::Ends)?;
+        let bytes = self.bytes.get(self.next..end).ok_or(PickleFault::Ends)?;
+        self.next = end;
+        Ok(bytes)
+    }
+
+    fn fixed<const N: usize>(&mut self) -> Step<[u8; N]> {
+        self.take(N)?.try_into().map_err(|_| PickleFault::Ends)
+    }
+
+    /// An unsigned little-endian number of `bytes` bytes (8 at most), for lengths and places.
+    fn size(&mut self, bytes: usize) -> Step<usize> {
+        let read = self.take(bytes)?;
+        let value = (read.iter().rev()).fold(0u64, |value, &byte| value << 8 | u64::from(byte));
+        usize::try_from(value).map_err(|_| PickleFault::Ends)
+    }
+
+    /// A counted run of bytes; the count has `bytes` bytes.
+    fn counted(&mut self, bytes: usize) -> Step<&'a [u8]> {
+        let length = self.size(bytes)?;
+        self.take(length)
+    }
+
+    fn text(&mut self, bytes: usize) -> Step<Node<'a>> {
+        match std::str::from_utf8(self.counted(bytes)?) {
+            Ok(text) => Ok(Node::Text(text)),
+            Err(_) => form("a text is not UTF-8"),
+        }
+    }
+
+    fn line(&mut self) -> Step<&'a str> {
+        let rest = &self.bytes[self.next..];
+        let length = (rest.iter().position(|&b| b == b'\n')).ok_or(PickleFault::Ends)?;
+        let line = self.take(length)?;
+        self.next += 1;
+        std::str::from_utf8(line).or_else(|_| form("a name is not UTF-8"))
+    }
+
+    fn push(&mut self, node: Node<'a>) -> Step<()> {
+        if self.nodes.len() >= MAX_VALUES {
+            return Err(PickleFault::TooMany);
+        }
+        self.stack.push(self.nodes.len());
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// The lowest place that may be taken from.
+    fn floor(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
+    fn top(&self) -> Step<usize> {
+        match self.stack.last() {
+            Some(&place) if self.stack.len() > self.floor() => Ok(place),
+            _ => form(UNDERFLOW),
+        }
+    }
+
+    fn pop(&mut self) -> Step<usize> {
+        let place = self.top()?;
+        self.stack.pop();
+        Ok(place)
+    }
+
+    /// The last `n` values.
+    fn pop_many(&mut self, n: usize) -> Step<Vec<usize>> {
+        match self.stack.len().checked_sub(n) {
+            Some(start) if start >= self.floor() => Ok(self.stack.split_off(start)),
+            _ => form(UNDERFLOW),
+        }
+    }
+
+    /// The values above the last mark.
+    fn pop_marked(&mut self) -> Step<Vec<usize>> {
+        match self.marks.pop() {
+            Some(mark) => Ok(self.stack.split_off(mark)),
+            None => form("an operation misses its mark"),
+        }
+    }
+
+    fn append(&mut self, items: Vec<usize>) -> Step<()> {
+        let list = self.top()?;
+        match &mut self.nodes[list] {
+            Node::List(list) => {
+                list.extend(items);
+                Ok(())
+            }
+            _ => form("items are added to something that is no list"),
+        }
+    }
+
+    fn insert(&mut self, pairs: &[usize]) -> Step<()> {
+        let (pairs, []) = pairs.as_chunks::<2>() else {
+            return form("a key has no value");
+        };
+        let dict = self.top()?;
+        for &[key, value] in pairs {
+            let Node::Text(key) = self.nodes[key] else {
+                return form("a dictionary's key is no text");
+            };
+            match &mut self.nodes[dict] {
+                Node::Dict(entries) => entries.insert(key, value),
+                _ => return form("entries are added to something that is no dictionary"),
+            };
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, number: usize) -> Step<()> {
+        let place = self.top()?;
+        if self.memo.len() >= MAX_VALUES {
+            return Err(PickleFault::TooMany);
+        }
+        self.memo.insert(number, place);
+        Ok(())
+    }
+
+    fn recall(&mut self, number: usize) -> Step<()> {
+        match self.memo.get(&number) {
+            Some(&place) => {
+                self.stack.push(place);
+                Ok(())
+            }
+            None => form("it refers to a value that it has not kept"),
+        }
+    }
+
+    fn global(&mut self, module: &str, name: &str) -> Step<()> {
+        match Global::of(module, name) {
+            Some(global) => self.push(Node::Global(global)),
+            None => {
+                let shown: String = format!("{module}.{name}").chars().take(100).collect();
+                Err(PickleFault::Global(shown.escape_debug().to_string()))
+            }
+        }
+    }
+
+    fn stack_global(&mut self) -> Step<()> {
+        match self.pop_many(2)?[..] {
+            [module, name] => match (&self.nodes[module], &self.nodes[name]) {
+                (&Node::Text(module), &Node::Text(name)) => self.global(module, name),
+                _ => form("a name is no text"),
+            },
+            _ => form(UNDERFLOW),
+        }
+    }
+
+    fn tuple(&self, place: usize) -> Step<&[usize]> {
+        match &self.nodes[place] {
+            Node::Tuple(items) => Ok(items),
+            _ => form(ARRAY),
+        }
+    }
+
+    fn bytes_at(&self, place: usize) -> Step<&'a [u8]> {
+        match self.nodes[place] {
+            Node::Bytes(bytes) => Ok(bytes),
+            _ => form(ARRAY),
+        }
+    }
+
+    fn shape(&self, place: usize) -> Step<Vec<usize>> {
+        let side = |&place: &usize| match self.nodes[place] {
+            Node::Int(n) => usize::try_from(n).or_else(|_| form(ARRAY)),
+            _ => form(ARRAY),
+        };
+        self.tuple(place)?.iter().map(side).collect()
+    }
+
+    fn array(
+        &self,
+        shape: Vec<usize>,
+        dtype: usize,
+        column_major: bool,
+        data: usize,
+    ) -> Step<Node<'a>> {
+        let Node::DType(dtype) = self.nodes[dtype] else {
+            return form(ARRAY);
+        };
+        let data = self.bytes_at(data)?;
+        let bytes = (shape.iter()).try_fold(dtype.bytes(), |n, &side| n.checked_mul(side));
+        if bytes != Some(data.len()) || shape.len() > MAX_DIMENSIONS {
+            return form("an array's shape does not fit its bytes");
+        }
+        Ok(Node::Array(Array {
+            dtype,
+            shape,
+            column_major,
+            data,
+        }))
+    }
+
+    /// An array of the state that numpy gives it: version, shape, type, order, bytes.
+    fn array_of_state(&self, state: usize) -> Step<Node<'a>> {
+        match *self.tuple(state)? {
+            [_, shape, dtype, order, data] => {
+                let column_major = matches!(self.nodes[order], Node::Bool(true));
+                self.array(self.shape(shape)?, dtype, column_major, data)
+            }
+            _ => form(ARRAY),
+        }
+    }
+
+    /// What Python would get by calling a function.
+    fn reduce(&mut self) -> Step<()> {
+        let [function, arguments] = self.pop_many(2)?[..] else {
+            return form(UNDERFLOW);
+        };
+        let Node::Global(function) = self.nodes[function] else {
+            return form("something is called that is no function");
+        };
+        let arguments = self.tuple(arguments)?.to_vec();
+        let node = match (function, &arguments[..]) {
+            (Global::Reconstruct, [class, _, _])
+                if matches!(self.nodes[*class], Node::Global(Global::NdArray)) =>
+            {
+                Node::Blank
+            }
+            (Global::JaxArray, &[inner, _, state, _])
+                if matches!(self.nodes[inner], Node::Global(Global::Reconstruct)) =>
+            {
+                self.array_of_state(state)?
+            }
+            (Global::FromBuffer, &[data, dtype, shape, order]) => {
+                let column_major = matches!(self.nodes[order], Node::Text("F"));
+                self.array(self.shape(shape)?, dtype, column_major, data)?
+            }
+            (Global::Scalar, &[dtype, data]) => self.array(Vec::new(), dtype, false, data)?,
+            (Global::DType, [code, ..]) => match self.nodes[*code] {
+                Node::Text(code) => match DType::of(code) {
+                    Some(dtype) => Node::DType(dtype),
+                    None => return form("an array's numbers are of a type that is not read here"),
+                },
+                _ => return form(ARRAY),
+            },
+            (Global::FrozenDict, &[dict]) if matches!(self.nodes[dict], Node::Dict(_)) => {
+                self.stack.push(dict);
+                return Ok(());
+            }
+            (Global::OrderedDict, []) => Node::Dict(BTreeMap::new()),
+            _ => return form("a function is called with other arguments than data needs"),
+        };
+        self.push(node)
+    }
+
+    /// Completes an array, or says the byte order of a type.
+    fn build(&mut self) -> Step<()> {
+        let state = self.pop()?;
+        let place = self.top()?;
+        match self.nodes[place] {
+            Node::Blank => self.nodes[place] = self.array_of_state(state)?,
+            Node::DType(_) => {
+                let order = self.tuple(state)?.get(1).map(|&order| &self.nodes[order]);
+                if !matches!(order, Some(Node::Text("<" | "|" | "="))) {
+                    return form("an array's numbers are not little-endian");
+                }
+            }
+            _ => return form("a state is given to something that is no array"),
+        }
+        Ok(())
+    }
+
+    /// Runs to the end; the place of the one value that is left.
+    fn run(&mut self) -> Step<usize> {
+        if !matches!(self.bytes, [op::PROTO, 2..=5, ..]) {
+            return Err(PickleFault::Protocol);
+        }
+        self.next = 2;
+        loop {
+            self.operation = self.next;
+            let [operation] = self.fixed()?;
+            match operation {
+                op::FRAME => {
+                    self.take(8)?;
+                }
+                op::STOP => break,
+                op::MARK => self.marks.push(self.stack.len()),
+                op::NONE => self.push(Node::None)?,
+                op::TRUE | op::FALSE => self.push(Node::Bool(operation == op::TRUE))?,
+                op::INT4 => {
+                    let n = i32::from_le_bytes(self.fixed()?);
+                    self.push(Node::Int(i64::from(n)))?;
+                }
+                op::UINT1 | op::UINT2 => {
+                    let n = self.size(if operation == op::UINT1 { 1 } else { 2 })?;
+                    self.push(Node::Int(n as i64))?;
+                }
+                op::LONG1 => {
+                    let n = long(self.counted(1)?)?;
+                    self.push(Node::Int(n))?;
+                }
+                op::FLOAT => {
+                    self.take(8)?;
+                    self.push(Node::Float)?;
+                }
+                op::TEXT1 | op::TEXT4 | op::TEXT8 => {
+                    let text = self.text(op::width(operation))?;
+                    self.push(text)?;
+                }
+                op::BYTES1 | op::BYTES4 | op::BYTES8 | op::BYTEARRAY8 => {
+                    let bytes = self.counted(op::width(operation))?;
+                    self.push(Node::Bytes(bytes))?;
+                }
+                op::EMPTY_TUPLE => self.push(Node::Tuple(Vec::new()))?,
+                op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => {
+                    let items = self.pop_many(usize::from(operation - op::TUPLE1) + 1)?;
+                    self.push(Node::Tuple(items))?;
+                }
+                op::TUPLE => {
+                    let items = self.pop_marked()?;
+                    self.push(Node::Tuple(items))?;
+                }
+                op::EMPTY_LIST => self.push(Node::List(Vec::new()))?,
+                op::APPEND => {
+                    let item = self.pop()?;
+                    self.append(vec![item])?;
+                }
+                op::APPENDS => {
+                    let items = self.pop_marked()?;
+                    self.append(items)?;
+                }
+                op::EMPTY_DICT => self.push(Node::Dict(BTreeMap::new()))?,
+                op::SETITEM => {
+                    let pair = self.pop_many(2)?;
+                    self.insert(&pair)?;
+                }
+                op::SETITEMS => {
+                    let pairs = self.pop_marked()?;
+                    self.insert(&pairs)?;
+                }
+                op::MEMOIZE => self.remember(self.memo.len())?,
+                op::PUT1 | op::PUT4 => {
+                    let number = self.size(op::width(operation))?;
+                    self.remember(number)?;
+                }
+                op::GET1 | op::GET4 => {
+                    let number = self.size(op::width(operation))?;
+                    self.recall(number)?;
+                }
+                op::GLOBAL => {
+                    let (module, name) = (self.line()?, self.line()?);
+                    self.global(module, name)?;
+                }
+                op::STACK_GLOBAL => self.stack_global()?,
+                op::REDUCE => self.reduce()?,
+                op::BUILD => self.build()?,
+                other => return Err(PickleFault::Operation(other)),
+            }
+        }
+        match self.stack[..] {
+            [root] if self.marks.is_empty() && self.next == self.bytes.len() => Ok(root),
+            _ => form("it does not end with one value"),
+        }
+    }
+}
+
+/// A little-endian number in two's complement.
+fn long(bytes: &[u8]) -> Step<i64> {
+    let Some(&last) = bytes.last() else {
+        return Ok(0);
+    };
+    if bytes.len() > 8 {
+        return form("a number needs more than 64 bits");
+    }
+    let mut all = [if last & 0x80 != 0 { 0xff } else { 0 }; 8];
+    all[..bytes.len()].copy_from_slice(bytes);
+    Ok(i64::from_le_bytes(all))
+}
+
+/// Operations, by the names of Python's `pickletools`; the number is the width of their count.
+mod op {
+    pub const PROTO: u8 = 0x80;
+    pub const FRAME: u8 = 0x95;
+    pub const STOP: u8 = b'.';
+    pub const MARK: u8 = b'(';
+    pub const NONE: u8 = b'N';
+    pub const TRUE: u8 = 0x88;
+    pub const FALSE: u8 = 0x89;
+    pub const INT4: u8 = b'J';
+    pub const UINT1: u8 = b'K';
+    pub const UINT2: u8 = b'M';
+    pub const LONG1: u8 = 0x8a;
+    pub const FLOAT: u8 = b'G';
+    pub const TEXT1: u8 = 0x8c;
+    pub const TEXT4: u8 = b'X';
+    pub const TEXT8: u8 = 0x8d;
+    pub const BYTES1: u8 = b'C';
+    pub const BYTES4: u8 = b'B';
+    pub const BYTES8: u8 = 0x8e;
+    pub const BYTEARRAY8: u8 = 0x96;
+    pub const EMPTY_TUPLE: u8 = b')';
+    pub const TUPLE: u8 = b't';
+    pub const TUPLE1: u8 = 0x85;
+    pub const TUPLE2: u8 = 0x86;
+    pub const TUPLE3: u8 = 0x87;
+    pub const EMPTY_LIST: u8 = b']';
+    pub const APPEND: u8 = b'a';
+    pub const APPENDS: u8 = b'e';
+    pub const EMPTY_DICT: u8 = b'}';
+    pub const SETITEM: u8 = b's';
+    pub const SETITEMS: u8 = b'u';
+    pub const MEMOIZE: u8 = 0x94;
+    pub const PUT1: u8 = b'q';
+    pub const PUT4: u8 = b'r';
+    pub const GET1: u8 = b'h';
+    pub const GET4: u8 = b'j';
+    pub const GLOBAL: u8 = b'c';
+    pub const STACK_GLOBAL: u8 = 0x93;
+    pub const REDUCE: u8 = b'R';
+    pub const BUILD: u8 = b'b';
+
+    /// Bytes of the number that follows.
+    pub fn width(operation: u8) -> usize {
+        match operation {
+            TEXT1 | BYTES1 | PUT1 | GET1 => 1,
+            TEXT4 | BYTES4 | PUT4 | GET4 => 4,
+            _ => 8,
+        }
+    }
+}

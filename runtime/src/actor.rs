@@ -100,7 +100,9 @@ pub struct ActorSummary {
     pub classifier_precision: Option<f64>,
     /// Of the successes that it was left to judge, the share that it saw.
     pub classifier_recall: Option<f64>,
-    /// The counts behind these two.
+    /// Episodes that it called a success and a person (or the operator) did not.
+    pub corrected_episodes: u64,
+    /// The counts behind precision and recall.
     pub classifier: Confusion,
     /// Seconds from start to end, waiting for the learner included.
     pub wall_s: f64,
@@ -170,6 +172,7 @@ struct Rates {
     first: Vec<(u32, u32)>,
     last: VecDeque<(u32, u32, bool)>,
     confusion: Confusion,
+    corrected: u64,
     episodes: u64,
 }
 
@@ -185,6 +188,7 @@ impl Rates {
         let success = outcome.truth.unwrap_or(outcome.ending.terminated);
         self.last.push_back((steps, intervened, success));
         self.confusion.add(&outcome.confusion);
+        self.corrected += u64::from(outcome.judged && outcome.ending.label == Some(false));
         self.episodes += 1;
     }
 
@@ -373,6 +377,7 @@ pub fn run(
         success_last: rates.success_last(),
         classifier_precision: rates.confusion.precision(),
         classifier_recall: rates.confusion.recall(),
+        corrected_episodes: rates.corrected,
         classifier: rates.confusion,
         wall_s: began.elapsed().as_secs_f64(),
         waited_s: waited.as_secs_f64(),

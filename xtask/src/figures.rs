@@ -61,7 +61,7 @@ pub fn newest(episodes: &[Episode]) -> &[Episode] {
 }
 
 /// The run's figures, in the order of its table: key, the folder whose summary has it, its key there.
-const FIGURES: [(&str, &str, &str); 13] = [
+const FIGURES: [(&str, &str, &str); 14] = [
     ("clock", "eval", "clock"),
     ("success_rate", "eval", "success_rate"),
     ("evaluation_episodes", "eval", "episodes"),
@@ -81,6 +81,7 @@ const FIGURES: [(&str, &str, &str); 13] = [
     ("updates", "learner", "updates"),
     ("classifier_precision", "actor", "classifier_precision"),
     ("classifier_recall", "actor", "classifier_recall"),
+    ("corrected_episodes", "actor", "corrected_episodes"),
     ("env_steps", "actor", "env_steps"),
     ("episodes", "actor", "episodes"),
 ];

@@ -43,7 +43,8 @@ img{{max-width:100%}}figure{{display:inline-block;margin:0 1em 1em 0}}svg text{{
 .film{{width:26em;image-rendering:pixelated}}.note{{background:#fff3d6;padding:.6em 1em}}</style>\n\
 <h1>A simulated arm learns to lift a cube</h1>\n\
 <p class=\"note\">A <b>scripted operator</b> that sees the simulator's state stood in for a person: it gave the \
-demonstrations and took over during training. It was absent in the evaluation, where the policy saw only \
+demonstrations, took over during training, and said of some episodes how they ended, which corrected the learned \
+reward. It was absent in the evaluation, where the policy saw only \
 camera images and the arm's own state, and the simulator's truth was the judge.{clock}</p>\n\
 <h2>Figures</h2>\n<table>{rows}</table>\n<h2>Evaluation</h2>\n{pictures}\n<h2>Learning</h2>\n{charts}\n</html>\n"
     ))

@@ -158,7 +158,7 @@ pub fn evaluate(
     let work = || -> anyhow::Result<()> {
         // Renderers stay on the thread that made them.
         let mut cell = Cell::open(rig)?;
-        let (mut brain, ..) = OnnxBrain::load(engine, &rig.spec(), &files)?;
+        let mut brain = OnnxBrain::load(engine, &rig.spec(), &files, |_| None)?;
         loop {
             let episode = next.fetch_add(1, Ordering::Relaxed);
             if episode >= options.episodes || stop.load(Ordering::Relaxed) {

@@ -1,4 +1,6 @@
 //! The learner as the actor sees it: graphs once, snapshots as they come, and the pace.
+//!
+//! Snapshots go from the link to the loader threads; the loop here only takes what they have verified.
 
 use std::{
     sync::{
@@ -14,18 +16,16 @@ use hilt_protocol::{Graph, GraphName, Progress, RigSpec};
 
 use crate::{
     brain::Brain,
-    inference::{Engine, OnnxBrain, PolicyFiles, SnapshotInbox},
+    inference::{Engine, OnnxBrain, PolicyFiles, SnapshotSource},
     session::Flow,
 };
 
 /// How long to wait before looking again.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Snapshots to the loaders, and how far the actor may go.
+/// How far the actor may go.
 pub struct LearnerSide {
     link: Arc<ActorLink>,
-    policy: SnapshotInbox,
-    classifier: Option<SnapshotInbox>,
     /// In lockstep the learner sets the pace.
     lockstep: bool,
     /// Steps that the learner had before this run.
@@ -63,6 +63,11 @@ fn fetch(
     }
 }
 
+/// The newest snapshot of a graph, as the link has it.
+pub fn snapshots(link: Arc<ActorLink>, graph: GraphName) -> SnapshotSource {
+    Box::new(move |timeout| link.next_snapshot(graph, timeout))
+}
+
 impl LearnerSide {
     /// Fetches the graphs, loads them, and waits for the first weights of the classifier — and of
     /// the policy, unless the run begins with random actions.
@@ -81,18 +86,17 @@ impl LearnerSide {
             policy: get(GraphName::Policy)?,
             classifier: Some(get(GraphName::Classifier)?),
         };
-        let (mut brain, policy, classifier) = OnnxBrain::load(engine, spec, &files)?;
+        let mut brain = OnnxBrain::load(engine, spec, &files, |graph| {
+            Some(snapshots(Arc::clone(&link), graph))
+        })?;
         let side = Self {
             link,
-            policy,
-            classifier,
             lockstep,
             prior_steps: None,
             waiting_for: None,
         };
         let mut said = false;
         loop {
-            side.feed();
             Brain::refresh(&mut brain);
             if brain.can_judge() && (random_first || brain.can_act()) {
                 return Ok((brain, side));
@@ -113,25 +117,6 @@ impl LearnerSide {
         self.link.progress()
     }
 
-    /// Hands new snapshots to the loaders.
-    pub fn feed(&self) {
-        let inboxes = [
-            (GraphName::Policy, Some(&self.policy)),
-            (GraphName::Classifier, self.classifier.as_ref()),
-        ];
-        for (graph, inbox) in inboxes {
-            if let Some(inbox) = inbox
-                && let Some(snapshot) = self.link.next_snapshot(graph, Duration::ZERO)
-                && !inbox.offer(snapshot)
-            {
-                tracing::debug!(
-                    "{}: the loader is busy, a snapshot was left out",
-                    graph.name()
-                );
-            }
-        }
-    }
-
     /// Before a step, `steps` of which were taken in this run: takes new weights, and in lockstep
     /// waits until the learner allows the step. `may_act`: the step needs no policy.
     pub fn before_step(
@@ -143,7 +128,6 @@ impl LearnerSide {
         say: &mut dyn FnMut(&str),
     ) -> Flow {
         loop {
-            self.feed();
             brain.refresh();
             let progress = self.link.progress();
             if stop.load(Ordering::Relaxed) || progress.is_some_and(|p| p.finished) {

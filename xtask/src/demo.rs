@@ -504,7 +504,7 @@ mod tests {
         let text = status_line(&[episode], &metrics);
         assert_eq!(
             text,
-            "episodes 1  success 100 %  interventions 50 %  updates 30  updates/s 16.2"
+            "episodes 1  success 100 %  interventions 50 %  updates/s 16.2"
         );
     }
 }

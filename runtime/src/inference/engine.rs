@@ -137,8 +137,9 @@ impl Engine {
         self.provider
     }
 
-    /// A session for a graph.
-    pub(super) fn session(&self, graph: &'static str, onnx: &[u8]) -> Result<Session, EngineError> {
+    /// A bare session for a graph, with the provider and the threads that heads get; `graph` names
+    /// it in errors.
+    pub fn session(&self, graph: &'static str, onnx: &[u8]) -> Result<Session, EngineError> {
         let refuse = |reason: String| EngineError::Graph { graph, reason };
         let builder = Session::builder(&self.environment).map_err(|e| refuse(e.to_string()))?;
         let builder = builder

@@ -109,8 +109,9 @@ fn library(e: ort::Error) -> EngineError {
 }
 
 impl Head {
-    /// Loads a graph. It acts only after [`Head::bind`] — or at once, when its weights are baked in.
-    pub fn load(engine: &Engine, graph: &Graph) -> Result<Self, EngineError> {
+    /// Loads a graph; `batch` takes the place of a free dimension of its inputs. It acts only after
+    /// [`Head::bind`] — or at once, when its weights are baked in.
+    pub fn load(engine: &Engine, graph: &Graph, batch: usize) -> Result<Self, EngineError> {
         let label = graph.name.name();
         let session = engine.session(label, &graph.onnx)?;
         let contract = |what, name: &str| EngineError::Contract {
@@ -126,7 +127,7 @@ impl Head {
             };
             let dims: Vec<usize> = shape
                 .iter()
-                .map(|&d| usize::try_from(d).unwrap_or(1))
+                .map(|&d| usize::try_from(d).unwrap_or(batch))
                 .collect();
             if !is_data_input(input.name()) {
                 weights.push((input.name().to_owned(), dims));
@@ -225,8 +226,12 @@ impl Head {
         }
     }
 
-    /// Fills a u8 input.
-    pub fn set_u8(&mut self, name: &str, values: &[u8]) -> Result<(), EngineError> {
+    /// Fills a u8 input with images, one after the other.
+    pub fn set_u8<'a>(
+        &mut self,
+        name: &str,
+        images: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<(), EngineError> {
         let missing = || EngineError::Contract {
             graph: self.name.name(),
             what: "input",
@@ -237,16 +242,19 @@ impl Head {
             .iter_mut()
             .find(|(n, _)| n == name)
             .map(|(_, b)| b);
-        match slot {
-            Some(Buffer::U8(tensor)) => {
-                let (_, data) = tensor.extract_tensor_mut();
-                if data.len() != values.len() {
-                    return Err(missing());
-                }
-                data.copy_from_slice(values);
-                Ok(())
-            }
-            _ => Err(missing()),
+        let Some(Buffer::U8(tensor)) = slot else {
+            return Err(missing());
+        };
+        let (_, mut rest) = tensor.extract_tensor_mut();
+        for image in images {
+            let (place, after) = rest.split_at_mut_checked(image.len()).ok_or_else(missing)?;
+            place.copy_from_slice(image);
+            rest = after;
+        }
+        if rest.is_empty() {
+            Ok(())
+        } else {
+            Err(missing())
         }
     }
 
@@ -274,7 +282,7 @@ impl Head {
         if is_u8 {
             // Whole numbers 0..=255 by contract; `as` saturates on anything else.
             let bytes: Vec<u8> = input.data.iter().map(|&v| v as u8).collect();
-            self.set_u8(&input.name, &bytes)
+            self.set_u8(&input.name, [&bytes[..]])
         } else {
             self.set_f32(&input.name, &input.data)
         }
@@ -282,7 +290,11 @@ impl Head {
 
     /// Checks a snapshot against this graph, binds its weights and runs its probe. `active` is the
     /// version in force. On an error this head must not act; it can be bound again.
-    pub fn bind(&mut self, snapshot: &ModelSnapshot, active: u64) -> Result<(), SnapshotRefused> {
+    pub fn bind(
+        &mut self,
+        mut snapshot: ModelSnapshot,
+        active: u64,
+    ) -> Result<(), SnapshotRefused> {
         let version = snapshot.version;
         if snapshot.spec != self.spec {
             let (theirs, ours) = (snapshot.spec.to_string(), self.spec.to_string());
@@ -306,7 +318,7 @@ impl Head {
         for (name, shape) in &self.weights {
             let tensor = snapshot
                 .weights
-                .iter()
+                .iter_mut()
                 .find(|t| t.name == *name && t.shape == *shape)
                 .ok_or_else(|| SnapshotRefused::Tensor {
                     version,
@@ -319,7 +331,7 @@ impl Head {
                     name: name.clone(),
                 });
             }
-            let value = Tensor::from_array((shape.clone(), tensor.data.clone()))
+            let value = Tensor::from_array((shape.clone(), std::mem::take(&mut tensor.data)))
                 .map_err(|e| failed(e.to_string()))?;
             self.binding
                 .bind_input(name.as_str(), &value)

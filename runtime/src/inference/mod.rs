@@ -3,8 +3,9 @@
 //! - [`Engine`]: the library, opened once per process, and the execution provider that was got.
 //! - [`Head`]: one fixed graph whose weights are bound inputs. Binding new weights checks them:
 //!   spec, graph, names, shapes, finite numbers, and the snapshot's probe must come out.
-//! - [`Swapper`]: two heads of one graph. The *loader* thread binds and verifies a snapshot on the
-//!   idle head; the policy thread exchanges it for the active one between two steps: a pointer.
+//! - [`Swapper`]: two heads of one graph. The *loader* thread waits for a snapshot, binds and verifies
+//!   it on the idle head; the policy thread exchanges it for the active one between two steps: a
+//!   pointer.
 //! - [`OnnxBrain`]: encoder, policy and classifier together; what the episode loop talks to.
 
 mod brain;
@@ -15,4 +16,4 @@ mod swap;
 pub use brain::{OnnxBrain, PolicyFiles};
 pub use engine::{Engine, EngineError, Provider};
 pub use head::{Head, SnapshotRefused};
-pub use swap::{LoadReport, SnapshotInbox, Swapper};
+pub use swap::{LoadReport, SnapshotSource, Swapper};

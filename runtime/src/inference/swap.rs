@@ -3,10 +3,11 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
         mpsc,
     },
     thread,
+    time::Duration,
 };
 
 use hilt_protocol::{Graph, ModelSnapshot};
@@ -19,32 +20,37 @@ use super::{
 /// What became of a snapshot.
 pub type LoadReport = Result<u64, SnapshotRefused>;
 
-/// The exchange between loader and policy thread. `ready` holds a verified head until the policy
-/// thread takes it (newest wins); `idle` holds the one to load the next snapshot into. Each is
-/// locked for the time of a pointer move only, and never by the control thread.
+/// Where a graph's snapshots come from: waits up to the given time for the next one. Called by the
+/// loader thread.
+pub type SnapshotSource = Box<dyn FnMut(Duration) -> Option<ModelSnapshot> + Send>;
+
+/// So often the loader thread looks whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The head that does not act. The loader takes it away, and brings it back with a newer snapshot or
+/// as it is; the policy thread exchanges it for its own. Locked for a pointer move only, and never
+/// by the control thread.
+#[derive(Default)]
+struct Spare {
+    /// `None` while the loader has it.
+    head: Option<Box<Head>>,
+    /// It is verified and newer than the one that acts.
+    ready: bool,
+    /// Version of the one that acts.
+    active: u64,
+}
+
+/// What loader and policy thread share.
 #[derive(Default)]
 struct Exchange {
-    ready: Mutex<Option<Box<Head>>>,
-    idle: Mutex<Option<Box<Head>>>,
-    active_version: AtomicU64,
+    spare: Mutex<Spare>,
+    closing: AtomicBool,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A pointer move cannot leave the cell half-changed, so a poisoned lock is as good as any.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Where snapshots are handed in; cheap to clone.
-#[derive(Clone)]
-pub struct SnapshotInbox {
-    sender: mpsc::SyncSender<ModelSnapshot>,
-}
-
-impl SnapshotInbox {
-    /// Hands a snapshot to the loader. `false`: the loader is busy with an older one and this one
-    /// was left out; a newer one follows in seconds.
-    pub fn offer(&self, snapshot: ModelSnapshot) -> bool {
-        self.sender.try_send(snapshot).is_ok()
+impl Exchange {
+    fn lock(&self) -> MutexGuard<'_, Spare> {
+        // A pointer move cannot leave the cell half-changed, so a poisoned lock is as good as any.
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -53,54 +59,64 @@ pub struct Swapper {
     active: Box<Head>,
     exchange: Arc<Exchange>,
     reports: mpsc::Receiver<LoadReport>,
+    loader: Option<thread::JoinHandle<()>>,
 }
 
 impl Swapper {
-    /// Loads the graph twice and starts the loader thread, which ends when the last inbox is gone.
-    pub fn start(engine: &Engine, graph: &Graph) -> Result<(Self, SnapshotInbox), EngineError> {
-        let active = Box::new(Head::load(engine, graph)?);
+    /// Loads the graph; with a source of snapshots once more, for the loader thread that starts
+    /// then. It ends with the swapper.
+    pub fn start(
+        engine: &Engine,
+        graph: &Graph,
+        source: Option<SnapshotSource>,
+    ) -> Result<Self, EngineError> {
+        let active = Box::new(Head::load(engine, graph, 1)?);
         let exchange = Arc::new(Exchange::default());
-        *lock(&exchange.idle) = Some(Box::new(Head::load(engine, graph)?));
-        let (sender, snapshots) = mpsc::sync_channel::<ModelSnapshot>(2);
-        let (report_sender, reports) = mpsc::sync_channel(64);
-        let shared = Arc::clone(&exchange);
-        thread::Builder::new()
-            .name(format!("load-{}", graph.name.name()))
-            .spawn(move || {
-                for snapshot in snapshots {
-                    if let Some(report) = load(&shared, &snapshot) {
-                        // Reports are for the log; when nobody reads them they are dropped.
-                        let _ = report_sender.try_send(report);
+        let (sender, reports) = mpsc::sync_channel(64);
+        let loader = match source {
+            None => None,
+            Some(mut source) => {
+                exchange.lock().head = Some(Box::new(Head::load(engine, graph, 1)?));
+                let shared = Arc::clone(&exchange);
+                let work = move || {
+                    while !shared.closing.load(Ordering::Relaxed) {
+                        let snapshot = source(LOOK);
+                        if let Some(report) = snapshot.and_then(|s| load(&shared, s)) {
+                            // Reports are for the log; when nobody reads them they are dropped.
+                            let _ = sender.try_send(report);
+                        }
                     }
-                }
-            })
-            .map_err(|e| EngineError::Library(format!("cannot start the loader thread: {e}")))?;
-        Ok((
-            Self {
-                active,
-                exchange,
-                reports,
-            },
-            SnapshotInbox { sender },
-        ))
+                };
+                let thread = thread::Builder::new().name(format!("load-{}", graph.name.name()));
+                Some(thread.spawn(work).map_err(|e| {
+                    EngineError::Library(format!("cannot start the loader thread: {e}"))
+                })?)
+            }
+        };
+        Ok(Self {
+            active,
+            exchange,
+            reports,
+            loader,
+        })
     }
 
     /// Takes the newest verified head, if there is one. Called between two steps; a pointer move.
     pub fn swap(&mut self) -> bool {
-        // If the loader holds the cell at this instant, the next step takes it.
-        let Ok(mut ready) = self.exchange.ready.try_lock() else {
+        // If the loader holds the lock at this instant, the next step takes it.
+        let Ok(mut spare) = self.exchange.spare.try_lock() else {
             return false;
         };
-        let Some(head) = ready.take() else {
-            return false;
-        };
-        drop(ready);
-        let old = std::mem::replace(&mut self.active, head);
-        self.exchange
-            .active_version
-            .store(self.active.version(), Ordering::Release);
-        *lock(&self.exchange.idle) = Some(old);
-        true
+        let spare = &mut *spare;
+        match &mut spare.head {
+            Some(head) if spare.ready => {
+                std::mem::swap(&mut self.active, head);
+                spare.ready = false;
+                spare.active = self.active.version();
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The head that acts.
@@ -119,19 +135,28 @@ impl Swapper {
     }
 }
 
-fn load(exchange: &Exchange, snapshot: &ModelSnapshot) -> Option<LoadReport> {
-    // The idle head, or the verified one that nobody has taken yet: it is older than this.
-    let mut head = lock(&exchange.idle)
-        .take()
-        .or_else(|| lock(&exchange.ready).take())?;
-    match head.bind(snapshot, exchange.active_version.load(Ordering::Acquire)) {
-        Ok(()) => {
-            *lock(&exchange.ready) = Some(head);
-            Some(Ok(snapshot.version))
-        }
-        Err(refused) => {
-            *lock(&exchange.idle) = Some(head);
-            Some(Err(refused))
+impl Drop for Swapper {
+    fn drop(&mut self) {
+        self.exchange.closing.store(true, Ordering::Relaxed);
+        if let Some(loader) = self.loader.take()
+            && loader.join().is_err()
+        {
+            tracing::error!("a loader thread ended by a panic");
         }
     }
+}
+
+fn load(exchange: &Exchange, snapshot: ModelSnapshot) -> Option<LoadReport> {
+    let (mut head, active) = {
+        let mut spare = exchange.lock();
+        // It may be ready and not yet taken: what it holds is older than this.
+        spare.ready = false;
+        (spare.head.take()?, spare.active)
+    };
+    let version = snapshot.version;
+    let result = head.bind(snapshot, active);
+    let mut spare = exchange.lock();
+    spare.ready = result.is_ok();
+    spare.head = Some(head);
+    Some(result.map(|()| version))
 }

@@ -15,10 +15,10 @@ use crate::{process, report::number};
 /// Name, package, its folder, example.
 const BENCHES: [(&str, &str, &str, &str); 6] = [
     ("sim", "hilt-sim", "core/sim", "bench_sim"),
-    ("policy", "hilt-runtime", "runtime", "bench_policy"),
+    ("policy", "hilt-tests", "tests", "bench_policy"),
     ("learner", "hilt-learner", "learner", "bench_learner"),
     ("stream", "hilt-learner", "learner", "bench_stream"),
-    ("snapshot", "hilt-runtime", "runtime", "bench_snapshot"),
+    ("snapshot", "hilt-tests", "tests", "bench_snapshot"),
     ("replay", "hilt-learner", "learner", "bench_replay"),
 ];
 

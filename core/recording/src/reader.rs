@@ -64,6 +64,7 @@ pub struct RunReader {
     read: u64,
     consumed: u64,
     cut: Option<String>,
+    footer: bool,
     done: bool,
 }
 
@@ -94,6 +95,7 @@ impl RunReader {
             read: 0,
             consumed: 0,
             cut: None,
+            footer: false,
             done: false,
         })
     }
@@ -116,7 +118,14 @@ impl RunReader {
     fn next_entry(&mut self) -> Result<Option<Entry>, ReadError> {
         loop {
             let event = match self.reader.next_event() {
-                None => return Ok(None),
+                None => {
+                    // Killed between two chunks: every entry is whole, the file is not.
+                    if !self.footer {
+                        let at = self.consumed;
+                        self.cut = Some(format!("{at} bytes in: it ends without a footer"));
+                    }
+                    return Ok(None);
+                }
                 Some(Ok(event)) => event,
                 Some(Err(e)) => {
                     self.cut = Some(format!("{} bytes in: {e}", self.consumed));
@@ -160,7 +169,7 @@ impl RunReader {
                         return Ok(None);
                     }
                 },
-                LinearReadEvent::Record { .. } => {}
+                LinearReadEvent::Record { opcode, .. } => self.footer |= opcode == op::FOOTER,
             }
         }
     }

@@ -110,6 +110,21 @@ fn a_killed_writer_leaves_what_it_flushed() {
 }
 
 #[test]
+fn a_writer_killed_between_two_flushes_leaves_a_file_that_knows_it_is_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 4, 1, false);
+    let mut reader = RunReader::open(dir.path()).unwrap();
+    assert_eq!(reader.by_ref().map(Result::unwrap).count(), 4);
+    assert!(reader.cut().unwrap().contains("footer"));
+    let report = recover(dir.path()).unwrap();
+    assert_eq!(report.entries, 4);
+    assert!(report.cut.is_some());
+    let mut reader = RunReader::open(dir.path()).unwrap();
+    assert_eq!(reader.by_ref().map(Result::unwrap).count(), 4);
+    assert_eq!(reader.cut(), None);
+}
+
+#[test]
 fn a_growing_file_is_read_up_to_the_last_flush() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = RunWriter::create(dir.path(), RunId(9), &spec(), BTreeMap::new()).unwrap();

@@ -143,6 +143,9 @@ fn dropped_rows_stay_dropped() {
     assert!(replay.statistics().rows < 300, "nothing was dropped");
     for _ in 0..2 {
         assert_eq!(replay.next_missing()[&RUN], 300);
+        assert_eq!(replay.statistics().entries, 300);
+        assert!(replay.row(RUN, 0).is_none());
+        assert_eq!(replay.row(RUN, 299).unwrap().key(), (RUN.0, 299));
         assert_eq!(push(&mut replay, LARGE, 0), Pushed::Duplicate);
         drop(replay);
         replay = open(dir.path(), LARGE);

@@ -15,5 +15,5 @@ mod segment;
 mod store;
 
 pub use batch::{HostBatch, to_tensors};
-pub use segment::{Identity, Layout, Row, RowFlags, SegmentError};
+pub use segment::{Identity, Layout, Row, RowFlags, RowView, SegmentError};
 pub use store::{Pushed, Replay, Statistics, Which};

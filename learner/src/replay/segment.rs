@@ -165,8 +165,8 @@ pub(super) struct Segment {
 }
 
 /// A row as it lies in memory.
-#[derive(Clone, Copy)]
-pub(super) struct RowView<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct RowView<'a> {
     layout: &'a Layout,
     bytes: &'a [u8],
 }
@@ -190,6 +190,7 @@ fn copy_numbers(bytes: &[u8], out: &mut [f32]) {
 }
 
 impl<'a> RowView<'a> {
+    /// Run and sequence number.
     pub fn key(&self) -> (u64, u64) {
         (
             u64_at(self.bytes, field::RUN),
@@ -197,10 +198,12 @@ impl<'a> RowView<'a> {
         )
     }
 
+    /// Episode within the run.
     pub fn episode(&self) -> u64 {
         u64_at(self.bytes, field::EPISODE)
     }
 
+    /// Kind.
     pub fn flags(&self) -> RowFlags {
         let bits = u32_at(self.bytes, field::FLAGS);
         let bit = |i: u32| bits & (1 << i) != 0;
@@ -212,22 +215,27 @@ impl<'a> RowView<'a> {
         }
     }
 
+    /// The step's reward.
     pub fn reward(&self) -> f32 {
         f32::from_bits(u32_at(self.bytes, field::REWARD))
     }
 
+    /// The step's grasp penalty.
     pub fn grasp_penalty(&self) -> f32 {
         f32::from_bits(u32_at(self.bytes, field::PENALTY))
     }
 
+    /// Copies the step's action, [`Layout::action`] numbers; zeros for a reset.
     pub fn copy_action(&self, out: &mut [f32]) {
         copy_numbers(&self.bytes[self.layout.action()], out);
     }
 
+    /// Copies the observation's proprioception, [`Layout::proprio`] numbers.
     pub fn copy_proprio(&self, out: &mut [f32]) {
         copy_numbers(&self.bytes[self.layout.proprio()], out);
     }
 
+    /// A camera's [`Layout::frame_bytes`] bytes.
     pub fn frame(&self, camera: usize) -> &'a [u8] {
         &self.bytes[self.layout.frame(camera)]
     }

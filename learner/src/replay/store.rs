@@ -44,6 +44,8 @@ pub struct Statistics {
     pub online: usize,
     /// Transitions of [`Which::Demonstrations`].
     pub demonstrations: usize,
+    /// Rows that the robot sent, ever: those that were dropped for their age as well.
+    pub entries: u64,
     /// Rows that were pushed again.
     pub duplicates: u64,
     /// Bytes on disk.
@@ -182,6 +184,16 @@ impl Replay {
         self.segments
             .get(&place.segment)
             .map(|segment| segment.row(place.row as usize))
+    }
+
+    /// What a row of this store holds.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The stored row of (`run`, `sequence`), to look at.
+    pub fn row(&self, run: RunId, sequence: u64) -> Option<RowView<'_>> {
+        self.view(*self.places.get(&(run.0, sequence))?)
     }
 
     /// Enters a stored row into the index, with the transitions it completes.
@@ -415,10 +427,12 @@ impl Replay {
 
     /// Counts and sizes.
     pub fn statistics(&self) -> Statistics {
+        let online = (self.places.values()).filter(|place| !is_demonstrations(place.segment));
         Statistics {
             rows: self.places.len(),
             online: self.online.len(),
             demonstrations: self.demonstrations.len(),
+            entries: self.dropped.values().sum::<u64>() + online.count() as u64,
             duplicates: self.duplicates,
             bytes: self.segments.values().map(Segment::bytes).sum(),
         }

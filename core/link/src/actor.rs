@@ -243,15 +243,20 @@ impl ActorLink {
         }
     }
 
-    /// Waits up to `timeout` until the learner has acknowledged everything; whether it has.
-    pub fn drain(&self, timeout: Duration) -> bool {
+    /// Waits until the learner has acknowledged everything, for as long as it acknowledges
+    /// something every `patience`; whether it has all.
+    pub fn drain(&self, patience: Duration) -> bool {
         let logged = self.shared.inbox.lock().logged.map_or(0, |last| last + 1);
-        let end = Instant::now() + timeout;
+        let (mut acked, mut since) = (0, Instant::now());
         loop {
-            if self.shared.stats().acked >= logged {
+            let now = self.shared.stats().acked;
+            if now >= logged {
                 return true;
             }
-            if Instant::now() >= end {
+            if now != acked {
+                (acked, since) = (now, Instant::now());
+            }
+            if since.elapsed() >= patience {
                 return false;
             }
             std::thread::sleep(Duration::from_millis(2));

@@ -178,6 +178,13 @@ pub struct LearnerLink {
 }
 
 impl LearnerLink {
+    /// Whether [`Self::open`] can listen there: worth asking before anything that takes long.
+    pub fn check(name: &str, listen: &[String]) -> Result<(), LinkError> {
+        let session = session::open(End::Learner, name, listen)?;
+        let key = keys::learner_alive(name);
+        session.close().wait().map_err(LinkError::zenoh(&key))
+    }
+
     /// Listens, and shows itself to actors.
     pub fn open(config: LearnerConfig) -> Result<Self, LinkError> {
         let session = session::open(End::Learner, &config.session, &config.listen)?;

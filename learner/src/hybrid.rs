@@ -19,7 +19,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use hilt_link::{LearnerConfig as LinkConfig, LearnerLink};
-use hilt_protocol::{Entry, Progress, RigSpec, RunId, noise::Uniforms, noise::mix};
+use hilt_protocol::{Entry, Graph, Progress, RigSpec, RunId, noise::Uniforms, noise::mix};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tch::{Device, Kind};
@@ -32,7 +32,7 @@ use crate::{
     export,
     ingest::{Ingest, identity, layout},
     metrics::{MetricsFile, write_atomically},
-    onnx::Weights,
+    onnx::{Weights, with_note},
     prepare::{CLASSIFIER_FILE, Prepared, prepare},
     replay::{HostBatch, Replay, Which, to_tensors},
     reward::RewardTraining,
@@ -69,14 +69,34 @@ pub struct HybridOptions {
 struct State {
     learner_run: u64,
     snapshot_version: u64,
-    entries: u64,
     trained_s: f64,
     classifier_version: u64,
+}
+
+/// A folder belongs to one training: what is there is gone on with, or left alone.
+fn check_folder(options: &HybridOptions) -> Result<()> {
+    let there = |name: &str| options.out.join(name).exists();
+    let begun = there("encoder.safetensors") || there("state.json");
+    anyhow::ensure!(
+        options.resume || !begun,
+        "--out {} holds a training; go on with it by --resume, or choose another folder",
+        options.out.display()
+    );
+    if options.resume && !begun {
+        println!(
+            "{} holds nothing yet: a new training",
+            options.out.display()
+        );
+    }
+    Ok(())
 }
 
 /// Trains until the time is over or `stop` is set.
 pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Result<()> {
     let config = &options.config;
+    check_folder(options)?;
+    // Before the preparation, which takes a while.
+    LearnerLink::check(&options.session, &options.listen)?;
     fs::create_dir_all(&options.out)
         .with_context(|| format!("creating {}", options.out.display()))?;
     write_atomically(
@@ -85,16 +105,12 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
     )?;
     let device = Device::cuda_if_available();
     tch::set_num_threads(config.train.threads);
-    let Some(prepared) = prepare(options, device, stop)? else {
-        println!("stopped before the first update: there is nothing to resume from");
-        return Ok(());
-    };
     let Prepared {
         spec,
         demos,
         encoder,
         mut reward,
-    } = prepared;
+    } = prepare(options, device, stop)?;
     let (spec, demos, encoder) = (&spec, &demos, &encoder);
 
     let shapes = Shapes::of(spec, encoder.config().map_shape());
@@ -114,16 +130,20 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
             .duration_since(UNIX_EPOCH)
             .map_or(0, |d| d.as_nanos() as u64),
         snapshot_version: 0,
-        entries: 0,
         trained_s: 0.0,
         classifier_version: 1,
     };
     if options.resume && state_file.exists() {
         state = serde_json::from_slice(&fs::read(&state_file)?)
             .with_context(|| format!("reading {}", state_file.display()))?;
-        agent.load(&agent_file)?;
+        // It may have been killed before its first checkpoint.
+        if agent_file.exists() {
+            agent.load(&agent_file)?;
+        }
         println!("resumed at {} updates", agent.updates());
     }
+    // Before a robot can have anything of this run: from here on a resumed one is the same.
+    write_atomically(&state_file, &serde_json::to_vec_pretty(&state)?)?;
 
     let store = Replay::open(
         &options.out.join("replay"),
@@ -134,6 +154,9 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
     let replay = RwLock::new(store);
     let ingest = Ingest::new(spec.clone(), encoder);
     for entry in demos {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
         ingest.push(entry, true, &replay)?;
     }
     let resume: BTreeMap<RunId, u64> = {
@@ -149,8 +172,14 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         queue_bytes: LinkConfig::QUEUE_BYTES,
         resume,
     })?;
-    let policy = export::policy(spec, &agent, Weights::Inputs);
-    let judge = export::classifier(spec, reward.model(), Weights::Inputs);
+    // Weights of another training must not meet these graphs: its encoder is another one, and its
+    // versions count from 1 as well.
+    let of_this_run = |mut graph: Graph| {
+        graph.onnx = with_note(graph.onnx, &format!("learner run {:x}", state.learner_run));
+        graph
+    };
+    let policy = of_this_run(export::policy(spec, &agent, Weights::Inputs));
+    let judge = of_this_run(export::classifier(spec, reward.model(), Weights::Inputs));
     link.serve_graph(&export::encoder(spec, encoder));
     link.serve_graph(&policy);
     link.serve_graph(&judge);
@@ -160,7 +189,7 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         state.classifier_version,
     ));
 
-    let entries = AtomicU64::new(state.entries);
+    let entries = AtomicU64::new(write(&replay).statistics().entries);
     let ended = AtomicBool::new(false);
     let words = Mutex::new(LabelledFrames::default());
     std::thread::scope(|scope| -> Result<()> {
@@ -271,7 +300,7 @@ impl UpdateLoop<'_> {
             && self.agent.updates() < self.options.max_updates
         {
             if snapshots.due() {
-                self.publish();
+                self.publish()?;
             }
             if progress.due() {
                 self.report(false);
@@ -320,7 +349,7 @@ impl UpdateLoop<'_> {
         show.end();
         let training_wall_s = before_s + started.elapsed().as_secs_f64();
         self.state.trained_s = training_wall_s;
-        self.publish();
+        self.publish()?;
         self.report(true);
         self.checkpoint()?;
         let out = &self.options.out;
@@ -394,6 +423,7 @@ impl UpdateLoop<'_> {
             self.reward
                 .model()
                 .save(&self.options.out.join(CLASSIFIER_FILE))?;
+            self.save_state()?;
             self.link.publish_snapshot(&export::classifier_snapshot(
                 self.judge,
                 self.reward.model(),
@@ -403,11 +433,22 @@ impl UpdateLoop<'_> {
         Ok(())
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self) -> Result<()> {
         self.state.snapshot_version += 1;
         let version = self.state.snapshot_version;
+        // On disk before anybody has it: a robot takes newer versions only, so one that was killed
+        // and goes on must not count through the same ones again.
+        self.save_state()?;
         self.link
             .publish_snapshot(&export::policy_snapshot(self.policy, self.agent, version));
+        Ok(())
+    }
+
+    fn save_state(&self) -> Result<()> {
+        Ok(write_atomically(
+            &self.options.out.join("state.json"),
+            &serde_json::to_vec_pretty(self.state)?,
+        )?)
     }
 
     fn report(&self, finished: bool) {
@@ -425,15 +466,10 @@ impl UpdateLoop<'_> {
     }
 
     fn checkpoint(&mut self) -> Result<()> {
-        let out = &self.options.out;
-        self.state.entries = self.entries.load(Ordering::Relaxed);
         write(self.replay).sync()?;
-        self.agent.save(&out.join("agent.safetensors"))?;
-        write_atomically(
-            &out.join("state.json"),
-            &serde_json::to_vec_pretty(self.state)?,
-        )?;
-        Ok(())
+        self.agent
+            .save(&self.options.out.join("agent.safetensors"))?;
+        self.save_state()
     }
 }
 

@@ -11,7 +11,8 @@
 //! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins ([`prepare`]).
 //! - [`onnx`], [`export`]: what the robot runs.
 //! - [`hybrid`]: the loop that drives it all; [`config`]: what can be chosen; [`metrics`]: figures;
-//!   [`show`]: what the user sees; [`memory`]: how the process holds it.
+//!   [`show`]: what the user sees; [`memory`]: how the process holds it; [`stopped`]: Ctrl-C before
+//!   there is anything to keep.
 //!
 //! Threads of `hilt-learner hybrid`: the update loop (the main thread), ingest, and the link's own.
 
@@ -36,3 +37,4 @@ pub mod replay;
 pub mod reward;
 pub mod reward_model;
 pub mod show;
+pub mod stopped;

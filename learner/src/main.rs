@@ -21,6 +21,7 @@ use hilt_learner::{
     metrics::write_atomically,
     prepare::read_runs,
     show::Phase,
+    stopped::Stopped,
 };
 use hilt_protocol::settings;
 use tch::Device;
@@ -122,8 +123,28 @@ fn main() -> Result<()> {
         .init();
     let stop = Arc::new(AtomicBool::new(false));
     let on_signal = Arc::clone(&stop);
-    ctrlc::set_handler(move || on_signal.store(true, Ordering::Relaxed))?;
-    match Cli::parse().command {
+    ctrlc::set_handler(move || {
+        if on_signal.swap(true, Ordering::Relaxed) {
+            // Asked twice: the replay and the last checkpoint are on disk anyway.
+            std::process::exit(INTERRUPTED);
+        }
+    })?;
+    let result = run(Cli::parse().command, started, &stop);
+    if let Err(error) = &result
+        && error.is::<Stopped>()
+    {
+        eprintln!("{error}");
+        std::process::exit(INTERRUPTED);
+    }
+    result
+}
+
+/// Exit status of what Ctrl-C has cut short. A training that Ctrl-C ends has its checkpoint and
+/// its export, and ends with 0.
+const INTERRUPTED: i32 = 130;
+
+fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
+    match command {
         Command::Hybrid(hybrid) => {
             let mut labels = hybrid.common.demos.clone().into_os_string();
             labels.push("-labels");
@@ -139,9 +160,9 @@ fn main() -> Result<()> {
                 max_seconds: hybrid.max_seconds.unwrap_or(f64::INFINITY),
                 resume: hybrid.resume,
             };
-            hybrid::run(&options, started, &stop)
+            hybrid::run(&options, started, stop)
         }
-        Command::Imitation(imitation) => run_imitation(&imitation, &stop),
+        Command::Imitation(imitation) => run_imitation(&imitation, stop),
     }
 }
 
@@ -154,8 +175,19 @@ fn filter() -> tracing_subscriber::EnvFilter {
 fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {
     let mut config = options.common.resolve()?;
     config.imitation.steps = options.steps;
+    let summary_file = options.common.out.join("summary.json");
+    anyhow::ensure!(
+        !summary_file.exists(),
+        "--out {} holds the results of a training; choose another folder",
+        options.common.out.display()
+    );
     let (spec, entries) = read_runs(&options.common.demos)?;
     let samples = Demonstrations::from_entries(&entries, &spec);
+    println!(
+        "imitation: {} samples, {} steps",
+        samples.len(),
+        config.imitation.steps
+    );
     tch::set_num_threads(std::thread::available_parallelism().map_or(1, usize::from) as i32);
     let go_on = |_, _| !stop.load(Ordering::Relaxed);
     let setup = Setup {
@@ -171,12 +203,8 @@ fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {
         go_on(steps, loss)
     })?;
     show.end();
-    println!(
-        "imitation: {} samples, {} steps, loss {:.4}",
-        samples.len(),
-        out.steps,
-        out.loss
-    );
+    Stopped::check(stop, "imitation was over")?;
+    println!("imitation: {} steps, loss {:.4}", out.steps, out.loss);
     export::write_folder(
         &options.common.out.join("export"),
         &spec,
@@ -186,7 +214,7 @@ fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {
     )?;
     let summary = serde_json::json!({ "steps": out.steps, "loss": out.loss });
     Ok(write_atomically(
-        &options.common.out.join("summary.json"),
+        &summary_file,
         &serde_json::to_vec_pretty(&summary)?,
     )?)
 }

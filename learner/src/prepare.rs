@@ -19,6 +19,7 @@ use crate::{
     reward::RewardTraining,
     reward_model::{RewardInput, RewardModel},
     show::Phase,
+    stopped::Stopped,
 };
 
 /// All that the update loop starts from.
@@ -59,13 +60,9 @@ pub fn read_runs(dir: &Path) -> Result<(RigSpec, Vec<Entry>)> {
     Ok((spec, entries))
 }
 
-/// Trains encoder and classifier, or loads them. `None` when `stop` was set meanwhile: what is half
-/// trained is not kept, for a resumed run would take it for whole.
-pub fn prepare(
-    options: &HybridOptions,
-    device: Device,
-    stop: &AtomicBool,
-) -> Result<Option<Prepared>> {
+/// Trains encoder and classifier, or loads them. When `stop` is set meanwhile it is an error: what is
+/// half trained is not kept, for a resumed run would take it for whole.
+pub fn prepare(options: &HybridOptions, device: Device, stop: &AtomicBool) -> Result<Prepared> {
     let config = &options.config;
     let (spec, demos) = read_runs(&options.demos)?;
     let (labels_spec, labels) = read_runs(&options.labels)?;
@@ -89,9 +86,8 @@ pub fn prepare(
         encoder.load(&encoder_file)?;
         encoder
     } else {
-        let Some(encoder) = train(options, &spec, &demos, &mut reward, device, stop)? else {
-            return Ok(None);
-        };
+        let encoder = train(options, &spec, &demos, &mut reward, device, stop)?;
+        Stopped::check(stop, "encoder and classifier were trained")?;
         encoder.save(&encoder_file)?;
         reward.model().save(&classifier_file)?;
         encoder
@@ -109,12 +105,12 @@ pub fn prepare(
         report.recall,
         report.held_out
     );
-    Ok(Some(Prepared {
+    Ok(Prepared {
         spec,
         demos,
         encoder,
         reward,
-    }))
+    })
 }
 
 /// Where the classifier lies in a run's folder.
@@ -127,7 +123,7 @@ fn train(
     reward: &mut RewardTraining,
     device: Device,
     stop: &AtomicBool,
-) -> Result<Option<Encoder>> {
+) -> Result<Encoder> {
     let config = &options.config;
     let samples = Demonstrations::from_entries(demos, spec);
     println!(
@@ -181,7 +177,7 @@ fn train(
         });
         show.end();
     }
-    Ok((!stop.load(Ordering::Relaxed)).then_some(imitation.encoder))
+    Ok(imitation.encoder)
 }
 
 fn new_reward_model(

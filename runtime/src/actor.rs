@@ -360,7 +360,9 @@ pub fn run(
     let env_steps = session.steps;
     let entries = log.entries();
     log.finish()?;
-    // What the learner does not have by now it can still read from the log.
+    if link.stats().acked < entries && link.learner().alive {
+        watch.say("the rest is on its way to the learner; Ctrl-C again leaves it in the log");
+    }
     link.drain(Duration::from_secs(5));
     let summary = ActorSummary {
         seed: options.seed,

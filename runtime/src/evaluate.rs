@@ -151,6 +151,12 @@ pub fn evaluate(
 ) -> anyhow::Result<EvaluateSummary> {
     let files = PolicyFiles::read(&options.policy, &rig.spec())
         .with_context(|| format!("policy folder {}", options.policy.display()))?;
+    if options.out.join("summary.json").exists() {
+        bail!(
+            "--out {} holds the results of an evaluation; choose another folder",
+            options.out.display()
+        );
+    }
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("--out {}", options.out.display()))?;
     let next = AtomicU32::new(0);

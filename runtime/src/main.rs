@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hilt_drivers::{
     SavedTerminal,
@@ -156,13 +156,28 @@ fn main() -> anyhow::Result<()> {
         if flag.swap(true, Ordering::Relaxed) {
             // Asked twice: the log holds everything up to the last step anyway.
             let _ = terminal.as_ref().map(SavedTerminal::restore);
-            std::process::exit(130);
+            std::process::exit(INTERRUPTED);
         }
         eprintln!("ending in order; Ctrl-C again ends at once");
     })
     .context("cannot catch Ctrl-C")?;
-    match Cli::parse().command {
-        Command::Teleoperate { rig, seed } => teleoperate(&rig.read()?, seed, &stop),
+    let result = run(Cli::parse().command, &stop);
+    if let Err(error) = &result
+        && stop.load(Ordering::Relaxed)
+    {
+        eprintln!("{error:#}");
+        std::process::exit(INTERRUPTED);
+    }
+    result
+}
+
+/// Exit status of what Ctrl-C has cut short. An actor that Ctrl-C ends has done what there was to
+/// do, and ends with 0.
+const INTERRUPTED: i32 = 130;
+
+fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    match command {
+        Command::Teleoperate { rig, seed } => teleoperate(&rig.read()?, seed, stop),
         Command::Record {
             rig,
             episodes,
@@ -182,7 +197,7 @@ fn main() -> anyhow::Result<()> {
                     seed,
                     out,
                 },
-                &stop,
+                stop,
             )
         }
         Command::Actor {
@@ -207,7 +222,7 @@ fn main() -> anyhow::Result<()> {
                     out,
                     operator,
                 },
-                &stop,
+                stop,
             )
         }
         Command::Evaluate {
@@ -233,7 +248,7 @@ fn main() -> anyhow::Result<()> {
                     out,
                     workers,
                 },
-                &stop,
+                stop,
             )
         }
     }
@@ -285,6 +300,9 @@ fn record(rig: &Rig, options: &RecordOptions, stop: &AtomicBool) -> anyhow::Resu
         summary.labelled_success,
         summary.labelled_failure
     );
+    if stop.load(Ordering::Relaxed) {
+        bail!("stopped before the recording was complete; what there is can be used");
+    }
     Ok(())
 }
 
@@ -377,5 +395,8 @@ fn evaluate(rig: &Rig, options: &EvaluateOptions, stop: &AtomicBool) -> anyhow::
         summary.episodes,
         summary.success_lower95 * 100.0
     );
+    if summary.episodes < options.episodes {
+        bail!("stopped before all {} episodes", options.episodes);
+    }
     Ok(())
 }

@@ -27,6 +27,7 @@ use hilt_protocol::{
     Axis, Image, Record, RigSpec, Step,
     noise::{Uniforms, mix},
 };
+use hilt_recording::{LOG_FILE, WriteError};
 use hilt_sim::{CUBE_HALF_M, LIFTED_M, Truth};
 use serde::Serialize;
 
@@ -169,6 +170,12 @@ pub fn record(
     let mut teleop = teleop(rig, options, &cell)?;
     let spec = rig.spec();
     let labels_dir = labels_dir(&options.out)?;
+    // Both, before either is begun.
+    for log in [&options.out, &labels_dir].map(|dir| dir.join(LOG_FILE)) {
+        if log.exists() {
+            return Err(WriteError::Exists(log).into());
+        }
+    }
     let log = |dir: &Path, what: &str| {
         let metadata = BTreeMap::from([
             ("content".to_owned(), what.to_owned()),

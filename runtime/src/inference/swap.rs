@@ -158,5 +158,9 @@ fn load(exchange: &Exchange, snapshot: ModelSnapshot) -> Option<LoadReport> {
     let mut spare = exchange.lock();
     spare.ready = result.is_ok();
     spare.head = Some(head);
-    Some(result.map(|()| version))
+    match result {
+        // The one in force, told again by a learner that is back, is no news.
+        Err(SnapshotRefused::Old { version, active }) if version == active => None,
+        result => Some(result.map(|()| version)),
+    }
 }

@@ -6,7 +6,7 @@ use std::f64::consts::PI;
 use hilt_drivers::{
     Arm, ArmError, Camera, EpisodeStart, Teleop, TeleopEvent, World, conformance,
     fake::FakeArmPair,
-    sim::{LiftWorld, Role},
+    sim::{LiftWorld, Role, SimOperator},
 };
 use hilt_protocol::{CameraSpec, GripperCommand};
 use hilt_sim::{OperatorConfig, SceneConfig, TakeoverConfig};
@@ -89,24 +89,30 @@ fn fake_tools_point_down_at_home() {
     assert!(down.angle(&nalgebra::Vector3::z()) > PI - 1e-6, "{down}");
 }
 
-#[test]
-fn an_operator_who_only_watched_says_nothing() {
-    let world = lift();
+/// An operator who never takes over, and looks at the ends of episodes with this probability.
+fn watcher(world: &LiftWorld, least_probability: f64) -> SimOperator {
     let takeover = TakeoverConfig {
         max_interventions: Some(0),
+        fade_fraction: 0.0,
+        least_probability,
         ..TakeoverConfig::default()
     };
-    let mut operator = world.operator(
-        Role::Intervene { takeover, seed: 3 },
-        OperatorConfig::default(),
-        0.025,
-    );
-    operator.begin_episode(1);
-    for _ in 0..20 {
-        assert_eq!(operator.intent(0).unwrap(), None);
+    let role = Role::Intervene { takeover, seed: 3 };
+    world.operator(role, OperatorConfig::default(), 0.025)
+}
+
+#[test]
+fn an_operator_who_watches_judges_only_what_it_looked_at() {
+    let world = lift();
+    for (looks, verdict) in [(0.0, None), (1.0, Some(false))] {
+        let mut operator = watcher(&world, looks);
+        operator.begin_episode(1);
+        for _ in 0..20 {
+            assert_eq!(operator.intent(0).unwrap(), None);
+        }
+        assert_eq!(operator.event().unwrap(), None::<TeleopEvent>);
+        assert_eq!(operator.verdict(), verdict);
     }
-    assert_eq!(operator.event().unwrap(), None::<TeleopEvent>);
-    assert_eq!(operator.verdict(), None);
 }
 
 #[test]

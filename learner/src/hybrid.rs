@@ -360,6 +360,7 @@ impl UpdateLoop<'_> {
             self.agent,
             Some(self.reward.model()),
         )?;
+        self.let_the_actor_end();
         let report = self.reward.measure();
         let finite = |x: f64| x.is_finite().then_some(x);
         let summary = serde_json::json!({
@@ -375,8 +376,6 @@ impl UpdateLoop<'_> {
             &out.join("summary.json"),
             &serde_json::to_vec_pretty(&summary)?,
         )?;
-        // The last words are on their way: give the actor time to hear that training is over.
-        std::thread::sleep(Duration::from_secs(2));
         Ok(())
     }
 
@@ -442,6 +441,17 @@ impl UpdateLoop<'_> {
         self.link
             .publish_snapshot(&export::policy_snapshot(self.policy, self.agent, version));
         Ok(())
+    }
+
+    /// The actor hears that training is over and sends what it has left; all of that is taken.
+    fn let_the_actor_end(&self) {
+        loop {
+            let before = self.entries.load(Ordering::Relaxed);
+            std::thread::sleep(Duration::from_secs(2));
+            if self.entries.load(Ordering::Relaxed) == before {
+                return;
+            }
+        }
     }
 
     fn save_state(&self) -> Result<()> {

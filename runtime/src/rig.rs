@@ -12,7 +12,6 @@ use hilt_protocol::{
 };
 use hilt_sim::{OperatorConfig, SceneConfig, SimError, TakeoverConfig};
 use serde::{Deserialize, Serialize};
-use toml::de::{DeTable, DeValue};
 
 use crate::{
     episode::{ClassifierRules, proprio_names},
@@ -186,7 +185,7 @@ fn default_threads() -> usize {
 #[derive(Debug, thiserror::Error)]
 pub enum RigError {
     /// The file cannot be read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}; name a rig's file with --rig")]
     Read {
         /// The file.
         path: PathBuf,
@@ -235,15 +234,7 @@ impl Rig {
         match rig.check() {
             Ok(()) => Ok(rig),
             Err((field, problem)) => {
-                let given = overrides.iter().rev().find(|setting| {
-                    setting
-                        .split_once('=')
-                        .is_some_and(|(key, _)| field.starts_with(key.trim()))
-                });
-                let place = match given {
-                    Some(setting) => format!("--set {setting}"),
-                    None => format!("{origin}:{}", line_of(text, &field)),
-                };
+                let place = settings::place_of(origin, text, overrides, &field);
                 Err(RigError::Value {
                     place,
                     field,
@@ -313,7 +304,10 @@ impl Rig {
         if let Some(model) = &self.model {
             for name in ["encoder.onnx", "policy.onnx"] {
                 if !model.join(name).is_file() {
-                    let missing = format!("has no {name} ({})", model.join(name).display());
+                    let missing = format!(
+                        "has no {name} ({}); name a folder that hilt-learner has exported",
+                        model.join(name).display()
+                    );
                     return Err(("model".into(), missing));
                 }
             }
@@ -373,7 +367,7 @@ impl Rig {
         within("episode.max_steps", f64::from(e.max_steps), 1.0, 100_000.0)?;
         within(
             "episode.gripper_penalty",
-            f64::from(e.gripper_penalty),
+            as_written(e.gripper_penalty),
             -1.0,
             0.0,
         )?;
@@ -386,7 +380,7 @@ impl Rig {
         within("episode.range_m", e.range_m, 0.0, 0.5)?;
         within(
             "classifier.threshold",
-            f64::from(self.classifier.threshold),
+            as_written(self.classifier.threshold),
             0.0,
             1.0,
         )?;
@@ -463,6 +457,11 @@ impl Rig {
     }
 }
 
+/// 0.1 and not 0.10000000149011612.
+fn as_written(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
+}
+
 fn within(field: &str, value: f64, low: f64, high: f64) -> Result<(), Problem> {
     if (low..=high).contains(&value) {
         return Ok(());
@@ -471,44 +470,6 @@ fn within(field: &str, value: f64, low: f64, high: f64) -> Result<(), Problem> {
         field.to_owned(),
         format!("is {value}; it must be {low} to {high}"),
     ))
-}
-
-/// The line (from 1) of `field` (`a.b[2].c`) in a TOML text: of its value, or of the nearest table
-/// around it that is there.
-fn line_of(text: &str, field: &str) -> usize {
-    let Ok(root) = DeTable::parse(text) else {
-        return 1;
-    };
-    let mut at = 0;
-    let mut table = Some(root.get_ref());
-    for part in field.split('.') {
-        let (name, index) = match part.split_once('[') {
-            Some((name, index)) => (name, index.trim_end_matches(']').parse::<usize>().ok()),
-            None => (part, None),
-        };
-        let Some((key, value)) =
-            table.and_then(|t| t.iter().find(|(key, _)| key.get_ref().as_ref() == name))
-        else {
-            break;
-        };
-        at = key.span().start;
-        let value = match index.and_then(|i| value.get_ref().get(i)) {
-            Some(element) => {
-                at = element.span().start;
-                element.get_ref()
-            }
-            None => value.get_ref(),
-        };
-        table = match value {
-            DeValue::Table(table) => Some(table),
-            _ => None,
-        };
-    }
-    text.as_bytes()[..at.min(text.len())]
-        .iter()
-        .filter(|&&b| b == b'\n')
-        .count()
-        + 1
 }
 
 #[cfg(test)]

@@ -62,7 +62,8 @@ impl Program {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .env_remove("RUST_LOG");
+            .env_remove("RUST_LOG")
+            .env_remove("RUST_BACKTRACE");
         // SAFETY: between fork and exec only this one system call is made, which allocates nothing
         // and takes no lock.
         unsafe {
@@ -102,12 +103,22 @@ impl Program {
             .clone()
     }
 
+    /// How often it has said `words`.
+    pub fn times_said(&self, words: &str) -> usize {
+        self.output().matches(words).count()
+    }
+
     /// Waits until it has said `words`.
     pub fn says(&mut self, words: &str) {
+        self.says_again(words, 0);
+    }
+
+    /// Waits until it has said `words` more than `times` times.
+    pub fn says_again(&mut self, words: &str, times: usize) {
         let output = Arc::clone(&self.output);
         until(words, &mut [self], || {
             let output = output.lock().unwrap_or_else(PoisonError::into_inner);
-            output.contains(words)
+            output.matches(words).count() > times
         });
     }
 

@@ -52,6 +52,7 @@ impl Shared {
     }
 
     pub(crate) fn malformed(&self, key: &str, reason: impl std::fmt::Display) {
+        tracing::warn!("link: {key}: {reason}; it is left out");
         let mut stats = self.stats();
         stats.malformed += 1;
         stats.last_error = Some(format!("{key}: {reason}"));

@@ -4,6 +4,7 @@
 //! unknown fields.
 
 use serde::de::DeserializeOwned;
+use toml::de::{DeTable, DeValue};
 
 /// Why a configuration cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,12 +81,64 @@ pub fn parse<T: DeserializeOwned>(
     Ok(result)
 }
 
+/// Where the value of `field` (`a.b[2].c`) comes from: the override that gave it, or file and line.
+pub fn place_of(origin: &str, text: &str, overrides: &[String], field: &str) -> String {
+    let gives = |setting: &&String| {
+        setting
+            .split_once('=')
+            .is_some_and(|(key, _)| field.starts_with(key.trim()))
+    };
+    match overrides.iter().rev().find(gives) {
+        Some(setting) => format!("--set {setting}"),
+        None => format!("{origin}:{}", line_of(text, field)),
+    }
+}
+
+/// The line (from 1) of `field` (`a.b[2].c`) in a TOML text: of its value, or of the nearest table
+/// around it that is there.
+fn line_of(text: &str, field: &str) -> usize {
+    let Ok(root) = DeTable::parse(text) else {
+        return 1;
+    };
+    let mut at = 0;
+    let mut table = Some(root.get_ref());
+    for part in field.split('.') {
+        let (name, index) = match part.split_once('[') {
+            Some((name, index)) => (name, index.trim_end_matches(']').parse::<usize>().ok()),
+            None => (part, None),
+        };
+        let Some((key, value)) =
+            table.and_then(|t| t.iter().find(|(key, _)| key.get_ref().as_ref() == name))
+        else {
+            break;
+        };
+        at = key.span().start;
+        let value = match index.and_then(|i| value.get_ref().get(i)) {
+            Some(element) => {
+                at = element.span().start;
+                element.get_ref()
+            }
+            None => value.get_ref(),
+        };
+        table = match value {
+            DeValue::Table(table) => Some(table),
+            _ => None,
+        };
+    }
+    text.as_bytes()[..at.min(text.len())]
+        .iter()
+        .filter(|&&b| b == b'\n')
+        .count()
+        + 1
+}
+
 /// The library's message, and the offending line's own text, which holds the field's name.
 fn describe(e: &toml::de::Error, text: &str) -> String {
     let at = e.span().map_or(0, |span| span.start).min(text.len());
     let line_start = text[..at].rfind('\n').map_or(0, |i| i + 1);
     let line = text[line_start..].lines().next().unwrap_or("").trim();
-    if line.is_empty() {
+    // What is missing at the top is on no line.
+    if line.is_empty() || line.starts_with('#') {
         e.message().to_owned()
     } else {
         format!("{} (at `{line}`)", e.message())

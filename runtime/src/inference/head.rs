@@ -359,7 +359,9 @@ impl Head {
             f32::NAN
         };
         let tolerance = snapshot.probe.tolerance;
-        if difference.is_nan() || difference > tolerance {
+        // `false` where either is NaN.
+        let passed = difference <= tolerance;
+        if !passed {
             return Err(SnapshotRefused::Probe {
                 version,
                 difference,

@@ -1,13 +1,18 @@
-//! What can be configured of a training, one typed tree. `--config FILE` gives a TOML file,
-//! `--set a.b=v` changes single keys, the resolved tree is written beside the results.
+//! What can be configured of a training, one typed tree. `--preset NAME` is where it begins,
+//! `--config FILE` gives a TOML file over it, `--set a.b=v` changes single keys, and the resolved
+//! tree is written beside the results.
 
+use std::path::PathBuf;
+
+use hilt_protocol::settings::{self, SettingsError};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    agents::sac_grasp::{GripperHead, SacGraspConfig},
+    agents::sac_grasp::SacGraspConfig,
     classifier::ClassifierConfig,
     encoder::EncoderConfig,
     imitation::ImitationConfig,
+    presets::{self, UnknownPreset},
     reward_model::RewardInput,
 };
 
@@ -101,10 +106,13 @@ impl Default for RewardConfig {
     }
 }
 
-/// Everything.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Everything. The default is what the parts' defaults say; a training begins with a preset.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LearnerConfig {
+    /// Weights of the encoder (`.pkl` of HIL-SERL, or `.safetensors`). Absent: imitation of the
+    /// demonstrations trains it.
+    pub encoder_weights: Option<PathBuf>,
     /// The encoder.
     pub encoder: EncoderConfig,
     /// Its pre-training.
@@ -117,45 +125,116 @@ pub struct LearnerConfig {
     pub train: TrainConfig,
 }
 
-impl Default for LearnerConfig {
-    /// The lift demo's: a narrow encoder, the gripper as a categorical inside the critic, and the
-    /// target entropy of the recipe.
-    fn default() -> Self {
-        let agent = SacGraspConfig {
-            gripper: GripperHead::Categorical { entropy: 0.01 },
-            target_entropy: Some(-1.5),
-            ..SacGraspConfig::default()
-        };
-        Self {
-            encoder: EncoderConfig::narrow(),
-            imitation: ImitationConfig::default(),
-            reward: RewardConfig::default(),
-            agent,
-            train: TrainConfig::default(),
-        }
+/// Why there is no configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The preset is not known.
+    #[error(transparent)]
+    Preset(#[from] UnknownPreset),
+    /// A text or an override is not a configuration.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+}
+
+impl LearnerConfig {
+    /// A preset, a file's name and text over it, `a.b=v` over both.
+    pub fn resolve(
+        preset: &str,
+        file: Option<(&str, &str)>,
+        sets: &[String],
+    ) -> Result<Self, ConfigError> {
+        let named = format!("preset {preset}");
+        let layers: Vec<(&str, &str)> = [(named.as_str(), presets::text(preset)?)]
+            .into_iter()
+            .chain(file)
+            .collect();
+        Ok(settings::parse_layers(&Self::default(), &layers, sets)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use hilt_protocol::settings;
-
     use super::*;
+    use crate::{agents::sac_grasp::GripperHead, presets::PRESETS};
+
+    fn sets(sets: &[&str]) -> Vec<String> {
+        sets.iter().map(|&set| set.to_owned()).collect()
+    }
+
+    fn preset(name: &str) -> LearnerConfig {
+        LearnerConfig::resolve(name, None, &[]).unwrap()
+    }
 
     #[test]
-    fn the_resolved_tree_reads_back_and_keys_can_be_set() {
-        let text = toml::to_string(&LearnerConfig::default()).unwrap();
-        let sets = [
-            "train.batch=64".to_owned(),
-            "agent.discount=0.95".to_owned(),
-        ];
-        let config: LearnerConfig = settings::parse("config.toml", &text, &sets).unwrap();
-        assert_eq!((config.train.batch, config.agent.discount), (64, 0.95));
-        assert_eq!(config.encoder, EncoderConfig::narrow());
-        let unknown = ["train.bach=64".to_owned()];
-        let error = settings::parse::<LearnerConfig>("config.toml", &text, &unknown)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("train.bach"), "{error}");
+    fn every_preset_is_a_configuration_and_reads_back() {
+        for (name, _) in PRESETS {
+            let config = preset(name);
+            let text = toml::to_string(&config).unwrap();
+            let again = LearnerConfig::resolve("lift", Some(("config.toml", &text)), &[]);
+            let again = again.unwrap();
+            // What is absent cannot say so over a preset that has it.
+            let agent = SacGraspConfig {
+                target_entropy: config.agent.target_entropy,
+                ..again.agent.clone()
+            };
+            assert_eq!(LearnerConfig { agent, ..again }, config, "{name}");
+        }
+    }
+
+    #[test]
+    fn presets_say_what_they_are_named_for() {
+        let lift = preset("lift");
+        assert_eq!(lift.encoder, EncoderConfig::narrow());
+        let categorical = GripperHead::Categorical { entropy: 0.01 };
+        assert_eq!(lift.agent.gripper, categorical);
+        let hil = preset("hil-serl");
+        assert_eq!(hil.encoder, EncoderConfig::resnet10());
+        assert_eq!(hil.agent, SacGraspConfig::default());
+        assert_eq!(hil.reward.network, ClassifierConfig::default());
+        assert_eq!((hil.train.batch, hil.train.cta_ratio), (256, 2));
+        let torch = preset("pytorch-serl");
+        assert_eq!(
+            (torch.agent.discount, torch.train.start_after),
+            (0.95, 1000)
+        );
+        assert_eq!(torch.agent.target_entropy, None);
+        assert_eq!(torch.encoder, hil.encoder);
+    }
+
+    #[test]
+    fn an_unknown_preset_is_refused_with_those_there_are() {
+        let error = LearnerConfig::resolve("hilserl", None, &[]).unwrap_err();
+        let error = error.to_string();
+        for word in ["hilserl", "lift", "hil-serl", "pytorch-serl"] {
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_lies_over_the_preset_and_sets_lie_over_both() {
+        let text = "encoder_weights = \"w.pkl\"\n[encoder]\nimage_size = 64\n\
+                    [agent]\ndiscount = 0.9\nlr = 1\ngripper = \"fixed\"\n";
+        let file = Some(("config.toml", text));
+        let sets = sets(&["agent.discount=0.95", "train.batch=64"]);
+        let config = LearnerConfig::resolve("hil-serl", file, &sets).unwrap();
+        assert_eq!((config.agent.discount, config.agent.lr), (0.95, 1.0));
+        assert_eq!(config.encoder.widths, EncoderConfig::resnet10().widths);
+        assert_eq!((config.encoder.image_size, config.train.batch), (64, 64));
+        assert_eq!(config.encoder_weights, Some("w.pkl".into()));
+        let lift = LearnerConfig::resolve("lift", file, &[]).unwrap();
+        assert_eq!(lift.agent.gripper, GripperHead::Fixed);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        let error = |text: &str, set: &[&str]| {
+            let file = Some(("config.toml", text));
+            let resolved = LearnerConfig::resolve("lift", file, &sets(set));
+            resolved.unwrap_err().to_string()
+        };
+        let unknown = error("[encoder]\nimage_size = 64\n[train]\nbach = 64\n", &[]);
+        assert!(unknown.starts_with("config.toml:4: ") && unknown.contains("bach"));
+        assert!(error("[train]\nbatch = \"a\"\n", &[]).starts_with("config.toml:2: "));
+        assert!(error("", &["train.bach=64"]).contains("train.bach=64"));
     }
 }

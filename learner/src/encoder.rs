@@ -10,6 +10,7 @@
 
 use std::{io, path::Path};
 
+use hilt_protocol::RigSpec;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -27,7 +28,7 @@ const GROUP_NORM_EPS: f64 = 1e-5;
 
 /// A member of the family.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct EncoderConfig {
     /// Side of the square input, pixels; other images are resized to it.
     pub image_size: i64,
@@ -41,7 +42,42 @@ pub struct EncoderConfig {
     pub groups: i64,
 }
 
+impl Default for EncoderConfig {
+    /// HIL-SERL's.
+    fn default() -> Self {
+        Self::resnet10()
+    }
+}
+
+/// Why an encoder cannot look at these cameras.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "camera `{camera}` gives {width}×{height} pixels, but encoder.image_size is {expected}: make \
+     them equal, in the rig file or with --set encoder.image_size"
+)]
+pub struct CameraSize {
+    camera: String,
+    width: u32,
+    height: u32,
+    expected: i64,
+}
+
 impl EncoderConfig {
+    /// Refuses cameras of another size: the graph that the robot runs does not resize.
+    pub fn check(&self, spec: &RigSpec) -> Result<(), CameraSize> {
+        let expected = self.image_size;
+        let fits = |side: u32| i64::from(side) == expected;
+        let other = (spec.cameras.iter()).find(|c| !fits(c.width) || !fits(c.height));
+        other.map_or(Ok(()), |camera| {
+            Err(CameraSize {
+                camera: camera.name.clone(),
+                width: camera.width,
+                height: camera.height,
+                expected,
+            })
+        })
+    }
+
     /// HIL-SERL's ResNet-10: 128 px, 4×4×512.
     pub fn resnet10() -> Self {
         Self {
@@ -285,6 +321,29 @@ mod tests {
             let [h, w, c] = config.map_shape();
             assert_eq!(encoder.encode(&images).size(), [1, h, w, c]);
             assert_eq!([h, w], [4, 4]);
+        }
+    }
+
+    #[test]
+    fn cameras_of_another_size_are_refused_with_the_remedy() {
+        let camera = |name: &str, width| hilt_protocol::CameraSpec {
+            name: name.to_owned(),
+            height: 64,
+            width,
+        };
+        let mut spec = RigSpec {
+            mode: hilt_protocol::SetupMode::SingleArmFixedGripper,
+            controlled_axes: vec![hilt_protocol::Axis::X],
+            cameras: vec![camera("front", 64), camera("wrist", 64)],
+            proprio: vec!["x".to_owned()],
+            policy_hz: 10,
+        };
+        assert!(EncoderConfig::narrow().check(&spec).is_ok());
+        spec.cameras[1].width = 80;
+        let error = EncoderConfig::narrow().check(&spec).unwrap_err();
+        let error = error.to_string();
+        for word in ["wrist", "80×64", "encoder.image_size"] {
+            assert!(error.contains(word), "{error}");
         }
     }
 

@@ -56,11 +56,29 @@ impl Default for ImitationConfig {
     }
 }
 
+/// What the heads stand on.
+#[derive(Clone, Copy, Debug)]
+pub enum Trunk<'a> {
+    /// A fresh encoder, trained with them.
+    Fresh(&'a EncoderConfig),
+    /// One that stays as it is.
+    Frozen(&'a Encoder),
+}
+
+impl Trunk<'_> {
+    fn config(&self) -> &EncoderConfig {
+        match self {
+            Trunk::Fresh(config) => config,
+            Trunk::Frozen(encoder) => encoder.config(),
+        }
+    }
+}
+
 /// What is trained, how, and where.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup<'a> {
     /// The trunk.
-    pub encoder: &'a EncoderConfig,
+    pub trunk: Trunk<'a>,
     /// Sizes of the heads; their gripper head is chosen by the rig.
     pub heads: &'a SacGraspConfig,
     /// How.
@@ -150,20 +168,23 @@ pub fn imitate(
         return Err(NoDemonstrations);
     }
     let Setup {
-        encoder,
+        trunk,
         heads,
         config,
         device,
         seed,
     } = setup;
-    let shapes = Shapes::of(spec, encoder.map_shape());
+    let shapes = Shapes::of(spec, trunk.config().map_shape());
     let learned_gripper = !shapes.gripper_columns.is_empty();
     let gripper = if learned_gripper {
         GripperHead::GraspCritic
     } else {
         GripperHead::Fixed
     };
-    let encoder = Encoder::new(encoder.clone(), Kind::Float, device, seed);
+    let encoder = match trunk {
+        Trunk::Fresh(config) => Encoder::new(config.clone(), Kind::Float, device, seed),
+        Trunk::Frozen(encoder) => encoder.copy(),
+    };
     let policy = SacGrasp::new(
         SacGraspConfig {
             gripper,
@@ -183,7 +204,9 @@ pub fn imitate(
         weight_decay: config.weight_decay,
         ..AdamConfig::new(config.lr)
     };
-    let mut trunk_adam = Adam::new(adam, encoder.params(), encoder.params().select(|_| true));
+    let frozen = matches!(trunk, Trunk::Frozen(_));
+    let places = encoder.params().select(|_| !frozen);
+    let mut trunk_adam = Adam::new(adam, encoder.params(), places);
     let trained = |n: &str| {
         n.starts_with("encoder.") || n.starts_with("actor.") || n.starts_with("grasp_critic.")
     };
@@ -209,7 +232,13 @@ pub fn imitate(
         };
         // All cameras through the trunk in one pass.
         let images: Vec<Tensor> = samples.images.iter().map(augment).collect();
-        let maps = encoder.forward(&Tensor::cat(&images, 0)).split(batch, 0);
+        let images = Tensor::cat(&images, 0);
+        let maps = if frozen {
+            encoder.encode(&images)
+        } else {
+            encoder.forward(&images)
+        };
+        let maps = maps.split(batch, 0);
         let proprio = samples.proprio.index_select(0, &rows);
         let actions = samples.actions.index_select(0, &rows);
         let encoded = policy.encoded(&maps, &proprio);
@@ -278,7 +307,8 @@ mod tests {
         }
     }
 
-    /// The picture's brightness says where to go and when to close: imitation finds out.
+    /// The picture's brightness says where to go and when to close: imitation finds out, whether
+    /// or not it may train the trunk.
     #[test]
     fn it_imitates_what_the_picture_says() {
         tch::set_num_threads(1);
@@ -318,29 +348,28 @@ mod tests {
             ..ImitationConfig::default()
         };
         let go_on = |steps, loss: f64| steps < 150 || loss > 0.05;
-        let setup = Setup {
-            encoder: &encoder,
-            heads: &heads,
-            config: &config,
-            device: Device::Cpu,
-            seed: 1,
-        };
-        let out = imitate(&demonstrations, &spec(), setup, go_on).unwrap();
-        for (level, motion, gripper) in [(220, 0.6, -1.0), (40, -0.6, 0.0)] {
-            let image = Tensor::full([1, 16, 16, 3], level, (Kind::Uint8, Device::Cpu));
-            let zero = |n: i64| Tensor::zeros([1, n], (Kind::Float, Device::Cpu));
-            let action = out.policy.act(
-                &[out.encoder.encode(&image)],
-                &zero(1),
-                &zero(1),
-                &zero(3),
-                0.0,
-            );
-            assert!(
-                (action.double_value(&[0, 0]) - motion).abs() < 0.25,
-                "{action:?}"
-            );
-            assert_eq!(action.double_value(&[0, 1]), gripper);
+        let given = Encoder::new(encoder.clone(), Kind::Float, Device::Cpu, 2);
+        for trunk in [Trunk::Fresh(&encoder), Trunk::Frozen(&given)] {
+            let setup = Setup {
+                trunk,
+                heads: &heads,
+                config: &config,
+                device: Device::Cpu,
+                seed: 1,
+            };
+            let out = imitate(&demonstrations, &spec(), setup, go_on).unwrap();
+            if matches!(trunk, Trunk::Frozen(_)) {
+                assert_eq!(out.encoder.hash(), given.hash());
+            }
+            for (level, motion, gripper) in [(220, 0.6, -1.0), (40, -0.6, 0.0)] {
+                let image = Tensor::full([1, 16, 16, 3], level, (Kind::Uint8, Device::Cpu));
+                let zero = |n: i64| Tensor::zeros([1, n], (Kind::Float, Device::Cpu));
+                let maps = [out.encoder.encode(&image)];
+                let action = out.policy.act(&maps, &zero(1), &zero(1), &zero(3), 0.0);
+                let off = (action.double_value(&[0, 0]) - motion).abs();
+                assert!(off < 0.25, "{trunk:?}: {action:?}");
+                assert_eq!(action.double_value(&[0, 1]), gripper);
+            }
         }
     }
 
@@ -352,7 +381,7 @@ mod tests {
             ImitationConfig::default(),
         );
         let setup = Setup {
-            encoder: &encoder,
+            trunk: Trunk::Fresh(&encoder),
             heads: &heads,
             config: &config,
             device: Device::Cpu,

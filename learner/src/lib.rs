@@ -10,9 +10,9 @@
 //!   the link.
 //! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins ([`prepare`]).
 //! - [`onnx`], [`export`]: what the robot runs.
-//! - [`hybrid`]: the loop that drives it all; [`config`]: what can be chosen; [`metrics`]: figures;
-//!   [`show`]: what the user sees; [`memory`]: how the process holds it; [`stopped`]: Ctrl-C before
-//!   there is anything to keep.
+//! - [`hybrid`]: the loop that drives it all; [`config`]: what can be chosen, with [`presets`] by
+//!   name; [`metrics`]: figures; [`show`]: what the user sees; [`memory`]: how the process holds it;
+//!   [`stopped`]: Ctrl-C before there is anything to keep.
 //!
 //! Threads of `hilt-learner hybrid`: the update loop (the main thread), ingest, and the link's own.
 
@@ -33,6 +33,7 @@ pub mod nn;
 pub mod onnx;
 pub mod pickle;
 pub mod prepare;
+pub mod presets;
 pub mod replay;
 pub mod reward;
 pub mod reward_model;

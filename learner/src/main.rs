@@ -16,14 +16,14 @@ use hilt_learner::{
     dataset::Demonstrations,
     export,
     hybrid::{self, HybridOptions},
-    imitation::{Setup, imitate},
+    imitation::{Setup, Trunk, imitate},
     memory,
     metrics::write_atomically,
-    prepare::read_runs,
+    prepare::{given_encoder, read_runs},
+    presets,
     show::Phase,
     stopped::Stopped,
 };
-use hilt_protocol::settings;
 use tch::Device;
 
 #[derive(Parser)]
@@ -56,9 +56,16 @@ struct Common {
     /// Seed of every random draw.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Configuration file.
+    /// Where the configuration begins: lift, hil-serl or pytorch-serl.
+    #[arg(long, default_value = presets::DEFAULT)]
+    preset: String,
+    /// Configuration file, over the preset.
     #[arg(long)]
     config: Option<PathBuf>,
+    /// Weights of the encoder, which is then not trained: HIL-SERL's resnet10_params.pkl, or a
+    /// .safetensors file.
+    #[arg(long, value_name = "FILE")]
+    encoder_weights: Option<PathBuf>,
     /// Changes one key of the configuration, as `train.batch=128`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
@@ -99,18 +106,20 @@ struct Imitation {
 
 impl Common {
     fn resolve(&self) -> Result<LearnerConfig> {
-        let (origin, text) = match &self.config {
+        let file = match &self.config {
             Some(path) => {
-                let text =
-                    std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-                (path.display().to_string(), text)
+                let name = path.display().to_string();
+                let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
+                Some((name, text))
             }
-            None => (
-                "the default configuration".to_owned(),
-                toml::to_string(&LearnerConfig::default())?,
-            ),
+            None => None,
         };
-        Ok(settings::parse(&origin, &text, &self.sets)?)
+        let file = file.as_ref().map(|(name, text)| (&**name, &**text));
+        let mut config = LearnerConfig::resolve(&self.preset, file, &self.sets)?;
+        if let Some(path) = &self.encoder_weights {
+            config.encoder_weights = Some(path.clone());
+        }
+        Ok(config)
     }
 }
 
@@ -182,6 +191,7 @@ fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {
         options.common.out.display()
     );
     let (spec, entries) = read_runs(&options.common.demos)?;
+    config.encoder.check(&spec)?;
     let samples = Demonstrations::from_entries(&entries, &spec);
     println!(
         "imitation: {} samples, {} steps",
@@ -190,11 +200,13 @@ fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {
     );
     tch::set_num_threads(std::thread::available_parallelism().map_or(1, usize::from) as i32);
     let go_on = |_, _| !stop.load(Ordering::Relaxed);
+    let device = Device::cuda_if_available();
+    let given = given_encoder(&config, device, options.common.seed)?;
     let setup = Setup {
-        encoder: &config.encoder,
+        trunk: (given.as_ref()).map_or(Trunk::Fresh(&config.encoder), Trunk::Frozen),
         heads: &config.agent,
         config: &config.imitation,
-        device: Device::cuda_if_available(),
+        device,
         seed: options.common.seed,
     };
     let mut show = Phase::new("imitation", options.steps);

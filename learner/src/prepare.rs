@@ -1,8 +1,8 @@
-//! What comes before reinforcement learning: the encoder from imitation, the reward classifier from
-//! labelled frames; or both from the files of a run that is resumed.
+//! What comes before reinforcement learning: the encoder from imitation or from somebody's weights,
+//! the reward classifier from labelled frames; or both from the files of a run that is resumed.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -12,10 +12,11 @@ use hilt_recording::{RunReader, find_runs, read_spec};
 use tch::{Device, Kind};
 
 use crate::{
+    config::LearnerConfig,
     dataset::{Demonstrations, LabelledFrames},
     encoder::Encoder,
     hybrid::HybridOptions,
-    imitation::{Setup, imitate},
+    imitation::{Setup, Trunk, imitate},
     reward::RewardTraining,
     reward_model::{RewardInput, RewardModel},
     show::Phase,
@@ -71,6 +72,7 @@ pub fn prepare(options: &HybridOptions, device: Device, stop: &AtomicBool) -> Re
         "{} was recorded on another rig",
         options.labels.display()
     );
+    config.encoder.check(&spec)?;
     // A person's words count wherever they were recorded.
     let frames = LabelledFrames::from_entries(&[labels, demos.clone()].concat());
     let model = new_reward_model(options, &spec, device)?;
@@ -125,6 +127,68 @@ fn train(
     stop: &AtomicBool,
 ) -> Result<Encoder> {
     let config = &options.config;
+    let threads = config.train.threads;
+    let share = (threads + 1) / 2;
+    let go_on = |_, _| !stop.load(Ordering::Relaxed);
+    let judge = |reward: &mut RewardTraining| {
+        let mut show = Phase::new("classifier", config.reward.steps);
+        reward.train(|steps, loss| {
+            show.stand(steps, loss);
+            go_on(steps, loss)
+        });
+        show.end();
+    };
+    // A classifier with a trunk of its own needs no encoder.
+    let on_images = config.reward.input == RewardInput::Images;
+    let given = given_encoder(config, device, options.seed)?;
+    let encoder = match given {
+        Some(encoder) if on_images => {
+            judge(reward);
+            encoder
+        }
+        Some(encoder) => encoder,
+        // The two share the cores and the time.
+        None if on_images => std::thread::scope(|scope| {
+            let judging = scope.spawn(|| {
+                tch::set_num_threads(share);
+                reward.train(go_on);
+            });
+            tch::set_num_threads(share);
+            let encoder = imitate_encoder(options, spec, demos, device, go_on);
+            tch::set_num_threads(threads);
+            match judging.join() {
+                Err(_) => Err(anyhow::anyhow!("the classifier's training panicked")),
+                Ok(()) => encoder,
+            }
+        })?,
+        None => imitate_encoder(options, spec, demos, device, go_on)?,
+    };
+    if !on_images {
+        reward.look_at_maps_of(encoder.copy());
+        judge(reward);
+    }
+    Ok(encoder)
+}
+
+/// The encoder of `encoder_weights`, if it is configured.
+pub fn given_encoder(config: &LearnerConfig, device: Device, seed: u64) -> Result<Option<Encoder>> {
+    let load = |path: &PathBuf| {
+        let encoder = Encoder::new(config.encoder.clone(), Kind::Float, device, seed);
+        encoder.load(path)?;
+        println!("encoder: weights of {}", path.display());
+        Ok(encoder)
+    };
+    config.encoder_weights.as_ref().map(load).transpose()
+}
+
+fn imitate_encoder(
+    options: &HybridOptions,
+    spec: &RigSpec,
+    demos: &[Entry],
+    device: Device,
+    go_on: impl Fn(u64, f64) -> bool,
+) -> Result<Encoder> {
+    let config = &options.config;
     let samples = Demonstrations::from_entries(demos, spec);
     println!(
         "imitation: {} samples of {} entries, {} steps",
@@ -132,51 +196,23 @@ fn train(
         demos.len(),
         config.imitation.steps
     );
-    let go_on = |_, _| !stop.load(Ordering::Relaxed);
     let setup = Setup {
-        encoder: &config.encoder,
+        trunk: Trunk::Fresh(&config.encoder),
         heads: &config.agent,
         config: &config.imitation,
         device,
         seed: options.seed,
     };
-    // A classifier with a trunk of its own needs no encoder: the two share the cores and the time.
-    let beside = config.reward.input == RewardInput::Images;
-    let threads = config.train.threads;
-    let share = if beside { (threads + 1) / 2 } else { threads };
-    let imitation = std::thread::scope(|scope| {
-        let judging = beside.then(|| {
-            scope.spawn(|| {
-                tch::set_num_threads(share);
-                reward.train(go_on);
-            })
-        });
-        tch::set_num_threads(share);
-        let mut show = Phase::new("imitation", config.imitation.steps);
-        let imitation = imitate(&samples, spec, setup, |steps, loss| {
-            show.stand(steps, loss);
-            go_on(steps, loss)
-        });
-        show.end();
-        tch::set_num_threads(threads);
-        match judging.map(|judging| judging.join()) {
-            Some(Err(_)) => Err(anyhow::anyhow!("the classifier's training panicked")),
-            _ => Ok(imitation?),
-        }
+    let mut show = Phase::new("imitation", config.imitation.steps);
+    let imitation = imitate(&samples, spec, setup, |steps, loss| {
+        show.stand(steps, loss);
+        go_on(steps, loss)
     })?;
+    show.end();
     println!(
         "imitation: {} steps, loss {:.4}",
         imitation.steps, imitation.loss
     );
-    if !beside {
-        reward.look_at_maps_of(imitation.encoder.copy());
-        let mut show = Phase::new("classifier", config.reward.steps);
-        reward.train(|steps, loss| {
-            show.stand(steps, loss);
-            go_on(steps, loss)
-        });
-        show.end();
-    }
     Ok(imitation.encoder)
 }
 

@@ -6,6 +6,7 @@ use hilt_learner::{
     config::LearnerConfig,
     encoder::Encoder,
     ingest::{Ingest, identity, layout},
+    presets,
     replay::Replay,
 };
 use hilt_protocol::{Entry, Record};
@@ -30,7 +31,7 @@ pub fn entries_of(run: &Path) -> Vec<Entry> {
 fn open(learner: &Path, spec_of: &Path) -> (Replay, Ingest) {
     tch::set_num_threads(1);
     let spec = read_spec(spec_of).unwrap();
-    let config = LearnerConfig::default();
+    let config = LearnerConfig::resolve(presets::DEFAULT, None, &[]).unwrap();
     let encoder = Encoder::new(config.encoder, Kind::Float, Device::Cpu, 0);
     encoder.load(&learner.join("encoder.safetensors")).unwrap();
     let (layout, identity) = (layout(&spec, &encoder), identity(&spec, &encoder));

@@ -8,6 +8,7 @@ use hilt_learner::{
     encoder::Encoder,
     export,
     onnx::Weights,
+    presets,
 };
 use hilt_protocol::{Graph, Image, ModelSnapshot, Observation, RigSpec, noise::Uniforms};
 use hilt_runtime::{inference::PolicyFiles, rig::Rig};
@@ -32,7 +33,10 @@ impl Untrained {
         tch::set_num_threads(1);
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rigs/lift-sim.toml");
         let rig = Rig::read(&file, &[])?;
-        let (spec, config) = (rig.spec(), LearnerConfig::default());
+        let (spec, config) = (
+            rig.spec(),
+            LearnerConfig::resolve(presets::DEFAULT, None, &[])?,
+        );
         let encoder = Encoder::new(config.encoder, Kind::Float, Device::Cpu, seed);
         let shapes = Shapes::of(&spec, encoder.config().map_shape());
         let agent = SacGrasp::new(config.agent, shapes, Kind::Float, Device::Cpu, seed);

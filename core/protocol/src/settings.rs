@@ -3,7 +3,7 @@
 //! Errors name the file, the line and the field (or the override). Types are expected to deny
 //! unknown fields.
 
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use toml::de::{DeTable, DeValue};
 
 /// Why a configuration cannot be used.
@@ -39,25 +39,74 @@ pub fn parse<T: DeserializeOwned>(
     text: &str,
     overrides: &[String],
 ) -> Result<T, SettingsError> {
-    let in_file = |e: &toml::de::Error| {
-        let at = e.span().map_or(0, |span| span.start).min(text.len());
-        let line = text.as_bytes()[..at]
-            .iter()
-            .filter(|&&b| b == b'\n')
-            .count()
-            + 1;
-        SettingsError::File {
-            origin: origin.to_owned(),
-            line,
-            message: describe(e, text),
-        }
-    };
     // Typed straight from the text first: only this way do errors know their line.
-    let typed: T = toml::from_str(text).map_err(|e| in_file(&e))?;
-    if overrides.is_empty() {
-        return Ok(typed);
+    let typed: T = toml::from_str(text).map_err(|e| in_file(origin, text, &e))?;
+    let tree = toml::from_str(text).map_err(|e| in_file(origin, text, &e))?;
+    apply(typed, tree, overrides)
+}
+
+/// Reads texts (with their files' names), each over those before it and all over `base`, then
+/// applies `overrides`. A table goes into the table below it, anything else replaces what was there.
+pub fn parse_layers<T: Serialize + DeserializeOwned>(
+    base: &T,
+    layers: &[(&str, &str)],
+    overrides: &[String],
+) -> Result<T, SettingsError> {
+    let whole = |origin: &str, message: &str| SettingsError::File {
+        origin: origin.to_owned(),
+        line: 1,
+        message: message.to_owned(),
+    };
+    let mut tree =
+        toml::Table::try_from(base).map_err(|e| whole("the defaults", &e.to_string()))?;
+    let typed = |tree: &toml::Table| tree.clone().try_into::<T>();
+    for (origin, text) in layers {
+        let layer = toml::from_str(text).map_err(|e| in_file(origin, text, &e))?;
+        merge(&mut tree, layer);
+        if let Err(together) = typed(&tree) {
+            // Only the text alone knows its lines.
+            let alone = toml::from_str::<T>(text).err();
+            return Err(match alone {
+                Some(e) => in_file(origin, text, &e),
+                None => whole(origin, together.message()),
+            });
+        }
     }
-    let mut tree: toml::Table = toml::from_str(text).map_err(|e| in_file(&e))?;
+    let config = typed(&tree).map_err(|e| whole("the defaults", e.message()))?;
+    apply(config, tree, overrides)
+}
+
+fn merge(below: &mut toml::Table, above: toml::Table) {
+    for (key, value) in above {
+        match (below.get_mut(&key), value) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => merge(below, above),
+            (_, value) => {
+                below.insert(key, value);
+            }
+        }
+    }
+}
+
+fn in_file(origin: &str, text: &str, e: &toml::de::Error) -> SettingsError {
+    let at = e.span().map_or(0, |span| span.start).min(text.len());
+    let line = text.as_bytes()[..at]
+        .iter()
+        .filter(|&&b| b == b'\n')
+        .count()
+        + 1;
+    SettingsError::File {
+        origin: origin.to_owned(),
+        line,
+        message: describe(e, text),
+    }
+}
+
+/// `typed` is what `tree` says before the overrides.
+fn apply<T: DeserializeOwned>(
+    typed: T,
+    mut tree: toml::Table,
+    overrides: &[String],
+) -> Result<T, SettingsError> {
     let mut result = typed;
     for setting in overrides {
         let (path, value) = setting
@@ -180,18 +229,18 @@ fn insert(tree: &mut toml::Table, path: &str, value: toml::Value) -> Result<(), 
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
+    use serde::{Deserialize, Serialize};
 
     use super::*;
 
-    #[derive(Debug, Deserialize, PartialEq)]
+    #[derive(Debug, Deserialize, Serialize, PartialEq)]
     #[serde(deny_unknown_fields)]
     struct Outer {
         name: String,
         inner: Inner,
     }
 
-    #[derive(Debug, Deserialize, PartialEq)]
+    #[derive(Debug, Deserialize, Serialize, PartialEq)]
     #[serde(deny_unknown_fields)]
     struct Inner {
         rate_hz: f64,
@@ -242,5 +291,46 @@ mod tests {
         assert!(error("inner.rate_hz=fast").contains("inner.rate_hz=fast"));
         assert!(error("name.x=1").contains("not a table"));
         assert!(error("name").contains("key.subkey=value"));
+    }
+
+    #[derive(Debug, Default, Deserialize, Serialize, PartialEq)]
+    #[serde(deny_unknown_fields, default)]
+    struct Tree {
+        depth: f64,
+        leaf: Option<u32>,
+        branch: Branch,
+    }
+
+    #[derive(Debug, Default, Deserialize, Serialize, PartialEq)]
+    #[serde(deny_unknown_fields, default)]
+    struct Branch {
+        a: u32,
+        b: u32,
+    }
+
+    #[test]
+    fn layers_lie_over_each_other_key_by_key() {
+        let layers = [
+            ("one", "leaf = 1\n[branch]\na = 1\nb = 1\n"),
+            ("two", "depth = 2.0\n[branch]\nb = 2\n"),
+        ];
+        let sets = ["branch.a=3".to_owned()];
+        let tree: Tree = parse_layers(&Tree::default(), &layers, &sets).unwrap();
+        let want = Tree {
+            depth: 2.0,
+            leaf: Some(1),
+            branch: Branch { a: 3, b: 2 },
+        };
+        assert_eq!(tree, want);
+    }
+
+    #[test]
+    fn an_error_names_the_layer_and_its_line() {
+        let layers = [("one", "leaf = 1\n"), ("two", "\n[branch]\nc = 2\n")];
+        let error = parse_layers(&Tree::default(), &layers, &[]).unwrap_err();
+        assert!(error.to_string().starts_with("two:3: "), "{error}");
+        let layers = [("one", "branch = 1\n")];
+        let error = parse_layers(&Tree::default(), &layers, &[]).unwrap_err();
+        assert!(error.to_string().starts_with("one:1: "), "{error}");
     }
 }

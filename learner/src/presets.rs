@@ -1,0 +1,29 @@
+//! Configurations by name: TOML texts, each over the programs' defaults, each of which says where
+//! its numbers come from. A configuration file and `--set` change single keys of them.
+
+/// The one that is taken where none is named.
+pub const DEFAULT: &str = "lift";
+
+/// Names and texts.
+pub const PRESETS: [(&str, &str); 3] = [
+    ("lift", include_str!("../presets/lift.toml")),
+    ("hil-serl", include_str!("../presets/hil-serl.toml")),
+    ("pytorch-serl", include_str!("../presets/pytorch-serl.toml")),
+];
+
+/// There is no preset of this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("--preset {0}: there are {known}", known = known())]
+pub struct UnknownPreset(pub String);
+
+fn known() -> String {
+    PRESETS.map(|(name, _)| name).join(", ")
+}
+
+/// The text of a preset.
+pub fn text(name: &str) -> Result<&'static str, UnknownPreset> {
+    let preset = PRESETS.iter().find(|(known, _)| *known == name);
+    preset
+        .map(|&(_, text)| text)
+        .ok_or_else(|| UnknownPreset(name.to_owned()))
+}

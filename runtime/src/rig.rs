@@ -520,7 +520,7 @@ mod tests {
     #[test]
     fn every_mistake_names_file_line_and_field() {
         for (find, replace, words) in [
-            ("max_steps = 100", "max_stepz = 100", "max_stepz"),
+            ("max_steps = 60", "max_stepz = 100", "max_stepz"),
             ("policy_hz = 10", "policy_hz = \"often\"", "policy_hz"),
             ("policy_hz = 10", "policy_hz = 0", "`policy_hz` is 0"),
             ("leash_m = 0.05", "leash_m = nan", "`limits.leash_m` is NaN"),

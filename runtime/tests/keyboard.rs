@@ -75,7 +75,7 @@ fn a_person_records_and_ctrl_c_leaves_a_whole_log() {
     person.sees("thrown away", 0);
     person.press(CTRL_C);
     let (status, screen) = person.end();
-    assert!(status.success(), "{screen}");
+    assert_eq!(status.code(), Some(130), "{screen}");
     assert!(screen.contains("1 demonstrations of"), "{screen}");
     let (entries, whole) = read_log(&out);
     assert!(whole);

@@ -69,7 +69,7 @@ fn imitation_that_is_cut_short_leaves_nothing_that_looks_whole() {
     let stage = Stage::new();
     let mut command = learner();
     command
-        .args(["imitation", "--seconds", "3600", "--demos"])
+        .args(["imitation", "--steps", "1000000", "--demos"])
         .arg(stage.path("demos"))
         .arg("--out")
         .arg(stage.path("imitation"))
@@ -173,7 +173,7 @@ fn an_evaluation_ends_with_the_episodes_that_it_has() {
     let stage = Stage::new();
     let mut command = learner();
     command
-        .args(["imitation", "--seconds", "0.3", "--demos"])
+        .args(["imitation", "--steps", "5", "--demos"])
         .arg(stage.path("demos"))
         .arg("--out")
         .arg(stage.path("imitation"))

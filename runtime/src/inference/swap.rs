@@ -156,7 +156,8 @@ fn load(exchange: &Exchange, snapshot: ModelSnapshot) -> Option<LoadReport> {
     let version = snapshot.version;
     let result = head.bind(snapshot, active);
     let mut spare = exchange.lock();
-    spare.ready = result.is_ok();
+    // Refused before it was touched, the head still holds what was ready before.
+    spare.ready = head.version() > active;
     spare.head = Some(head);
     match result {
         // The one in force, told again by a learner that is back, is no news.

@@ -145,7 +145,8 @@ fn node(op_type: &str, from: &str, to: &str, attribute: Vec<pb::Attribute>) -> p
 /// Maps that are the image itself.
 pub fn encoder(spec: &RigSpec) -> Graph {
     let camera = &spec.cameras[0];
-    let dims = [1, i64::from(camera.height), i64::from(camera.width), 3];
+    // 0 is not written: the number of images is free.
+    let dims = [0, i64::from(camera.height), i64::from(camera.width), 3];
     let to_float = pb::Attribute {
         name: "to".to_owned(),
         i: i64::from(FLOAT),

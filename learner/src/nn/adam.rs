@@ -5,7 +5,7 @@
 
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::params::Params;
+use super::{params::Params, team};
 
 /// Adam's constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -105,8 +105,6 @@ struct Piece<'a> {
 impl<'a> Piece<'a> {
     /// So small that the parts of a layer can be shared out, so large that it does not matter.
     const MOST: usize = 1 << 16;
-    /// A thread is worth starting for so many pieces.
-    const PER_THREAD: usize = 8;
 
     fn cut(self, into: &mut Vec<Self>) {
         let mut rest = self;
@@ -128,23 +126,6 @@ impl<'a> Piece<'a> {
 
     fn step(&mut self, s: Step) {
         pass_f32(self.p, self.g, self.m, self.v, s);
-    }
-
-    /// The pass is bound by memory, of which one thread cannot use all that there is.
-    fn step_all(mut pieces: Vec<Self>, s: Step) {
-        let threads = (tch::get_num_threads().max(1) as usize).min(pieces.len() / Self::PER_THREAD);
-        if threads < 2 {
-            return pieces.iter_mut().for_each(|piece| piece.step(s));
-        }
-        let share = pieces.len().div_ceil(threads);
-        std::thread::scope(|scope| {
-            let mut shares = pieces.chunks_mut(share);
-            let mine = shares.next();
-            for theirs in shares {
-                scope.spawn(move || theirs.iter_mut().for_each(|piece| piece.step(s)));
-            }
-            mine.into_iter().flatten().for_each(|piece| piece.step(s));
-        });
     }
 }
 
@@ -243,7 +224,8 @@ impl Adam {
                     _ => step_tensors(p, g.as_ref(), m, v, s),
                 }
             }
-            Piece::step_all(pieces, s);
+            // Bound by memory, of which one thread cannot use all that there is.
+            team::share(pieces, |mut piece| piece.step(s));
         });
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Rows (JSON lines on stdout): what the file system has given the store's folder, divided by the
 //! steps in it: headers, episodes' first observations and the unused end of the last segment count.
-//! Push and sample rates, of the demo's narrow maps (4×4×64) too, go to stderr; the files are then
-//! in the page cache.
+//! Push and sample rates go to stderr, those of the demo's narrow maps (4×4×64) too, without and with
+//! shifted copies; the files are then in the page cache.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Instant};
 
@@ -17,10 +17,11 @@ const EPISODE_STEPS: u64 = 100;
 const BATCH: usize = 256;
 const BATCHES: u32 = 40;
 
-fn layout(frame_bytes: usize) -> Layout {
+fn layout(frame_bytes: usize, copies: usize) -> Layout {
     Layout {
         cameras: 2,
         frame_bytes,
+        copies,
         proprio: 12,
         action: 7,
     }
@@ -41,7 +42,7 @@ fn bytes_on_disk(dir: &Path) -> Result<u64> {
 
 /// Pushes [`STEPS`] steps in episodes of [`EPISODE_STEPS`].
 fn fill(replay: &mut Replay, layout: Layout) -> Result<()> {
-    let frames = [1, 2].map(|seed| frame(layout.frame_bytes, seed));
+    let frames = [1, 2].map(|seed| frame(layout.copies * layout.frame_bytes, seed));
     let frames = [frames[0].as_slice(), frames[1].as_slice()];
     let rows = STEPS / EPISODE_STEPS * (EPISODE_STEPS + 1);
     for sequence in 0..rows {
@@ -67,9 +68,8 @@ fn fill(replay: &mut Replay, layout: Layout) -> Result<()> {
 }
 
 /// Fills a store and returns its bytes per step.
-fn measure(name: &str, frame_bytes: usize) -> Result<f64> {
+fn measure(name: &str, layout: Layout) -> Result<f64> {
     let dir = tempfile::tempdir().context("a folder for the store (TMPDIR chooses where)")?;
-    let layout = layout(frame_bytes);
     let mut replay = Replay::open(dir.path(), layout, [0; 64], STEPS as usize * 2)?;
 
     let start = Instant::now();
@@ -102,13 +102,15 @@ fn measure(name: &str, frame_bytes: usize) -> Result<f64> {
 }
 
 fn main() -> Result<()> {
-    measure("4x4x64 maps", 4 * 4 * 64 * 2)?;
+    let narrow = 4 * 4 * 64 * 2;
+    measure("4x4x64 maps", layout(narrow, 1))?;
+    measure("4x4x64 maps, 4 shifted copies", layout(narrow, 4))?;
     for (name, frame_bytes) in [
         ("replay.map_bytes_per_step", 4 * 4 * 512 * 2),
         ("replay.image_bytes_per_step", 128 * 128 * 3),
     ] {
         let row = serde_json::json!({
-            "name": name, "value": measure(name, frame_bytes)?, "unit": "B",
+            "name": name, "value": measure(name, layout(frame_bytes, 1))?, "unit": "B",
             "peer": null, "peer_value": null, "ratio": null,
         });
         println!("{row}");

@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use hilt_learner::{
-    ingest::{Ingest, image_identity, image_layout},
+    ingest::Ingest,
     replay::{HostBatch, Replay, Which},
 };
 use hilt_link::{
@@ -145,7 +145,7 @@ fn measure(made: &'static Endless, replay: &RwLock<Replay>) -> Result<f64> {
         },
         Box::new(made),
     )?;
-    let ingest = Ingest::images(spec());
+    let ingest = Ingest::images(spec())?;
     let (entries, ended) = (AtomicU64::new(0), AtomicBool::new(false));
     let steps_per_s = std::thread::scope(|scope| {
         let (learner, entries, ended) = (&learner, &entries, &ended);
@@ -188,7 +188,7 @@ fn measure(made: &'static Endless, replay: &RwLock<Replay>) -> Result<f64> {
 /// What was drawn from the replay is what was sent.
 fn check(made: &Endless, replay: &Replay) -> Result<()> {
     let n = 512;
-    let mut batch = HostBatch::new(image_layout(&spec())?, n);
+    let mut batch = HostBatch::new(replay.layout(), n);
     ensure!(replay.sample(Which::Online, 0..n, &mut Uniforms::new(1), &mut batch));
     for (i, &reward) in batch.rewards().iter().enumerate() {
         // The observation before the step of this reward.
@@ -220,7 +220,8 @@ fn disk_alone(made: &Endless, dir: &Path) -> Result<f64> {
 fn main() -> Result<()> {
     let dir = tempfile::tempdir().context("a folder for the store (TMPDIR chooses where)")?;
     let made: &'static Endless = Box::leak(Box::new(Endless::new()));
-    let (layout, identity) = (image_layout(&spec())?, image_identity(&spec()));
+    let ingest = Ingest::images(spec())?;
+    let (layout, identity) = (ingest.layout(), ingest.identity());
     let store = Replay::open(&dir.path().join("replay"), layout, identity, 1_000_000)?;
     let replay = RwLock::new(store);
     let value = measure(made, &replay)?;

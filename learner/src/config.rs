@@ -9,12 +9,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     agents::sac_grasp::SacGraspConfig,
+    augment::{PADDING_PX, shifts},
     classifier::ClassifierConfig,
     encoder::EncoderConfig,
     imitation::ImitationConfig,
     presets::{self, UnknownPreset},
     reward_model::RewardInput,
 };
+
+/// What the replay keeps of each frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FrameStore {
+    /// The frozen encoder's map in f16: each frame is encoded once, when it comes. Maps cannot be
+    /// shifted; [`TrainConfig::shifted_copies`] is what can be had instead.
+    Maps,
+    /// The image. Each batch's are shifted at random (HIL-SERL's augmentation) and encoded, all of
+    /// them in each update: on a CPU that takes longer than the rest of the update, by far.
+    Images,
+}
 
 /// How the update loop runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +49,12 @@ pub struct TrainConfig {
     pub checkpoint_period_s: f64,
     /// Online rows to keep.
     pub capacity: usize,
+    /// What the replay keeps of each frame.
+    pub store: FrameStore,
+    /// Maps to keep per frame: of the image as it is, and of so many less one random shifts of it,
+    /// encoded when it comes; an update draws one of them. That many times the encoding and the
+    /// bytes per step. 0 or 1: no augmentation.
+    pub shifted_copies: usize,
     /// Threads of torch; the default leaves one core to the actor, which may share the machine.
     pub threads: i32,
 }
@@ -52,8 +71,24 @@ impl Default for TrainConfig {
             snapshot_period_s: 2.0,
             checkpoint_period_s: 60.0,
             capacity: 200_000,
+            store: FrameStore::Maps,
+            shifted_copies: 0,
             threads: (cores as i32 - 1).clamp(1, 4),
         }
+    }
+}
+
+impl TrainConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        let copies = self.shifted_copies;
+        if self.store == FrameStore::Images && copies > 1 {
+            return Err(ConfigError::CopiesOfImages { copies });
+        }
+        let most = shifts(PADDING_PX) as usize;
+        if copies > most {
+            return Err(ConfigError::TooManyCopies { copies, most });
+        }
+        Ok(())
     }
 }
 
@@ -134,6 +169,25 @@ pub enum ConfigError {
     /// A text or an override is not a configuration.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// Two settings exclude each other.
+    #[error(
+        "train.shifted_copies = {copies}, but train.store = \"images\": images are shifted anew in \
+         every update; leave shifted_copies out, or set train.store to \"maps\""
+    )]
+    CopiesOfImages {
+        /// The copies asked for.
+        copies: usize,
+    },
+    /// There are not so many shifts.
+    #[error(
+        "train.shifted_copies = {copies}: there are {most} different shifts, so {most} at most"
+    )]
+    TooManyCopies {
+        /// The copies asked for.
+        copies: usize,
+        /// The most there can be.
+        most: usize,
+    },
 }
 
 impl LearnerConfig {
@@ -148,7 +202,9 @@ impl LearnerConfig {
             .into_iter()
             .chain(file)
             .collect();
-        Ok(settings::parse_layers(&Self::default(), &layers, sets)?)
+        let config: Self = settings::parse_layers(&Self::default(), &layers, sets)?;
+        config.train.check()?;
+        Ok(config)
     }
 }
 
@@ -187,11 +243,13 @@ mod tests {
         assert_eq!(lift.encoder, EncoderConfig::narrow());
         let categorical = GripperHead::Categorical { entropy: 0.01 };
         assert_eq!(lift.agent.gripper, categorical);
+        assert_eq!(lift.train.store, FrameStore::Maps);
         let hil = preset("hil-serl");
         assert_eq!(hil.encoder, EncoderConfig::resnet10());
         assert_eq!(hil.agent, SacGraspConfig::default());
         assert_eq!(hil.reward.network, ClassifierConfig::default());
         assert_eq!((hil.train.batch, hil.train.cta_ratio), (256, 2));
+        assert_eq!(hil.train.store, FrameStore::Images);
         let torch = preset("pytorch-serl");
         assert_eq!(
             (torch.agent.discount, torch.train.start_after),
@@ -199,6 +257,7 @@ mod tests {
         );
         assert_eq!(torch.agent.target_entropy, None);
         assert_eq!(torch.encoder, hil.encoder);
+        assert_eq!(torch.train.store, FrameStore::Images);
     }
 
     #[test]
@@ -208,6 +267,19 @@ mod tests {
         for word in ["hilserl", "lift", "hil-serl", "pytorch-serl"] {
             assert!(error.contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn copies_that_cannot_be_are_refused_with_the_remedy() {
+        let resolve = |preset: &str, set: &[&str]| LearnerConfig::resolve(preset, None, &sets(set));
+        let error = |preset: &str, set: &str| resolve(preset, &[set]).unwrap_err().to_string();
+        let of_images = error("hil-serl", "train.shifted_copies=2");
+        assert!(of_images.contains("train.store to \"maps\""), "{of_images}");
+        let too_many = error("lift", "train.shifted_copies=82");
+        assert!(too_many.contains("81 at most"), "{too_many}");
+        assert!(resolve("hil-serl", &["train.shifted_copies=1"]).is_ok());
+        let maps = ["train.store=maps", "train.shifted_copies=81"];
+        assert!(resolve("hil-serl", &maps).is_ok());
     }
 
     #[test]

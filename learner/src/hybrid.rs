@@ -1,7 +1,8 @@
 //! Hybrid training, HIL-SERL's loop: demonstrations first, then the robot's stream beside them.
 //!
 //! 1. Prepare: imitation makes the encoder, labelled frames make the reward classifier.
-//! 2. Ingest (its own thread): entries from the link → maps → replay; acknowledged once on disk.
+//! 2. Ingest (its own thread): entries from the link → maps (or images as they are) → replay;
+//!    acknowledged once on disk.
 //! 3. Update (this thread): half online, half demonstrations; snapshots, progress, checkpoints.
 //!
 //! It ends when its time is over or it is told to, and leaves a checkpoint and an export either way.
@@ -26,15 +27,15 @@ use tch::{Device, Kind};
 
 use crate::{
     agents::sac_grasp::{Metrics, SacGrasp, SeededNoise, Shapes, Update},
-    config::LearnerConfig,
+    config::{FrameStore, LearnerConfig},
     dataset::{Demonstrations, LabelledFrames},
     encoder::Encoder,
     export,
-    ingest::{Ingest, identity, layout},
+    ingest::Ingest,
     metrics::{MetricsFile, write_atomically},
     onnx::{Weights, with_note},
     prepare::{CLASSIFIER_FILE, Prepared, prepare},
-    replay::{HostBatch, Replay, Which, to_tensors},
+    replay::{HostBatch, Replay, Which, encode_shifted, to_tensors},
     reward::RewardTraining,
     show::Updates,
 };
@@ -145,14 +146,14 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
     // Before a robot can have anything of this run: from here on a resumed one is the same.
     write_atomically(&state_file, &serde_json::to_vec_pretty(&state)?)?;
 
+    let ingest = Ingest::new(spec.clone(), encoder, &config.train)?;
     let store = Replay::open(
         &options.out.join("replay"),
-        layout(spec, encoder),
-        identity(spec, encoder),
+        ingest.layout(),
+        ingest.identity(),
         config.train.capacity,
     )?;
     let replay = RwLock::new(store);
-    let ingest = Ingest::new(spec.clone(), encoder);
     for entry in demos {
         if stop.load(Ordering::Relaxed) {
             break;
@@ -281,7 +282,7 @@ impl UpdateLoop<'_> {
         let train = self.options.config.train.clone();
         let before_s = self.state.trained_s;
         let mut figures = MetricsFile::open(&self.options.out.join("metrics.jsonl"))?;
-        let mut batch = HostBatch::new(layout(self.spec, self.encoder), train.batch);
+        let mut batch = HostBatch::new(write(self.replay).layout(), train.batch);
         let mut snapshots = Every::seconds(train.snapshot_period_s);
         let mut checkpoints = Every::seconds(train.checkpoint_period_s);
         let mut corrections = Every::seconds(2.0);
@@ -387,7 +388,11 @@ impl UpdateLoop<'_> {
         if let Ok(store) = self.replay.read() {
             store.sample_mixed(train.demonstration_share, &mut random, batch);
         }
-        let tensors = to_tensors(batch, self.encoder.config().map_shape(), self.device);
+        let tensors = match train.store {
+            FrameStore::Maps => to_tensors(batch, self.encoder.config().map_shape(), self.device),
+            // Seeded per update like the draws of rows: a resumed run shifts by the same.
+            FrameStore::Images => encode_shifted(batch, self.encoder, &mut random),
+        };
         let dropout = self.agent.config().dropout;
         let mut noise = SeededNoise::new(
             self.options.seed,

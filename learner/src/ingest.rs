@@ -13,10 +13,15 @@ use std::{
 
 use half::slice::HalfFloatSliceExt;
 use hilt_link::{LearnerLink, WindowLimits};
-use hilt_protocol::{CameraSpec, Entry, Image, Record, RigSpec, RunId};
+use hilt_protocol::{
+    CameraSpec, Entry, Image, Record, RigSpec, RunId,
+    noise::{Uniforms, mix},
+};
 use tch::{Device, Tensor};
 
 use crate::{
+    augment::{PADDING_PX, copies_offsets, shift},
+    config::{FrameStore, TrainConfig},
     encoder::Encoder,
     replay::{Identity, Layout, Pushed, Replay, Row, RowFlags, SegmentError},
 };
@@ -48,67 +53,71 @@ pub enum IngestError {
 enum Frames {
     /// Its bytes.
     Images,
-    /// The frozen encoder's map of it.
-    Maps(Box<Encoder>),
+    /// The frozen encoder's maps of it and of its shifts.
+    Maps {
+        encoder: Box<Encoder>,
+        copies: usize,
+    },
 }
 
 /// Makes rows of entries and pushes them.
 pub struct Ingest {
     spec: RigSpec,
     frames: Frames,
-}
-
-/// Layout of a store of maps for this rig and encoder.
-pub fn layout(spec: &RigSpec, encoder: &Encoder) -> Layout {
-    Layout {
-        cameras: spec.cameras.len(),
-        frame_bytes: 2 * encoder.config().map_shape().iter().product::<i64>() as usize,
-        proprio: spec.proprio_dim(),
-        action: spec.action_dim(),
-    }
-}
-
-/// Identity of a store of maps for this rig and encoder.
-pub fn identity(spec: &RigSpec, encoder: &Encoder) -> Identity {
-    let mut identity = image_identity(spec);
-    identity[32..].copy_from_slice(&encoder.hash());
-    identity
-}
-
-/// Layout of a store of images for this rig, whose cameras must have one size.
-pub fn image_layout(spec: &RigSpec) -> Result<Layout, IngestError> {
-    let bytes = |camera: &CameraSpec| camera.height as usize * camera.width as usize * 3;
-    let frame_bytes = spec.cameras.first().map_or(0, bytes);
-    if let Some(other) = spec.cameras.iter().find(|c| bytes(c) != frame_bytes) {
-        return Err(IngestError::ImageSizes(other.name.clone()));
-    }
-    Ok(Layout {
-        cameras: spec.cameras.len(),
-        frame_bytes,
-        proprio: spec.proprio_dim(),
-        action: spec.action_dim(),
-    })
-}
-
-/// Identity of a store of images for this rig.
-pub fn image_identity(spec: &RigSpec) -> Identity {
-    let mut identity = [0; 64];
-    identity[..32].copy_from_slice(&spec.hash().0);
-    identity
+    layout: Layout,
 }
 
 impl Ingest {
-    /// Rows of maps, with a copy of the encoder of its own, so that it can work on a thread of its
-    /// own.
-    pub fn new(spec: RigSpec, encoder: &Encoder) -> Self {
-        let frames = Frames::Maps(Box::new(encoder.copy()));
-        Self { spec, frames }
+    /// Rows of what the training's configuration says.
+    pub fn new(spec: RigSpec, encoder: &Encoder, train: &TrainConfig) -> Result<Self, IngestError> {
+        match train.store {
+            FrameStore::Images => Self::images(spec),
+            FrameStore::Maps => Ok(Self::maps(spec, encoder, train.shifted_copies.max(1))),
+        }
     }
 
-    /// Rows of images.
-    pub fn images(spec: RigSpec) -> Self {
-        let frames = Frames::Images;
-        Self { spec, frames }
+    /// Rows of `copies` maps per frame, with a copy of the encoder of its own, so that it can work
+    /// on a thread of its own. The first map is of the frame as it is, the one that the robot acts
+    /// on: with few copies, random shifts alone would leave it out.
+    pub fn maps(spec: RigSpec, encoder: &Encoder, copies: usize) -> Self {
+        let map_bytes = 2 * encoder.config().map_shape().iter().product::<i64>() as usize;
+        Self {
+            layout: layout(&spec, map_bytes, copies),
+            frames: Frames::Maps {
+                encoder: Box::new(encoder.copy()),
+                copies,
+            },
+            spec,
+        }
+    }
+
+    /// Rows of images, which must have one size.
+    pub fn images(spec: RigSpec) -> Result<Self, IngestError> {
+        let bytes = |camera: &CameraSpec| camera.height as usize * camera.width as usize * 3;
+        let frame_bytes = spec.cameras.first().map_or(0, bytes);
+        if let Some(other) = spec.cameras.iter().find(|c| bytes(c) != frame_bytes) {
+            return Err(IngestError::ImageSizes(other.name.clone()));
+        }
+        Ok(Self {
+            layout: layout(&spec, frame_bytes, 1),
+            frames: Frames::Images,
+            spec,
+        })
+    }
+
+    /// Layout of its rows.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// What its rows belong to.
+    pub fn identity(&self) -> Identity {
+        let mut identity = [0; 64];
+        identity[..32].copy_from_slice(&self.spec.hash().0);
+        if let Frames::Maps { encoder, .. } = &self.frames {
+            identity[32..].copy_from_slice(&encoder.hash());
+        }
+        identity
     }
 
     /// What the row keeps of each camera's image.
@@ -122,13 +131,23 @@ impl Ingest {
         if images.len() != self.spec.cameras.len() {
             return Err(wrong("number of cameras"));
         }
+        // One shift of an observation for all cameras, as in HIL-SERL. It depends on the entry alone:
+        // whoever makes this row again makes the same.
+        let offsets = match self.frames {
+            Frames::Maps { copies, .. } if copies > 1 => {
+                let seed = mix(mix(entry.run.0) ^ entry.sequence);
+                let mut random = Uniforms::new(seed);
+                Some(copies_offsets(copies, PADDING_PX, &mut random))
+            }
+            _ => None,
+        };
         let frame = |(image, camera): (&'a Image, &CameraSpec)| {
             if (image.height, image.width) != (camera.height, camera.width) {
                 return Err(wrong("image size"));
             }
             Ok(match &self.frames {
                 Frames::Images => Cow::Borrowed(&*image.rgb),
-                Frames::Maps(encoder) => Cow::Owned(map(encoder, image)),
+                Frames::Maps { encoder, .. } => Cow::Owned(maps(encoder, image, offsets.as_ref())),
             })
         };
         images.iter().zip(&self.spec.cameras).map(frame).collect()
@@ -264,12 +283,25 @@ impl Group {
     }
 }
 
-/// An image's map in f16.
-fn map(encoder: &Encoder, image: &Image) -> Vec<u8> {
-    let shape = [1, i64::from(image.height), i64::from(image.width), 3];
-    let map = encoder
-        .encode(&Tensor::from_slice(&image.rgb).view(shape))
-        .to_device(Device::Cpu);
+fn layout(spec: &RigSpec, frame_bytes: usize, copies: usize) -> Layout {
+    Layout {
+        cameras: spec.cameras.len(),
+        frame_bytes,
+        copies,
+        proprio: spec.proprio_dim(),
+        action: spec.action_dim(),
+    }
+}
+
+/// An image's map in f16, or one for each offset by which it is shifted, one after the other.
+fn maps(encoder: &Encoder, image: &Image, offsets_yx: Option<&Tensor>) -> Vec<u8> {
+    let [height, width] = [image.height, image.width].map(i64::from);
+    let mut images = Tensor::from_slice(&image.rgb).view([1, height, width, 3]);
+    if let Some(offsets) = offsets_yx {
+        let copies = images.expand([offsets.size()[0], -1, -1, -1], false);
+        images = shift(&copies, offsets, PADDING_PX);
+    }
+    let map = encoder.encode(&images).to_device(Device::Cpu);
     let mut numbers = vec![0f32; map.numel()];
     map.copy_data(&mut numbers, map.numel());
     let mut halves = vec![half::f16::ZERO; numbers.len()];

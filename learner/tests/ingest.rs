@@ -13,7 +13,7 @@ use std::{
 };
 
 use hilt_learner::{
-    ingest::{Ingest, IngestError, image_identity, image_layout},
+    ingest::{Ingest, IngestError},
     replay::{HostBatch, Layout, Replay, Which},
 };
 use hilt_link::{
@@ -115,19 +115,23 @@ fn links() -> (LearnerLink, ActorLink) {
     (learner.unwrap(), actor.unwrap())
 }
 
+fn images(sides: [u32; 2]) -> Ingest {
+    Ingest::images(spec(sides)).unwrap()
+}
+
 fn open(dir: &Path, layout: Layout) -> Replay {
-    Replay::open(dir, layout, image_identity(&spec([16, 16])), 10_000).unwrap()
+    Replay::open(dir, layout, images([16, 16]).identity(), 10_000).unwrap()
 }
 
 #[test]
 fn what_is_acknowledged_is_in_the_store_as_it_was_sent() {
     let (learner, actor) = links();
     let dir = tempfile::tempdir().unwrap();
-    let layout = image_layout(&spec([16, 16])).unwrap();
+    let layout = images([16, 16]).layout();
     let replay = RwLock::new(open(dir.path(), layout));
     let (count, ended) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        let ingest = Ingest::images(spec([16, 16]));
+        let ingest = images([16, 16]);
         let (learner, replay, count, ended) = (&learner, &replay, &count, &ended);
         let ingesting = scope.spawn(move || {
             ingest.run(learner, replay, ended, |_| {
@@ -159,7 +163,7 @@ fn what_is_acknowledged_is_in_the_store_as_it_was_sent() {
 fn an_error_of_the_store_ends_the_training_and_acknowledges_nothing() {
     let (learner, actor) = links();
     let dir = tempfile::tempdir().unwrap();
-    let layout = image_layout(&spec([16, 16])).unwrap();
+    let layout = images([16, 16]).layout();
     let narrow = Layout {
         proprio: 0,
         ..layout
@@ -167,7 +171,7 @@ fn an_error_of_the_store_ends_the_training_and_acknowledges_nothing() {
     let replay = RwLock::new(open(dir.path(), narrow));
     let (count, ended) = (AtomicU64::new(0), AtomicBool::new(false));
     actor.notify(entry(0));
-    let ingest = Ingest::images(spec([16, 16]));
+    let ingest = images([16, 16]);
     let error = ingest
         .run(&learner, &replay, &ended, |_| {
             count.fetch_add(1, Ordering::Relaxed);
@@ -181,6 +185,8 @@ fn an_error_of_the_store_ends_the_training_and_acknowledges_nothing() {
 
 #[test]
 fn a_store_of_images_needs_images_of_one_size() {
-    let error = image_layout(&spec([16, 32])).unwrap_err().to_string();
-    assert!(error.contains("`wrist`"), "{error}");
+    let Err(error) = Ingest::images(spec([16, 32])) else {
+        panic!("two sizes in one row")
+    };
+    assert!(error.to_string().contains("`wrist`"), "{error}");
 }

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 const LAYOUT: Layout = Layout {
     cameras: 2,
     frame_bytes: 5,
+    copies: 1,
     proprio: 2,
     action: 3,
 };
@@ -273,6 +274,7 @@ fn the_oldest_experience_goes_and_demonstrations_stay() {
     let layout = Layout {
         cameras: 1,
         frame_bytes: 256 << 10,
+        copies: 1,
         proprio: 1,
         action: 1,
     };

@@ -11,6 +11,7 @@ const ELEMENTS: usize = 6;
 const LAYOUT: Layout = Layout {
     cameras: 2,
     frame_bytes: 2 * ELEMENTS,
+    copies: 1,
     proprio: 2,
     action: 1,
 };

@@ -18,6 +18,7 @@ use hilt_protocol::{RunId, noise::Uniforms};
 const LAYOUT: Layout = Layout {
     cameras: 2,
     frame_bytes: 64 << 10,
+    copies: 1,
     proprio: 1,
     action: 1,
 };

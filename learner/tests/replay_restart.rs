@@ -9,6 +9,7 @@ use hilt_protocol::RunId;
 const SMALL: Layout = Layout {
     cameras: 1,
     frame_bytes: 5,
+    copies: 1,
     proprio: 1,
     action: 1,
 };

@@ -3,11 +3,7 @@
 use std::{path::Path, sync::RwLock};
 
 use hilt_learner::{
-    config::LearnerConfig,
-    encoder::Encoder,
-    ingest::{Ingest, identity, layout},
-    presets,
-    replay::Replay,
+    config::LearnerConfig, encoder::Encoder, ingest::Ingest, presets, replay::Replay,
 };
 use hilt_protocol::{Entry, Record};
 use hilt_recording::{RunReader, find_runs, read_spec};
@@ -31,12 +27,15 @@ pub fn entries_of(run: &Path) -> Vec<Entry> {
 fn open(learner: &Path, spec_of: &Path) -> (Replay, Ingest) {
     tch::set_num_threads(1);
     let spec = read_spec(spec_of).unwrap();
-    let config = LearnerConfig::resolve(presets::DEFAULT, None, &[]).unwrap();
+    let text = std::fs::read_to_string(learner.join("config.toml")).unwrap();
+    let file = Some(("config.toml", text.as_str()));
+    let config = LearnerConfig::resolve(presets::DEFAULT, file, &[]).unwrap();
     let encoder = Encoder::new(config.encoder, Kind::Float, Device::Cpu, 0);
     encoder.load(&learner.join("encoder.safetensors")).unwrap();
-    let (layout, identity) = (layout(&spec, &encoder), identity(&spec, &encoder));
+    let ingest = Ingest::new(spec, &encoder, &config.train).unwrap();
+    let (layout, identity) = (ingest.layout(), ingest.identity());
     let replay = Replay::open(&learner.join("replay"), layout, identity, usize::MAX).unwrap();
-    (replay, Ingest::new(spec, &encoder))
+    (replay, ingest)
 }
 
 /// Rows of robot runs in a learner's replay: all but the demonstrations'.
@@ -108,8 +107,12 @@ fn assert_rows(replay: &Replay, ingest: &Ingest, entries: &[Entry]) {
         }
         if i % FRAMES_EVERY == 0 {
             let again = fresh.row(run, entry.sequence).unwrap();
-            for camera in 0..replay.layout().cameras {
-                assert!(row.frame(camera) == again.frame(camera), "camera {camera}");
+            let layout = replay.layout();
+            for (camera, copy) in
+                (0..layout.cameras).flat_map(|k| (0..layout.copies).map(move |c| (k, c)))
+            {
+                let same = row.frame(camera, copy) == again.frame(camera, copy);
+                assert!(same, "camera {camera}, copy {copy}");
             }
         }
     }

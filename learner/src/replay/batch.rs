@@ -1,9 +1,14 @@
 //! Sampled transitions in plain buffers, and their way into tensors.
 
+use hilt_protocol::noise::Uniforms;
 use tch::{Device, Kind, Tensor};
 
 use super::segment::{Layout, RowView};
-use crate::agents::sac_grasp::Batch;
+use crate::{
+    agents::sac_grasp::Batch,
+    augment::{PADDING_PX, seeded_offsets, shift},
+    encoder::Encoder,
+};
 
 /// B transitions, one buffer per field, made once and filled again and again.
 #[derive(Debug)]
@@ -49,17 +54,24 @@ impl HostBatch {
         self.size == 0
     }
 
-    pub(super) fn fill(&mut self, slot: usize, from: RowView<'_>, to: RowView<'_>) {
+    /// Puts a transition, in these copies of its two observations, into a slot.
+    pub(super) fn fill(
+        &mut self,
+        slot: usize,
+        [from, to]: [RowView<'_>; 2],
+        [from_copy, to_copy]: [usize; 2],
+    ) {
         let Layout {
             cameras,
             frame_bytes,
             proprio,
             action,
+            ..
         } = self.layout;
         for camera in 0..cameras {
             let range = slot * frame_bytes..(slot + 1) * frame_bytes;
-            self.frames[camera][range.clone()].copy_from_slice(from.frame(camera));
-            self.next_frames[camera][range].copy_from_slice(to.frame(camera));
+            self.frames[camera][range.clone()].copy_from_slice(from.frame(camera, from_copy));
+            self.next_frames[camera][range].copy_from_slice(to.frame(camera, to_copy));
         }
         from.copy_proprio(&mut self.proprio[slot * proprio..(slot + 1) * proprio]);
         to.copy_proprio(&mut self.next_proprio[slot * proprio..(slot + 1) * proprio]);
@@ -94,33 +106,74 @@ impl HostBatch {
         &self.next_proprio
     }
 
-    /// Frames of a camera \[B, frame bytes\].
+    /// A camera's frames of the observations \[B, frame bytes\].
     pub fn frames(&self, camera: usize) -> &[u8] {
         &self.frames[camera]
     }
+
+    /// A camera's frames of the next observations \[B, frame bytes\].
+    pub fn next_frames(&self, camera: usize) -> &[u8] {
+        &self.next_frames[camera]
+    }
+
+    /// The agent's batch, with these maps of the observations and the next ones.
+    fn with_maps(&self, [maps, next_maps]: [Vec<Tensor>; 2], device: Device) -> Batch {
+        let n = self.size as i64;
+        let numbers = |values: &[f32], shape: &[i64]| {
+            Tensor::from_slice(values).reshape(shape).to_device(device)
+        };
+        Batch {
+            maps,
+            next_maps,
+            proprio: numbers(&self.proprio, &[n, self.layout.proprio as i64]),
+            next_proprio: numbers(&self.next_proprio, &[n, self.layout.proprio as i64]),
+            actions: numbers(&self.actions, &[n, self.layout.action as i64]),
+            rewards: numbers(&self.rewards, &[n]),
+            masks: numbers(&self.masks, &[n]),
+            grasp_penalty: numbers(&self.grasp_penalty, &[n]),
+        }
+    }
 }
 
-/// The batch of an agent that works on maps \[h, w, C\], stored as f16.
+/// The batch of an agent that works on maps \[h, w, C\], from a store of maps.
 pub fn to_tensors(batch: &HostBatch, map: [i64; 3], device: Device) -> Batch {
-    let n = batch.size as i64;
     let [h, w, c] = map;
-    let maps = |frames: &[Vec<u8>]| {
-        let map = |bytes: &Vec<u8>| Tensor::from_data_size(bytes, &[n, h, w, c], Kind::Half);
+    let shape = [batch.size as i64, h, w, c];
+    let maps = |frames: &Vec<Vec<u8>>| {
+        let map = |bytes: &Vec<u8>| Tensor::from_data_size(bytes, &shape, Kind::Half);
         frames
             .iter()
             .map(|bytes| map(bytes).to_device(device).to_kind(Kind::Float))
             .collect()
     };
-    let numbers =
-        |values: &[f32], shape: &[i64]| Tensor::from_slice(values).reshape(shape).to_device(device);
-    Batch {
-        maps: maps(&batch.frames),
-        next_maps: maps(&batch.next_frames),
-        proprio: numbers(&batch.proprio, &[n, batch.layout.proprio as i64]),
-        next_proprio: numbers(&batch.next_proprio, &[n, batch.layout.proprio as i64]),
-        actions: numbers(&batch.actions, &[n, batch.layout.action as i64]),
-        rewards: numbers(&batch.rewards, &[n]),
-        masks: numbers(&batch.masks, &[n]),
-        grasp_penalty: numbers(&batch.grasp_penalty, &[n]),
-    }
+    batch.with_maps([&batch.frames, &batch.next_frames].map(maps), device)
+}
+
+/// The batch of an agent that works on maps, from a store of images: shifted and encoded.
+pub fn encode_shifted(batch: &HostBatch, encoder: &Encoder, random: &mut Uniforms) -> Batch {
+    let device = encoder.params().flat().device();
+    let images = shifted_images(batch, encoder.config().image_size, random, device);
+    // A camera at a time: a layer's activations take many times the memory of the images.
+    let encode = |images: Vec<Tensor>| images.iter().map(|i| encoder.encode(i)).collect();
+    batch.with_maps(images.map(encode), device)
+}
+
+/// The images u8 \[B, `side`, `side`, 3\] of observations and next observations, per camera, as
+/// HIL-SERL augments them: each observation is shifted by an offset of its own, which all cameras
+/// share; the next observation by another one.
+pub fn shifted_images(
+    batch: &HostBatch,
+    side: i64,
+    random: &mut Uniforms,
+    device: Device,
+) -> [Vec<Tensor>; 2] {
+    let n = batch.size as i64;
+    [&batch.frames, &batch.next_frames].map(|frames| {
+        let offsets = seeded_offsets(n, PADDING_PX, random).to_device(device);
+        let image = |bytes: &Vec<u8>| {
+            let images = Tensor::from_slice(bytes).view([n, side, side, 3]);
+            shift(&images.to_device(device), &offsets, PADDING_PX)
+        };
+        frames.iter().map(image).collect()
+    })
 }

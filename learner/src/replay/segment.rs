@@ -4,6 +4,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read},
+    ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
@@ -19,6 +20,8 @@ pub struct Layout {
     pub cameras: usize,
     /// Bytes per camera: an RGB image, or the encoder's map in f16.
     pub frame_bytes: usize,
+    /// Copies of each frame, from 1: the frame itself, then what it becomes under random shifts.
+    pub copies: usize,
     /// Numbers of proprioception.
     pub proprio: usize,
     /// Columns of an action.
@@ -60,7 +63,8 @@ pub struct Row<'a> {
     pub action: &'a [f32],
     /// The observation's proprioception.
     pub proprio: &'a [f32],
-    /// The observation's frames, [`Layout::frame_bytes`] each.
+    /// The observation's frames, per camera [`Layout::copies`] of [`Layout::frame_bytes`] each, one
+    /// after the other.
     pub frames: &'a [&'a [u8]],
 }
 
@@ -89,6 +93,21 @@ pub enum SegmentError {
         /// What differs.
         what: &'static str,
     },
+    /// The file was written under another setting of the training.
+    #[error(
+        "{path}: this replay was written with {key} = {was}, not {is}; go on with {key} = {was}, or \
+         give the learner an empty --out folder"
+    )]
+    Setting {
+        /// The file.
+        path: PathBuf,
+        /// The setting.
+        key: &'static str,
+        /// Its value then.
+        was: String,
+        /// Its value now.
+        is: String,
+    },
     /// A row does not have the layout's sizes.
     #[error("row {run}/{sequence}: its {what} does not have the size of the store's layout")]
     Size {
@@ -101,8 +120,18 @@ pub enum SegmentError {
     },
 }
 
-const MAGIC: &[u8; 8] = b"hiltrep1";
+const MAGIC: &[u8; 8] = b"hiltrep2";
 const HEADER: usize = 4096;
+
+/// Places in the header.
+mod header {
+    use std::ops::Range;
+    pub const MAGIC: Range<usize> = 0..8;
+    pub const COPIES: Range<usize> = 8..16;
+    pub const LAYOUT: Range<usize> = 16..48;
+    pub const RIG: Range<usize> = 48..80;
+    pub const ENCODER: Range<usize> = 80..112;
+}
 
 /// Places of a row's fields, all little-endian.
 mod field {
@@ -121,26 +150,40 @@ impl Layout {
     /// Bytes of a row.
     pub fn row_bytes(&self) -> usize {
         let numbers = 4 * (self.action + self.proprio);
-        (field::FIXED + numbers + self.cameras * self.frame_bytes).next_multiple_of(8)
+        (field::FIXED + numbers + self.cameras * self.copies * self.frame_bytes).next_multiple_of(8)
     }
 
-    fn action(&self) -> std::ops::Range<usize> {
+    fn action(&self) -> Range<usize> {
         field::FIXED..field::FIXED + 4 * self.action
     }
 
-    fn proprio(&self) -> std::ops::Range<usize> {
+    fn proprio(&self) -> Range<usize> {
         let start = self.action().end;
         start..start + 4 * self.proprio
     }
 
-    fn frame(&self, camera: usize) -> std::ops::Range<usize> {
-        let start = self.proprio().end + camera * self.frame_bytes;
+    /// Where a camera's copies lie.
+    fn camera(&self, camera: usize) -> Range<usize> {
+        let bytes = self.copies * self.frame_bytes;
+        let start = self.proprio().end + camera * bytes;
+        start..start + bytes
+    }
+
+    fn frame(&self, camera: usize, copy: usize) -> Range<usize> {
+        let start = self.camera(camera).start + copy * self.frame_bytes;
         start..start + self.frame_bytes
     }
 
     fn header(&self, identity: &Identity) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
-        for n in [self.cameras, self.frame_bytes, self.proprio, self.action] {
+        let Self {
+            cameras,
+            frame_bytes,
+            proprio,
+            action,
+            copies,
+        } = *self;
+        for n in [copies, cameras, frame_bytes, proprio, action] {
             bytes.extend((n as u64).to_le_bytes());
         }
         bytes.extend(identity);
@@ -171,13 +214,13 @@ pub struct RowView<'a> {
     bytes: &'a [u8],
 }
 
-fn u64_at(bytes: &[u8], range: std::ops::Range<usize>) -> u64 {
+fn u64_at(bytes: &[u8], range: Range<usize>) -> u64 {
     let mut out = [0; 8];
     out.copy_from_slice(&bytes[range]);
     u64::from_le_bytes(out)
 }
 
-fn u32_at(bytes: &[u8], range: std::ops::Range<usize>) -> u32 {
+fn u32_at(bytes: &[u8], range: Range<usize>) -> u32 {
     let mut out = [0; 4];
     out.copy_from_slice(&bytes[range]);
     u32::from_le_bytes(out)
@@ -225,19 +268,19 @@ impl<'a> RowView<'a> {
         f32::from_bits(u32_at(self.bytes, field::PENALTY))
     }
 
-    /// Copies the step's action, [`Layout::action`] numbers; zeros for a reset.
+    /// Copies the step's action, [`Layout::action`](field@Layout::action) numbers; zeros for a reset.
     pub fn copy_action(&self, out: &mut [f32]) {
         copy_numbers(&self.bytes[self.layout.action()], out);
     }
 
-    /// Copies the observation's proprioception, [`Layout::proprio`] numbers.
+    /// Copies the observation's proprioception, [`Layout::proprio`](field@Layout::proprio) numbers.
     pub fn copy_proprio(&self, out: &mut [f32]) {
         copy_numbers(&self.bytes[self.layout.proprio()], out);
     }
 
-    /// A camera's [`Layout::frame_bytes`] bytes.
-    pub fn frame(&self, camera: usize) -> &'a [u8] {
-        &self.bytes[self.layout.frame(camera)]
+    /// A camera's [`Layout::frame_bytes`] bytes, in one of [`Layout::copies`]; 0 is the frame itself.
+    pub fn frame(&self, camera: usize, copy: usize) -> &'a [u8] {
+        &self.bytes[self.layout.frame(camera, copy)]
     }
 }
 
@@ -318,19 +361,39 @@ impl Segment {
         }
         let map = map(&file).map_err(io)?;
         let want = layout.header(identity);
-        let layout_end = MAGIC.len() + 32;
-        if map[..MAGIC.len()] != want[..MAGIC.len()] {
+        let differs = |range: Range<usize>| map[range.clone()] != want[range];
+        if differs(header::MAGIC) {
             return Err(other("version of hilt"));
         }
-        if map[..layout_end] != want[..layout_end] {
+        if differs(header::RIG) {
+            return Err(other("rig"));
+        }
+        let setting = |key, was: String, is: String| SegmentError::Setting {
+            path: path.to_owned(),
+            key,
+            was,
+            is,
+        };
+        // Before the rest of the layout, which follows from these.
+        let stored = |bytes: &[u8]| {
+            let images = bytes[header::ENCODER].iter().all(|&byte| byte == 0);
+            if images { "images" } else { "maps" }
+        };
+        let (was, is) = (stored(&map), stored(&want));
+        if was != is {
+            return Err(setting("train.store", was.to_owned(), is.to_owned()));
+        }
+        if differs(header::COPIES) {
+            let copies = |bytes: &[u8]| u64_at(bytes, header::COPIES).to_string();
+            let key = "train.shifted_copies";
+            return Err(setting(key, copies(&map), copies(&want)));
+        }
+        if differs(header::LAYOUT) {
             return Err(other(
                 "layout (cameras, image or map size, proprioception, action)",
             ));
         }
-        if map[layout_end..layout_end + 32] != want[layout_end..layout_end + 32] {
-            return Err(other("rig"));
-        }
-        if map[layout_end + 32..layout_end + 64] != want[layout_end + 32..layout_end + 64] {
+        if differs(header::ENCODER) {
             return Err(other("encoder"));
         }
         let mut segment = Self {
@@ -366,7 +429,7 @@ impl Segment {
         self.map.len() as u64
     }
 
-    fn place(&self, row: usize) -> std::ops::Range<usize> {
+    fn place(&self, row: usize) -> Range<usize> {
         let start = HEADER + row * self.layout.row_bytes();
         start..start + self.layout.row_bytes()
     }
@@ -416,7 +479,7 @@ impl Segment {
             slot.copy_from_slice(&value.to_le_bytes());
         }
         for (camera, frame) in row.frames.iter().enumerate() {
-            bytes[layout.frame(camera)].copy_from_slice(frame);
+            bytes[layout.camera(camera)].copy_from_slice(frame);
         }
         // A row cut short by a crash does not match its checksum.
         let crc = crc32fast::hash(&bytes[field::CRC.end..]);

@@ -248,7 +248,7 @@ impl Replay {
             && row
                 .frames
                 .iter()
-                .all(|frame| frame.len() == self.layout.frame_bytes);
+                .all(|frame| frame.len() == self.layout.copies * self.layout.frame_bytes);
         if frames { Ok(()) } else { Err(size("frames")) }
     }
 
@@ -370,8 +370,9 @@ impl Replay {
         }
     }
 
-    /// Fills rows `range` of the batch with transitions drawn uniformly, with replacement. `false`:
-    /// there are none, and nothing was filled.
+    /// Fills rows `range` of the batch with transitions drawn uniformly, with replacement. Each of
+    /// the two observations comes as one of its copies, the same for all cameras. `false`: there
+    /// are none, and nothing was filled.
     pub fn sample(
         &self,
         which: Which,
@@ -384,9 +385,13 @@ impl Replay {
             return false;
         }
         for slot in range {
-            let t = all[random.below(all.len() as u64) as usize];
+            let draw = random.bits();
+            let t = all[(draw % all.len() as u64) as usize];
+            // From a stream of their own: the same seed draws the same rows however many there are.
+            let mut copies = Uniforms::new(draw);
+            let copies = [(); 2].map(|()| copies.below(self.layout.copies as u64) as usize);
             if let (Some(from), Some(to)) = (self.view(t.from), self.view(t.to)) {
-                batch.fill(slot, from, to);
+                batch.fill(slot, [from, to], copies);
             }
         }
         true

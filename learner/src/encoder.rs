@@ -10,7 +10,7 @@
 
 use std::{io, path::Path};
 
-use hilt_protocol::RigSpec;
+use hilt_protocol::CameraSpec;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -64,10 +64,10 @@ pub struct CameraSize {
 
 impl EncoderConfig {
     /// Refuses cameras of another size: the graph that the robot runs does not resize.
-    pub fn check(&self, spec: &RigSpec) -> Result<(), CameraSize> {
+    pub fn check(&self, cameras: &[CameraSpec]) -> Result<(), CameraSize> {
         let expected = self.image_size;
         let fits = |side: u32| i64::from(side) == expected;
-        let other = (spec.cameras.iter()).find(|c| !fits(c.width) || !fits(c.height));
+        let other = (cameras.iter()).find(|c| !fits(c.width) || !fits(c.height));
         other.map_or(Ok(()), |camera| {
             Err(CameraSize {
                 camera: camera.name.clone(),
@@ -326,21 +326,15 @@ mod tests {
 
     #[test]
     fn cameras_of_another_size_are_refused_with_the_remedy() {
-        let camera = |name: &str, width| hilt_protocol::CameraSpec {
+        let camera = |name: &str, width| CameraSpec {
             name: name.to_owned(),
             height: 64,
             width,
         };
-        let mut spec = RigSpec {
-            mode: hilt_protocol::SetupMode::SingleArmFixedGripper,
-            controlled_axes: vec![hilt_protocol::Axis::X],
-            cameras: vec![camera("front", 64), camera("wrist", 64)],
-            proprio: vec!["x".to_owned()],
-            policy_hz: 10,
-        };
-        assert!(EncoderConfig::narrow().check(&spec).is_ok());
-        spec.cameras[1].width = 80;
-        let error = EncoderConfig::narrow().check(&spec).unwrap_err();
+        let mut cameras = [camera("front", 64), camera("wrist", 64)];
+        assert!(EncoderConfig::narrow().check(&cameras).is_ok());
+        cameras[1].width = 80;
+        let error = EncoderConfig::narrow().check(&cameras).unwrap_err();
         let error = error.to_string();
         for word in ["wrist", "80×64", "encoder.image_size"] {
             assert!(error.contains(word), "{error}");

@@ -44,17 +44,21 @@ pub fn policy(spec: &RigSpec, agent: &SacGrasp, weights: Weights) -> Graph {
 
 /// The classifier's graph.
 pub fn classifier(spec: &RigSpec, model: &RewardModel, weights: Weights) -> Graph {
-    let onnx = classifier_graph(
+    Graph {
+        name: GraphName::Classifier,
+        spec: spec.hash(),
+        onnx: classifier_onnx(model, weights),
+    }
+}
+
+/// What is in the classifier's graph: it depends on its cameras and on nothing else of a rig.
+pub fn classifier_onnx(model: &RewardModel, weights: Weights) -> Vec<u8> {
+    classifier_graph(
         model.head().cameras(),
         model.trunk().map(Encoder::config),
         &model.weights(),
         weights,
-    );
-    Graph {
-        name: GraphName::Classifier,
-        spec: spec.hash(),
-        onnx,
-    }
+    )
 }
 
 fn probe_tensor(name: &str, shape: &[i64], seed: u64) -> NamedTensor {

@@ -34,10 +34,11 @@ use crate::{
     ingest::Ingest,
     metrics::{MetricsFile, write_atomically},
     onnx::{Weights, with_note},
-    prepare::{CLASSIFIER_FILE, Prepared, prepare},
+    prepare::{Prepared, prepare},
     replay::{HostBatch, Replay, Which, encode_shifted, to_tensors},
     reward::RewardTraining,
     show::Updates,
+    trained_classifier::WEIGHTS_FILE,
 };
 
 /// What to train from, and where to.
@@ -45,8 +46,10 @@ use crate::{
 pub struct HybridOptions {
     /// Folder of demonstration runs.
     pub demos: PathBuf,
-    /// Folder of runs with labelled frames.
-    pub labels: PathBuf,
+    /// Folder of runs with labelled frames; absent, it is `demos` with `-labels`.
+    pub labels: Option<PathBuf>,
+    /// Folder of a classifier to start from; absent, one is trained on the labelled frames.
+    pub classifier: Option<PathBuf>,
     /// Folder for everything that comes out.
     pub out: PathBuf,
     /// Endpoints to listen on.
@@ -81,6 +84,11 @@ fn check_folder(options: &HybridOptions) -> Result<()> {
     anyhow::ensure!(
         options.resume || !begun,
         "--out {} holds a training; go on with it by --resume, or choose another folder",
+        options.out.display()
+    );
+    anyhow::ensure!(
+        begun || !there("summary.json"),
+        "--out {} holds the results of another training; choose another folder",
         options.out.display()
     );
     if options.resume && !begun {
@@ -362,15 +370,14 @@ impl UpdateLoop<'_> {
             Some(self.reward.model()),
         )?;
         self.let_the_actor_end();
-        let report = self.reward.measure();
-        let finite = |x: f64| x.is_finite().then_some(x);
+        let held_out = self.reward.measure();
         let summary = serde_json::json!({
             "training_wall_s": training_wall_s,
             "updates": self.agent.updates(),
             "entries": self.entries.load(Ordering::Relaxed),
             "seed": self.options.seed,
-            "classifier_held_out_precision": finite(report.precision),
-            "classifier_held_out_recall": finite(report.recall),
+            "classifier_held_out_precision": held_out.precision(),
+            "classifier_held_out_recall": held_out.recall(),
             "classifier_versions": self.state.classifier_version,
         });
         write_atomically(
@@ -426,7 +433,7 @@ impl UpdateLoop<'_> {
             tracing::info!("the reward classifier was corrected: version {version}");
             self.reward
                 .model()
-                .save(&self.options.out.join(CLASSIFIER_FILE))?;
+                .save(&self.options.out.join(WEIGHTS_FILE))?;
             self.save_state()?;
             self.link.publish_snapshot(&export::classifier_snapshot(
                 self.judge,

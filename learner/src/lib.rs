@@ -5,10 +5,13 @@
 //! - [`encoder`], [`augment`]: the ResNet family, random shifts of images. [`encoder_weights`] reads
 //!   weights from elsewhere, with [`pickle`], which runs nothing.
 //! - [`agents`]: one file per algorithm. [`classifier`], [`reward_model`]: the learned reward.
-//! - [`dataset`]: recorded entries as demonstrations and labelled frames.
+//! - [`dataset`]: recorded entries as demonstrations and labelled frames; [`image_folders`]: frames
+//!   from elsewhere.
 //! - [`replay`]: transitions in memory-mapped segments, each frame once; [`ingest`] fills it from
 //!   the link.
 //! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins ([`prepare`]).
+//! - [`train_classifier`]: the reward classifier by itself; [`trained_classifier`]: the folder that it
+//!   leaves.
 //! - [`onnx`], [`export`]: what the robot runs.
 //! - [`hybrid`]: the loop that drives it all; [`config`]: what can be chosen, with [`presets`] by
 //!   name; [`metrics`]: figures; [`show`]: what the user sees; [`memory`]: how the process holds it;
@@ -25,6 +28,7 @@ pub mod encoder;
 pub mod encoder_weights;
 pub mod export;
 pub mod hybrid;
+pub mod image_folders;
 pub mod imitation;
 pub mod ingest;
 pub mod memory;
@@ -39,3 +43,5 @@ pub mod reward;
 pub mod reward_model;
 pub mod show;
 pub mod stopped;
+pub mod train_classifier;
+pub mod trained_classifier;

@@ -23,6 +23,7 @@ use hilt_learner::{
     presets,
     show::Phase,
     stopped::Stopped,
+    train_classifier::{self, ClassifierOptions},
 };
 use tch::Device;
 
@@ -43,13 +44,27 @@ enum Command {
     Hybrid(Hybrid),
     /// Imitates demonstrations and exports the policy: the baseline.
     Imitation(Imitation),
+    /// Trains the reward classifier by itself, from folders of images, from runs, or from both.
+    #[command(after_help = FOLDERS)]
+    Classifier(Classifier),
 }
+
+const FOLDERS: &str = "\
+Folders of images: one folder per image key, and files of the same name but for the ending are the
+same moment. With a single key the images may lie in the folder itself.
+
+    successes/front/0001.png     failures/front/0001.png
+    successes/wrist/0001.png     failures/wrist/0001.png
+
+PNG and JPEG are read. Images of another size than the classifier's (reward.trunk.image_size, or
+encoder.image_size with reward.input = \"maps\") are resized to it as a whole. Image keys are the
+names of the rig's cameras, in the rig's order.
+
+What is held out to measure it are whole episodes of runs, and whole stretches of a folder's files
+in the order of their names.";
 
 #[derive(Args)]
 struct Common {
-    /// Folder of demonstration runs.
-    #[arg(long)]
-    demos: PathBuf,
     /// Folder for what comes out.
     #[arg(long)]
     out: PathBuf,
@@ -73,11 +88,18 @@ struct Common {
 
 #[derive(Args)]
 struct Hybrid {
+    /// Folder of demonstration runs.
+    #[arg(long)]
+    demos: PathBuf,
     #[command(flatten)]
     common: Common,
     /// Folder of runs with labelled frames [default: the demonstrations' folder with `-labels`].
     #[arg(long)]
     labels: Option<PathBuf>,
+    /// Starts from this classifier, a folder of `hilt-learner classifier`, instead of training one.
+    /// Labelled frames, which it can do without, go beside a person's corrections.
+    #[arg(long, value_name = "DIR")]
+    classifier: Option<PathBuf>,
     /// Endpoint to listen on.
     #[arg(long, default_value = "tcp/127.0.0.1:7447")]
     listen: Vec<String>,
@@ -97,11 +119,32 @@ struct Hybrid {
 
 #[derive(Args)]
 struct Imitation {
+    /// Folder of demonstration runs.
+    #[arg(long)]
+    demos: PathBuf,
     #[command(flatten)]
     common: Common,
     /// Gradient steps: enough for the loss to settle.
     #[arg(long, default_value_t = 3000)]
     steps: u64,
+}
+
+#[derive(Args)]
+struct Classifier {
+    /// Folder of images that are successes.
+    #[arg(long, value_name = "DIR")]
+    success_dir: Option<PathBuf>,
+    /// Folder of images that are not.
+    #[arg(long, value_name = "DIR")]
+    failure_dir: Option<PathBuf>,
+    /// Cameras of the images, as front,wrist [default: the cameras of --runs].
+    #[arg(long, value_name = "KEYS", value_delimiter = ',')]
+    image_keys: Vec<String>,
+    /// Folder of runs with labelled frames; may be given more than once.
+    #[arg(long, value_name = "DIR")]
+    runs: Vec<PathBuf>,
+    #[command(flatten)]
+    common: Common,
 }
 
 impl Common {
@@ -155,12 +198,11 @@ const INTERRUPTED: i32 = 130;
 fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
     match command {
         Command::Hybrid(hybrid) => {
-            let mut labels = hybrid.common.demos.clone().into_os_string();
-            labels.push("-labels");
             let options = HybridOptions {
                 config: hybrid.common.resolve()?,
-                demos: hybrid.common.demos,
-                labels: hybrid.labels.unwrap_or_else(|| labels.into()),
+                demos: hybrid.demos,
+                labels: hybrid.labels,
+                classifier: hybrid.classifier,
                 out: hybrid.common.out,
                 listen: hybrid.listen,
                 session: hybrid.session,
@@ -172,6 +214,18 @@ fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
             hybrid::run(&options, started, stop)
         }
         Command::Imitation(imitation) => run_imitation(&imitation, stop),
+        Command::Classifier(classifier) => {
+            let options = ClassifierOptions {
+                config: classifier.common.resolve()?,
+                success_dir: classifier.success_dir,
+                failure_dir: classifier.failure_dir,
+                image_keys: classifier.image_keys,
+                runs: classifier.runs,
+                out: classifier.common.out,
+                seed: classifier.common.seed,
+            };
+            train_classifier::run(&options, stop)
+        }
     }
 }
 
@@ -190,8 +244,8 @@ fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {
         "--out {} holds the results of a training; choose another folder",
         options.common.out.display()
     );
-    let (spec, entries) = read_runs(&options.common.demos)?;
-    config.encoder.check(&spec)?;
+    let (spec, entries) = read_runs(&options.demos)?;
+    config.encoder.check(&spec.cameras)?;
     let samples = Demonstrations::from_entries(&entries, &spec);
     println!(
         "imitation: {} samples, {} steps",

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use hilt_protocol::{Entry, RigSpec};
+use hilt_protocol::{CameraSpec, Entry, RigSpec};
 use hilt_recording::{RunReader, find_runs, read_spec};
 use tch::{Device, Kind};
 
@@ -21,6 +21,7 @@ use crate::{
     reward_model::{RewardInput, RewardModel},
     show::Phase,
     stopped::Stopped,
+    trained_classifier::{TrainedClassifier, WEIGHTS_FILE},
 };
 
 /// All that the update loop starts from.
@@ -66,29 +67,33 @@ pub fn read_runs(dir: &Path) -> Result<(RigSpec, Vec<Entry>)> {
 pub fn prepare(options: &HybridOptions, device: Device, stop: &AtomicBool) -> Result<Prepared> {
     let config = &options.config;
     let (spec, demos) = read_runs(&options.demos)?;
-    let (labels_spec, labels) = read_runs(&options.labels)?;
-    anyhow::ensure!(
-        labels_spec == spec,
-        "{} was recorded on another rig",
-        options.labels.display()
-    );
-    config.encoder.check(&spec)?;
+    let labels = read_labels(options, &spec)?;
+    config.encoder.check(&spec.cameras)?;
     // A person's words count wherever they were recorded.
     let frames = LabelledFrames::from_entries(&[labels, demos.clone()].concat());
-    let model = new_reward_model(options, &spec, device)?;
+    let given = given_classifier(options, &spec)?;
+    let model = new_reward_model(config, &spec.cameras, device, options.seed)?;
     let encoder_file = options.out.join("encoder.safetensors");
-    let classifier_file = options.out.join(CLASSIFIER_FILE);
+    let classifier_file = options.out.join(WEIGHTS_FILE);
     let resumed = options.resume && encoder_file.exists() && classifier_file.exists();
-    if resumed {
-        model.load(&classifier_file)?;
+    match &given {
+        _ if resumed => model.load(&classifier_file)?,
+        Some(given) => model.load(&given.weights())?,
+        None => {}
     }
-    let mut reward = RewardTraining::new(model, &frames, &spec, &config.reward, options.seed)?;
+    let mut reward = match given {
+        Some(_) => RewardTraining::given(model, &frames, &spec.cameras, &config.reward),
+        None => RewardTraining::new(model, &frames, &spec.cameras, &config.reward, options.seed)?,
+    };
     let encoder = if resumed {
         let encoder = Encoder::new(config.encoder.clone(), Kind::Float, device, options.seed);
         encoder.load(&encoder_file)?;
         encoder
     } else {
         let encoder = train(options, &spec, &demos, &mut reward, device, stop)?;
+        if let Some(given) = &given {
+            given.check_encoder(Some(&encoder))?;
+        }
         Stopped::check(stop, "encoder and classifier were trained")?;
         encoder.save(&encoder_file)?;
         reward.model().save(&classifier_file)?;
@@ -97,16 +102,7 @@ pub fn prepare(options: &HybridOptions, device: Device, stop: &AtomicBool) -> Re
     if config.reward.input == RewardInput::Maps {
         reward.look_at_maps_of(encoder.copy());
     }
-    let report = reward.measure();
-    println!(
-        "reward classifier: {} frames ({} successes), {} steps; held out: precision {:.3}, recall {:.3} of {} frames",
-        frames.len(),
-        frames.positives(),
-        report.steps,
-        report.precision,
-        report.recall,
-        report.held_out
-    );
+    println!("{}", in_words(&frames, &reward, given.as_ref()));
     Ok(Prepared {
         spec,
         demos,
@@ -115,8 +111,75 @@ pub fn prepare(options: &HybridOptions, device: Device, stop: &AtomicBool) -> Re
     })
 }
 
-/// Where the classifier lies in a run's folder.
-pub const CLASSIFIER_FILE: &str = "classifier.safetensors";
+/// The runs with labelled frames. A classifier that is trained already can do without.
+fn read_labels(options: &HybridOptions, spec: &RigSpec) -> Result<Vec<Entry>> {
+    let beside = || {
+        // From its components: `demos/` is `demos`.
+        let demos: PathBuf = options.demos.components().collect();
+        let mut path = demos.into_os_string();
+        path.push("-labels");
+        PathBuf::from(path)
+    };
+    let dir = options.labels.clone().unwrap_or_else(beside);
+    if options.labels.is_none() && options.classifier.is_some() && !dir.exists() {
+        return Ok(Vec::new());
+    }
+    let (theirs, labels) = read_runs(&dir)?;
+    anyhow::ensure!(
+        theirs == *spec,
+        "{} was recorded on another rig",
+        dir.display()
+    );
+    Ok(labels)
+}
+
+/// The classifier to start from, if there is one and it fits.
+fn given_classifier(options: &HybridOptions, spec: &RigSpec) -> Result<Option<TrainedClassifier>> {
+    let Some(dir) = &options.classifier else {
+        return Ok(None);
+    };
+    let given = TrainedClassifier::open(dir)?;
+    given.check(&options.config.reward, &spec.cameras)?;
+    if options.config.encoder_weights.is_none() {
+        given.check_encoder(None)?;
+    }
+    Ok(Some(given))
+}
+
+fn in_words(
+    frames: &LabelledFrames,
+    reward: &RewardTraining,
+    given: Option<&TrainedClassifier>,
+) -> String {
+    let share = |share: Option<f64>| share.map_or("unknown".to_owned(), |s| format!("{s:.3}"));
+    match given {
+        Some(given) => {
+            let summary = given.summary();
+            format!(
+                "reward classifier: {}, precision {}, recall {} when it was trained; {} labelled \
+                 frames ({} successes) to go beside corrections",
+                given.weights().display(),
+                share(summary.precision),
+                share(summary.recall),
+                frames.len(),
+                frames.positives(),
+            )
+        }
+        None => {
+            let held_out = reward.measure();
+            format!(
+                "reward classifier: {} frames ({} successes), {} steps; held out: precision {}, \
+                 recall {} of {} frames",
+                frames.len(),
+                frames.positives(),
+                reward.steps(),
+                share(held_out.precision()),
+                share(held_out.recall()),
+                held_out.frames()
+            )
+        }
+    }
+}
 
 fn train(
     options: &HybridOptions,
@@ -140,31 +203,31 @@ fn train(
     };
     // A classifier with a trunk of its own needs no encoder.
     let on_images = config.reward.input == RewardInput::Images;
-    let given = given_encoder(config, device, options.seed)?;
-    let encoder = match given {
-        Some(encoder) if on_images => {
-            judge(reward);
-            encoder
-        }
+    let trained = options.classifier.is_some();
+    let encoder = match given_encoder(config, device, options.seed)? {
         Some(encoder) => encoder,
+        None if trained || !on_images => imitate_encoder(options, spec, demos, device, go_on)?,
         // The two share the cores and the time.
-        None if on_images => std::thread::scope(|scope| {
-            let judging = scope.spawn(|| {
+        None => {
+            return std::thread::scope(|scope| {
+                let judging = scope.spawn(|| {
+                    tch::set_num_threads(share);
+                    reward.train(go_on);
+                });
                 tch::set_num_threads(share);
-                reward.train(go_on);
+                let encoder = imitate_encoder(options, spec, demos, device, go_on);
+                tch::set_num_threads(threads);
+                match judging.join() {
+                    Err(_) => Err(anyhow::anyhow!("the classifier's training panicked")),
+                    Ok(()) => encoder,
+                }
             });
-            tch::set_num_threads(share);
-            let encoder = imitate_encoder(options, spec, demos, device, go_on);
-            tch::set_num_threads(threads);
-            match judging.join() {
-                Err(_) => Err(anyhow::anyhow!("the classifier's training panicked")),
-                Ok(()) => encoder,
-            }
-        })?,
-        None => imitate_encoder(options, spec, demos, device, go_on)?,
+        }
     };
     if !on_images {
         reward.look_at_maps_of(encoder.copy());
+    }
+    if !trained {
         judge(reward);
     }
     Ok(encoder)
@@ -216,19 +279,20 @@ fn imitate_encoder(
     Ok(imitation.encoder)
 }
 
-fn new_reward_model(
-    options: &HybridOptions,
-    spec: &RigSpec,
+/// The configured classifier for these cameras, with fresh weights.
+pub fn new_reward_model(
+    config: &LearnerConfig,
+    cameras: &[CameraSpec],
     device: Device,
+    seed: u64,
 ) -> Result<RewardModel> {
-    let config = &options.config;
-    let (network, seed) = (config.reward.network.clone(), options.seed);
+    let network = config.reward.network.clone();
     Ok(match config.reward.input {
         RewardInput::Maps => {
-            RewardModel::on_maps(network, spec, config.encoder.map_shape(), device, seed)
+            RewardModel::on_maps(network, cameras, config.encoder.map_shape(), device, seed)
         }
         RewardInput::Images => {
-            RewardModel::on_images(network, config.reward.trunk.clone(), spec, device, seed)?
+            RewardModel::on_images(network, config.reward.trunk.clone(), cameras, device, seed)?
         }
     })
 }

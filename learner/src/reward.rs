@@ -1,7 +1,9 @@
 //! Training the reward classifier on labelled frames, and measuring it on episodes held out.
 
-use hilt_protocol::{RigSpec, noise::mix};
-use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+use hilt_protocol::{CameraSpec, noise::mix};
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
@@ -17,17 +19,43 @@ const SHIFT_PX: i64 = 4;
 /// Largest relative change of brightness.
 const BRIGHTNESS: f64 = 0.2;
 
-/// How good it is on episodes that it was not trained on.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct RewardReport {
-    /// Of the frames that it calls success, the share that is.
-    pub precision: f64,
-    /// Of the successes, the share that it calls so.
-    pub recall: f64,
-    /// Frames held out.
-    pub held_out: usize,
-    /// Gradient steps made.
-    pub steps: u64,
+/// Right and wrong of the classifier's verdicts on frames, against a person's word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confusion {
+    /// Both say success.
+    pub true_positives: usize,
+    /// Only the classifier says success.
+    pub false_positives: usize,
+    /// Only the person says success.
+    pub false_negatives: usize,
+    /// Neither does.
+    pub true_negatives: usize,
+}
+
+impl Confusion {
+    /// Frames.
+    pub fn frames(&self) -> usize {
+        self.true_positives + self.true_negatives + self.mistakes()
+    }
+
+    /// Frames that it has wrong.
+    pub fn mistakes(&self) -> usize {
+        self.false_positives + self.false_negatives
+    }
+
+    /// Of the frames that it calls success, the share that is; `None` where it calls none so.
+    pub fn precision(&self) -> Option<f64> {
+        share(self.true_positives, self.false_positives)
+    }
+
+    /// Of the successes, the share that it calls so; `None` where there is none.
+    pub fn recall(&self) -> Option<f64> {
+        share(self.true_positives, self.false_negatives)
+    }
+}
+
+fn share(part: usize, rest: usize) -> Option<f64> {
+    (part + rest > 0).then(|| part as f64 / (part + rest) as f64)
 }
 
 /// Why there is nothing to learn from.
@@ -49,9 +77,9 @@ struct Frames {
 }
 
 impl Frames {
-    fn of(all: &LabelledFrames, rows: &[usize], spec: &RigSpec) -> Self {
+    fn of(all: &LabelledFrames, rows: &[usize], cameras: &[CameraSpec]) -> Self {
         let n = rows.len() as i64;
-        let camera = |(k, c): (usize, &hilt_protocol::CameraSpec)| {
+        let camera = |(k, c): (usize, &CameraSpec)| {
             let bytes: Vec<u8> = rows
                 .iter()
                 .flat_map(|&i| all.images[i][k].iter().copied())
@@ -64,7 +92,7 @@ impl Frames {
                 .map(|i| i as i64)
                 .collect()
         };
-        let images = spec.cameras.iter().enumerate().map(camera).collect();
+        let images = cameras.iter().enumerate().map(camera).collect();
         Self {
             images,
             positive: with(true),
@@ -91,6 +119,46 @@ impl Frames {
     }
 }
 
+/// Rows to train on, and rows held out: about `held_out` of the episodes, whole ones, which ones
+/// depends on `seed` alone. The first have frames of both labels if there are any; the second too,
+/// where enough episodes are there.
+fn split(frames: &LabelledFrames, held_out: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
+    // Frames of each label per episode, in an order drawn from the seed.
+    let mut episodes: BTreeMap<(u64, u64), [usize; 2]> = BTreeMap::new();
+    let place = |row: usize| (mix(seed ^ frames.episode[row]) % 1000, frames.episode[row]);
+    for row in 0..frames.len() {
+        episodes.entry(place(row)).or_default()[usize::from(frames.labels[row])] += 1;
+    }
+    let chosen = |(drawn, _): &&(u64, u64)| (*drawn as f64) < held_out * 1000.0;
+    let mut out: BTreeSet<(u64, u64)> = episodes.keys().filter(chosen).copied().collect();
+    let count = |of: &dyn Fn(&(u64, u64)) -> bool, label: usize| -> usize {
+        let those = episodes.iter().filter(|(episode, _)| of(episode));
+        those.map(|(_, labels)| labels[label]).sum()
+    };
+    let stays = |out: &BTreeSet<(u64, u64)>, label| count(&|e| !out.contains(e), label);
+    for label in [0, 1] {
+        while stays(&out, label) == 0 {
+            let Some(back) = out.iter().rfind(|e| episodes[*e][label] > 0).copied() else {
+                break;
+            };
+            out.remove(&back);
+        }
+    }
+    for label in [0, 1] {
+        if held_out <= 0.0 || count(&|e| out.contains(e), label) > 0 {
+            continue;
+        }
+        let spare = |(_, labels): &(&(u64, u64), &[usize; 2])| {
+            labels[label] > 0 && [0, 1].iter().all(|&l| stays(&out, l) > labels[l])
+        };
+        let more = (episodes.iter())
+            .filter(|(episode, _)| !out.contains(*episode))
+            .find(spare);
+        out.extend(more.map(|(episode, _)| *episode));
+    }
+    (0..frames.len()).partition(|&row| !out.contains(&place(row)))
+}
+
 /// Shifts each image by itself and changes its brightness.
 fn augment(images: &Tensor) -> Tensor {
     let n = images.size()[0];
@@ -112,7 +180,7 @@ fn inputs(images: Vec<Tensor>, maps_of: Option<&Encoder>, device: Device) -> Vec
 
 /// A classifier with all that it is trained on.
 pub struct RewardTraining {
-    spec: RigSpec,
+    cameras: Vec<CameraSpec>,
     config: RewardConfig,
     model: RewardModel,
     /// The frozen encoder, for a model on maps.
@@ -125,11 +193,11 @@ pub struct RewardTraining {
 }
 
 impl RewardTraining {
-    /// Whole episodes are held out; which ones depends on `seed` alone.
+    /// Of a fresh model. Whole episodes are held out; which ones depends on `seed` alone.
     pub fn new(
         model: RewardModel,
         frames: &LabelledFrames,
-        spec: &RigSpec,
+        cameras: &[CameraSpec],
         config: &RewardConfig,
         seed: u64,
     ) -> Result<Self, LabelsMissing> {
@@ -139,26 +207,32 @@ impl RewardTraining {
         if frames.positives() == frames.len() {
             return Err(LabelsMissing::Failures);
         }
-        let is_held_out =
-            |i: &usize| (mix(seed ^ frames.episode[*i]) % 1000) as f64 / 1000.0 < config.held_out;
-        let (held_out, mut training): (Vec<usize>, Vec<usize>) =
-            (0..frames.len()).partition(is_held_out);
-        let both = |rows: &[usize]| {
-            rows.iter().any(|&i| frames.labels[i]) && rows.iter().any(|&i| !frames.labels[i])
-        };
-        if !both(&training) {
-            training = (0..frames.len()).collect();
-        }
-        Ok(Self {
-            spec: spec.clone(),
+        let (training, held_out) = split(frames, config.held_out, seed);
+        let mut made = Self::given(model, &LabelledFrames::default(), cameras, config);
+        made.train = Frames::of(frames, &training, cameras);
+        made.held_out = Frames::of(frames, &held_out, cameras);
+        Ok(made)
+    }
+
+    /// Of a model that is trained already; all frames, if there are any, go beside the corrections.
+    /// None is held out: the model may know them.
+    pub fn given(
+        model: RewardModel,
+        frames: &LabelledFrames,
+        cameras: &[CameraSpec],
+        config: &RewardConfig,
+    ) -> Self {
+        let rows: Vec<usize> = (0..frames.len()).collect();
+        Self {
+            cameras: cameras.to_vec(),
             config: config.clone(),
             model,
             maps_of: None,
-            train: Frames::of(frames, &training, spec),
-            held_out: Frames::of(frames, &held_out, spec),
+            train: Frames::of(frames, &rows, cameras),
+            held_out: Frames::of(frames, &[], cameras),
             corrections: LabelledFrames::default(),
             steps: 0,
-        })
+        }
     }
 
     /// The encoder whose maps a model on maps looks at.
@@ -169,6 +243,11 @@ impl RewardTraining {
     /// The classifier as it is now.
     pub fn model(&self) -> &RewardModel {
         &self.model
+    }
+
+    /// Gradient steps made.
+    pub fn steps(&self) -> u64 {
+        self.steps
     }
 
     fn inputs(&self, images: Vec<Tensor>) -> Vec<Tensor> {
@@ -192,17 +271,25 @@ impl RewardTraining {
         }
     }
 
-    /// One balanced batch. Where a person corrected frames of a label, they are half of its part.
+    /// One balanced batch. Where a person corrected frames of a label, they are half of its part, or
+    /// all of it where there are no others.
     fn step(&mut self, corrected: Option<&Frames>) -> f64 {
         let half = self.config.batch / 2;
         let mut batch: Vec<Vec<Tensor>> = Vec::new();
         for label in [true, false] {
             let fresh = corrected.filter(|frames| !frames.with(label).is_empty());
-            let from_run = fresh.map_or(0, |_| half / 2);
-            batch.push(self.train.draw(label, half - from_run));
+            let known = !self.train.with(label).is_empty();
+            let from_run = match fresh {
+                Some(_) if known => half / 2,
+                Some(_) => half,
+                None => 0,
+            };
+            if known {
+                batch.push(self.train.draw(label, half - from_run));
+            }
             batch.extend(fresh.map(|frames| frames.draw(label, from_run)));
         }
-        let images = (0..self.spec.cameras.len())
+        let images = (0..self.cameras.len())
             .map(|k| {
                 let parts: Vec<&Tensor> = batch.iter().map(|part| &part[k]).collect();
                 augment(&Tensor::cat(&parts, 0))
@@ -223,17 +310,20 @@ impl RewardTraining {
     }
 
     /// Takes a person's words on frames of the run. Where the classifier had enough of them wrong
-    /// it is trained a little further, half on them: true if so.
+    /// it is trained a little further, half on them: true if so. That needs frames of both labels,
+    /// or it would learn to say always the same.
     pub fn correct(&mut self, frames: LabelledFrames) -> bool {
         if frames.is_empty() {
             return false;
         }
         self.corrections.append(frames);
         let rows: Vec<usize> = (0..self.corrections.len()).collect();
-        let corrections = Frames::of(&self.corrections, &rows, &self.spec);
-        let (hits, called) = self.verdicts(&corrections);
-        let mistakes = (called - hits) + (corrections.positive.len() - hits);
-        if mistakes < self.config.correction_mistakes {
+        let corrections = Frames::of(&self.corrections, &rows, &self.cameras);
+        let has =
+            |label| !(self.train.with(label).is_empty() && corrections.with(label).is_empty());
+        if !(has(true) && has(false))
+            || self.verdicts(&corrections).mistakes() < self.config.correction_mistakes
+        {
             return false;
         }
         for _ in 0..self.config.correction_steps {
@@ -242,38 +332,30 @@ impl RewardTraining {
         true
     }
 
-    /// True successes among those that it calls so, and how many it calls so.
-    fn verdicts(&self, frames: &Frames) -> (usize, usize) {
-        let mut counts = [0, 0];
-        for (place, label) in [true, false].into_iter().enumerate() {
-            for rows in frames.with(label).chunks(256) {
+    fn verdicts(&self, frames: &Frames) -> Confusion {
+        let called = |label| {
+            let chunks = frames.with(label).chunks(256);
+            let in_chunk = |rows: &[i64]| {
                 let rows = Tensor::from_slice(rows);
                 let images = frames.images.iter().map(|i| i.index_select(0, &rows));
                 let probability = self.model.probability(&self.inputs(images.collect()));
                 let called = probability.gt(self.config.threshold).sum(Kind::Int64);
-                counts[place] += called.int64_value(&[]) as usize;
-            }
+                called.int64_value(&[]) as usize
+            };
+            chunks.map(in_chunk).sum::<usize>()
+        };
+        let (hits, false_alarms) = (called(true), called(false));
+        Confusion {
+            true_positives: hits,
+            false_positives: false_alarms,
+            false_negatives: frames.positive.len() - hits,
+            true_negatives: frames.negative.len() - false_alarms,
         }
-        (counts[0], counts[0] + counts[1])
     }
 
     /// How good it is on the episodes that it was not trained on.
-    pub fn measure(&self) -> RewardReport {
-        let (hits, called) = self.verdicts(&self.held_out);
-        let positives = self.held_out.positive.len();
-        let share = |part: usize, whole: usize| {
-            if whole == 0 {
-                f64::NAN
-            } else {
-                part as f64 / whole as f64
-            }
-        };
-        RewardReport {
-            precision: share(hits, called),
-            recall: share(hits, positives),
-            held_out: positives + self.held_out.negative.len(),
-            steps: self.steps,
-        }
+    pub fn measure(&self) -> Confusion {
+        self.verdicts(&self.held_out)
     }
 }
 
@@ -281,23 +363,15 @@ impl RewardTraining {
 mod tests {
     use std::sync::Arc;
 
-    use hilt_protocol::{Axis, CameraSpec, SetupMode};
-
     use super::*;
     use crate::{classifier::ClassifierConfig, encoder::EncoderConfig};
 
-    fn spec() -> RigSpec {
-        RigSpec {
-            mode: SetupMode::SingleArmFixedGripper,
-            controlled_axes: vec![Axis::X],
-            cameras: vec![CameraSpec {
-                name: "front".into(),
-                height: 16,
-                width: 16,
-            }],
-            proprio: vec!["x".into()],
-            policy_hz: 10,
-        }
+    fn cameras() -> [CameraSpec; 1] {
+        [CameraSpec {
+            name: "front".into(),
+            height: 16,
+            width: 16,
+        }]
     }
 
     /// Frames of one colour each.
@@ -312,12 +386,12 @@ mod tests {
         frames
     }
 
-    /// Red is success, black is not; then a policy finds green, which nobody had thought of.
-    #[test]
-    fn a_person_s_words_correct_it_and_agreement_leaves_it_alone() {
-        tch::set_num_threads(1);
-        let spec = spec();
-        let config = RewardConfig {
+    const RED: [u8; 3] = [200, 20, 20];
+    const BLACK: [u8; 3] = [10, 10, 10];
+    const GREEN: [u8; 3] = [20, 200, 20];
+
+    fn config() -> RewardConfig {
+        RewardConfig {
             trunk: EncoderConfig {
                 image_size: 16,
                 widths: vec![4, 8],
@@ -333,41 +407,105 @@ mod tests {
             steps: 600,
             held_out: 0.2,
             ..RewardConfig::default()
-        };
-        let model = RewardModel::on_images(
-            config.network.clone(),
-            config.trunk.clone(),
-            &spec,
-            Device::Cpu,
-            3,
-        )
-        .unwrap();
-        let (red, black, green) = ([200, 20, 20], [10, 10, 10], [20, 200, 20]);
+        }
+    }
+
+    fn model() -> RewardModel {
+        tch::set_num_threads(1);
+        let RewardConfig { network, trunk, .. } = config();
+        RewardModel::on_images(network, trunk, &cameras(), Device::Cpu, 3).unwrap()
+    }
+
+    fn says(training: &RewardTraining, rgb: [u8; 3]) -> bool {
+        let one = Frames::of(&frames(&[(rgb, true)]), &[0], &cameras());
+        training.verdicts(&one).true_positives == 1
+    }
+
+    /// Red is success, black is not; then a policy finds green, which nobody had thought of.
+    #[test]
+    fn a_person_s_words_correct_it_and_agreement_leaves_it_alone() {
         let base: Vec<_> = (0..60)
             .map(|i| {
                 if i % 2 == 0 {
-                    (red, true)
+                    (RED, true)
                 } else {
-                    (black, false)
+                    (BLACK, false)
                 }
             })
             .collect();
-        let mut training = RewardTraining::new(model, &frames(&base), &spec, &config, 1).unwrap();
+        let mut training =
+            RewardTraining::new(model(), &frames(&base), &cameras(), &config(), 1).unwrap();
         training.train(|steps, loss| steps < 30 || loss > 0.02);
-        let report = training.measure();
-        assert_eq!((report.precision, report.recall), (1.0, 1.0));
-        assert!(!training.correct(frames(&[(red, true), (black, false)])));
-        let says = |training: &RewardTraining, rgb: [u8; 3]| {
-            let one = Frames::of(&frames(&[(rgb, true)]), &[0], &spec);
-            training.verdicts(&one).1 == 1
-        };
+        let held_out = training.measure();
+        assert_eq!(held_out.mistakes(), 0);
+        assert_eq!(
+            (held_out.precision(), held_out.recall()),
+            (Some(1.0), Some(1.0))
+        );
+        assert!(!training.correct(frames(&[(RED, true), (BLACK, false)])));
         // Whatever it says of green, the opposite is the person's word.
-        let was = says(&training, green);
-        let words = [(green, !was); 3];
+        let was = says(&training, GREEN);
+        let words = [(GREEN, !was); 3];
         for _ in 0..20 {
             training.correct(frames(&words));
         }
-        assert_eq!(says(&training, green), !was);
-        assert!(says(&training, red) && !says(&training, black));
+        assert_eq!(says(&training, GREEN), !was);
+        assert!(says(&training, RED) && !says(&training, BLACK));
+    }
+
+    /// With nothing to rehearse it learns from a person's words alone, once they are of both kinds.
+    #[test]
+    fn a_given_classifier_is_corrected_without_any_labelled_frames() {
+        let config = RewardConfig {
+            correction_mistakes: 1,
+            ..config()
+        };
+        let none = LabelledFrames::default();
+        let mut training = RewardTraining::given(model(), &none, &cameras(), &config);
+        assert_eq!(training.measure().frames(), 0);
+        // Whatever it says of red, the opposite is the person's word, and green is not like red.
+        let word = !says(&training, RED);
+        assert!(!training.correct(frames(&[(RED, word)])));
+        assert_eq!(training.steps(), 0);
+        for _ in 0..20 {
+            training.correct(frames(&[(RED, word), (GREEN, !word)]));
+        }
+        assert!(training.steps() > 0);
+        assert_eq!(says(&training, RED), word);
+        assert_eq!(says(&training, GREEN), !word);
+    }
+
+    #[test]
+    fn both_labels_are_trained_on_and_held_out_as_far_as_the_episodes_go() {
+        let kinds = |frames: &LabelledFrames, rows: &[usize]| {
+            [true, false].map(|label| rows.iter().any(|&i| frames.labels[i] == label))
+        };
+        // Two episodes of each label, or of one only one.
+        let four = frames(&[(RED, true), (RED, true), (BLACK, false), (BLACK, false)]);
+        let three = frames(&[(RED, true), (BLACK, false), (BLACK, false)]);
+        for seed in 0..50 {
+            for share in [0.01, 0.3, 0.99] {
+                let (train, out) = split(&four, share, seed);
+                assert_eq!(train.len() + out.len(), 4);
+                assert_eq!(kinds(&four, &train), [true, true], "{seed} {share}");
+                assert_eq!(kinds(&four, &out), [true, true], "{seed} {share}");
+                let (train, out) = split(&three, share, seed);
+                assert_eq!(kinds(&three, &train), [true, true]);
+                assert_eq!(kinds(&three, &out), [false, true]);
+            }
+            assert_eq!(split(&four, 0.0, seed).1, [0; 0]);
+        }
+    }
+
+    #[test]
+    fn episodes_stay_whole() {
+        let mut all = frames(&[(RED, true); 40]);
+        for (i, label) in all.labels.iter_mut().enumerate() {
+            *label = i % 4 == 3;
+            all.episode[i] = i as u64 / 4;
+        }
+        let (train, out) = split(&all, 0.3, 7);
+        assert!(out.len() >= 4 && train.len() >= 4);
+        assert!(out.iter().all(|i| !train.iter().any(|t| t / 4 == i / 4)));
     }
 }

@@ -7,7 +7,7 @@
 
 use std::{io, path::Path};
 
-use hilt_protocol::{NamedTensor, RigSpec};
+use hilt_protocol::{CameraSpec, NamedTensor};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -58,33 +58,34 @@ pub struct RewardModel {
 }
 
 impl RewardModel {
-    /// On maps \[h, w, C\], one per camera of the spec. Fresh weights.
+    /// On maps \[h, w, C\], one per camera. Fresh weights.
     pub fn on_maps(
         config: ClassifierConfig,
-        spec: &RigSpec,
+        cameras: &[CameraSpec],
         map_shape: [i64; 3],
         device: Device,
         seed: u64,
     ) -> Self {
-        let cameras = spec.cameras.iter();
-        let shapes = cameras.map(|c| (c.name.clone(), map_shape)).collect();
+        let shapes = (cameras.iter())
+            .map(|c| (c.name.clone(), map_shape))
+            .collect();
         Self {
             trunk: None,
             head: Classifier::new(config, shapes, Kind::Float, device, seed),
         }
     }
 
-    /// On the images of the spec's cameras, which must have the trunk's size. Fresh weights.
+    /// On the images of these cameras, which must have the trunk's size. Fresh weights.
     pub fn on_images(
         config: ClassifierConfig,
         trunk: EncoderConfig,
-        spec: &RigSpec,
+        cameras: &[CameraSpec],
         device: Device,
         seed: u64,
     ) -> Result<Self, CameraSize> {
         let expected = trunk.image_size;
         let fits = |side: u32| i64::from(side) == expected;
-        if let Some(c) = (spec.cameras.iter()).find(|c| !fits(c.width) || !fits(c.height)) {
+        if let Some(c) = (cameras.iter()).find(|c| !fits(c.width) || !fits(c.height)) {
             return Err(CameraSize {
                 camera: c.name.clone(),
                 width: c.width,
@@ -94,7 +95,7 @@ impl RewardModel {
         }
         let adam = AdamConfig::new(config.lr);
         let encoder = Encoder::new(trunk, Kind::Float, device, seed);
-        let mut model = Self::on_maps(config, spec, encoder.config().map_shape(), device, seed);
+        let mut model = Self::on_maps(config, cameras, encoder.config().map_shape(), device, seed);
         let adam = Adam::new(adam, encoder.params(), encoder.params().select(|_| true));
         model.trunk = Some(Trunk { encoder, adam });
         Ok(model)
@@ -213,24 +214,14 @@ impl RewardModel {
 
 #[cfg(test)]
 mod tests {
-    use hilt_protocol::{Axis, CameraSpec, SetupMode};
-
     use super::*;
 
-    fn spec(side: u32) -> RigSpec {
-        RigSpec {
-            mode: SetupMode::SingleArmFixedGripper,
-            controlled_axes: vec![Axis::X],
-            cameras: ["front", "wrist"]
-                .map(|name| CameraSpec {
-                    name: name.into(),
-                    height: side,
-                    width: side,
-                })
-                .to_vec(),
-            proprio: vec!["x".into()],
-            policy_hz: 10,
-        }
+    fn cameras(side: u32) -> [CameraSpec; 2] {
+        ["front", "wrist"].map(|name| CameraSpec {
+            name: name.into(),
+            height: side,
+            width: side,
+        })
     }
 
     fn trunk() -> EncoderConfig {
@@ -250,7 +241,7 @@ mod tests {
             lr: 3e-3,
             ..ClassifierConfig::default()
         };
-        RewardModel::on_images(config, trunk(), &spec(16), Device::Cpu, seed).unwrap()
+        RewardModel::on_images(config, trunk(), &cameras(16), Device::Cpu, seed).unwrap()
     }
 
     /// Success is a small bright square anywhere in the wrist camera's picture.
@@ -294,7 +285,7 @@ mod tests {
         assert_eq!(right(&other), right(&model));
         let maps = RewardModel::on_maps(
             ClassifierConfig::default(),
-            &spec(16),
+            &cameras(16),
             [4, 4, 8],
             Device::Cpu,
             1,
@@ -308,7 +299,7 @@ mod tests {
         let made = RewardModel::on_images(
             ClassifierConfig::default(),
             trunk(),
-            &spec(64),
+            &cameras(64),
             Device::Cpu,
             1,
         );

@@ -179,7 +179,7 @@ fn the_classifier_graph_is_the_classifier_on_maps_and_on_images() {
     let config = ClassifierConfig::default();
     classifier(&RewardModel::on_maps(
         config.clone(),
-        &spec(32),
+        &spec(32).cameras,
         [4, 4, 6],
         Device::Cpu,
         2,
@@ -189,7 +189,7 @@ fn the_classifier_graph_is_the_classifier_on_maps_and_on_images() {
         widths: vec![4, 8],
         ..EncoderConfig::narrow()
     };
-    classifier(&RewardModel::on_images(config, trunk, &spec(32), Device::Cpu, 2).unwrap());
+    classifier(&RewardModel::on_images(config, trunk, &spec(32).cameras, Device::Cpu, 2).unwrap());
 }
 
 #[test]

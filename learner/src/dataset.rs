@@ -1,9 +1,11 @@
 //! Recorded entries as the trainers want them: demonstrations for imitation, labelled frames for
 //! the classifier. Pure: reading files is `hilt_recording`'s, training is the trainers'.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
+use anyhow::{Context, Result};
 use hilt_protocol::{Entry, Observation, Record, RigSpec};
+use hilt_recording::{RunReader, find_runs, read_spec};
 
 /// Pairs of observation and action, in recorded order.
 #[derive(Debug, Default)]
@@ -165,6 +167,32 @@ impl LabelledFrames {
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
+}
+
+/// The entries of every run under a folder, and their common spec.
+pub fn read_runs(dir: &Path) -> Result<(RigSpec, Vec<Entry>)> {
+    let runs = find_runs(dir)?;
+    let first = runs.first().with_context(|| {
+        format!(
+            "{} holds no run; record one with `hilt record`",
+            dir.display()
+        )
+    })?;
+    let spec = read_spec(first)?;
+    let mut entries = Vec::new();
+    for run in &runs {
+        let theirs = read_spec(run)?;
+        anyhow::ensure!(
+            theirs == spec,
+            "{} was recorded on another rig than {}",
+            run.display(),
+            first.display()
+        );
+        for entry in RunReader::open(run)? {
+            entries.push(entry?);
+        }
+    }
+    Ok((spec, entries))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{
     encoder::Encoder,
     metrics::write_atomically,
     onnx::{Weights, classifier_graph, encoder_graph, policy_graph},
-    reward_model::{RewardInput, RewardModel},
+    reward::model::{RewardInput, RewardModel},
 };
 
 /// Largest difference that two runtimes may show on a probe.

@@ -1,6 +1,7 @@
 //! `hilt-learner`: the process that learns.
 
 use std::{
+    io::IsTerminal,
     path::PathBuf,
     sync::{
         Arc,
@@ -13,17 +14,16 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use hilt_learner::{
     config::LearnerConfig,
-    dataset::Demonstrations,
+    dataset::{Demonstrations, read_runs},
     export,
     hybrid::{self, HybridOptions},
     imitation::{Setup, Trunk, imitate},
     memory,
     metrics::write_atomically,
-    prepare::{given_encoder, read_runs},
     presets,
+    reward::command::{self, ClassifierOptions},
     show::Phase,
     stopped::Stopped,
-    train_classifier::{self, ClassifierOptions},
 };
 use tch::Device;
 
@@ -171,6 +171,7 @@ fn main() -> Result<()> {
     let started = Instant::now();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(filter())
         .init();
     let stop = Arc::new(AtomicBool::new(false));
@@ -224,7 +225,7 @@ fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
                 out: classifier.common.out,
                 seed: classifier.common.seed,
             };
-            train_classifier::run(&options, stop)
+            command::run(&options, stop)
         }
     }
 }
@@ -255,7 +256,7 @@ fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {
     tch::set_num_threads(std::thread::available_parallelism().map_or(1, usize::from) as i32);
     let go_on = |_, _| !stop.load(Ordering::Relaxed);
     let device = Device::cuda_if_available();
-    let given = given_encoder(&config, device, options.common.seed)?;
+    let given = config.given_encoder(device, options.common.seed)?;
     let setup = Setup {
         trunk: (given.as_ref()).map_or(Trunk::Fresh(&config.encoder), Trunk::Frozen),
         heads: &config.agent,

@@ -5,9 +5,9 @@ mod common;
 
 use common::{Golden, error};
 use hilt_learner::{
-    classifier::{Classifier, ClassifierConfig, Keep},
     encoder::{Encoder, EncoderConfig},
     nn::layers::{by_channel, spatial_embeddings},
+    reward::classifier::{Classifier, ClassifierConfig, Keep},
 };
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};

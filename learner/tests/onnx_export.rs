@@ -5,12 +5,12 @@ use std::sync::OnceLock;
 
 use hilt_learner::{
     agents::sac_grasp::{GripperHead, SacGrasp, SacGraspConfig, Shapes},
-    classifier::ClassifierConfig,
     encoder::{Encoder, EncoderConfig},
     export,
     nn::params::to_named,
     onnx::{Weights, encoder_graph, policy_graph},
-    reward_model::RewardModel,
+    reward::classifier::ClassifierConfig,
+    reward::model::RewardModel,
 };
 use hilt_protocol::{Axis, CameraSpec, NamedTensor, RigSpec, SetupMode};
 use ort::{environment::Environment, session::Session, value::Tensor as OrtTensor};

@@ -462,7 +462,7 @@ fn check(config: SacGraspConfig, motion_columns: &[i64], gripper_columns: &[i64]
     let target_entropy = agent
         .config()
         .target_entropy
-        .unwrap_or(-(action as f64) / 2.0);
+        .unwrap_or(-(motion_columns.len() as f64) / 2.0);
     close(
         "temperature loss",
         actor.temperature_loss,

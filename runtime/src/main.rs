@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    io::IsTerminal,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -148,6 +149,7 @@ fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);

@@ -145,7 +145,7 @@ pub struct Rig {
     pub policy_hz: u32,
     /// Control ticks per second; a multiple of `policy_hz`.
     pub control_hz: u32,
-    /// Where the graphs run: tried in this order.
+    /// Where the graphs run: tried in this order, which is TensorRT, CUDA, CPU if not given.
     #[serde(default = "default_providers")]
     pub providers: Vec<Provider>,
     /// ONNX Runtime's threads per graph.
@@ -174,7 +174,7 @@ pub struct Rig {
 }
 
 fn default_providers() -> Vec<Provider> {
-    vec![Provider::Cpu]
+    vec![Provider::Tensorrt, Provider::Cuda, Provider::Cpu]
 }
 
 fn default_threads() -> usize {

@@ -10,8 +10,8 @@ use std::{
 };
 
 use hilt_learner::{
-    config::LearnerConfig, onnx::Weights, presets, reward_model::RewardModel,
-    trained_classifier::Summary,
+    config::LearnerConfig, onnx::Weights, presets, reward::model::RewardModel,
+    reward::trained::Summary,
 };
 use hilt_protocol::{Graph, GraphName, Image, Observation, noise::Uniforms};
 use hilt_runtime::inference::{Engine, OnnxBrain, PolicyFiles, Provider};

@@ -143,7 +143,10 @@ fn relay(name: &str, stream: impl Read, log: &Mutex<File>, bar: &ProgressBar) {
             let _ = log.write_all(&line);
         }
         let text = String::from_utf8_lossy(&line);
-        bar.suspend(|| println!("{name} │ {}", text.trim_end()));
+        // How far it is, the bar says better.
+        if !text.starts_with(&format!("{name}: ")) {
+            bar.suspend(|| println!("{name} │ {}", text.trim_end()));
+        }
         line.clear();
     }
 }

@@ -89,6 +89,20 @@ const ONNXRUNTIME: Library = Library {
     },
 };
 
+/// With the CUDA and TensorRT providers, which lie beside the library.
+const ONNXRUNTIME_CUDA: Library = Library {
+    wheels: &["onnxruntime-gpu==1.31.1"],
+    keep: |path| {
+        let library = path.strip_prefix("onnxruntime/capi/lib")?;
+        let version = library.strip_prefix("onnxruntime.so");
+        Some(match version {
+            Some(_) => "libonnxruntime.so".to_owned(),
+            None => format!("lib{library}"),
+        })
+    },
+    ..ONNXRUNTIME
+};
+
 const MUJOCO: Library = Library {
     name: "mujoco",
     variable: "MUJOCO_DYNAMIC_LINK_DIR",
@@ -120,12 +134,11 @@ struct FileStamp {
 pub fn run(root: &Path) -> Result<()> {
     let native = root.join(".native");
     fs::create_dir_all(&native).with_context(|| format!("cannot create {}", native.display()))?;
-    let libtorch = if nvidia_gpu() {
-        LIBTORCH_CUDA
-    } else {
-        LIBTORCH
+    let libraries = match nvidia_gpu() {
+        true => [LIBTORCH_CUDA, ONNXRUNTIME_CUDA, MUJOCO],
+        false => [LIBTORCH, ONNXRUNTIME, MUJOCO],
     };
-    for library in [libtorch, ONNXRUNTIME, MUJOCO] {
+    for library in libraries {
         if !is_overridden(&native, &library) && !is_installed(&native, &library) {
             install(&native, &library).with_context(|| format!("installing {}", library.name))?;
         }
@@ -410,9 +423,15 @@ mod tests {
         assert!((LIBTORCH.keep)("torch/lib/libtorch_cpu.so").is_some());
         assert!((LIBTORCH.keep)("torch/lib/libtorch_cuda.so").is_none());
         assert!((LIBTORCH_CUDA.keep)("torch/lib/libtorch_cuda.so").is_some());
-        assert_eq!(
-            (ONNXRUNTIME.keep)("onnxruntime/capi/libonnxruntime.so.1.31.1").as_deref(),
-            Some("libonnxruntime.so")
-        );
+        for library in [ONNXRUNTIME, ONNXRUNTIME_CUDA] {
+            assert_eq!(
+                (library.keep)("onnxruntime/capi/libonnxruntime.so.1.31.1").as_deref(),
+                Some("libonnxruntime.so")
+            );
+        }
+        let provider = "libonnxruntime_providers_cuda.so";
+        let path = format!("onnxruntime/capi/{provider}");
+        assert_eq!((ONNXRUNTIME.keep)(&path), None);
+        assert_eq!((ONNXRUNTIME_CUDA.keep)(&path).as_deref(), Some(provider));
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     agents::sac_grasp::{GripperHead, SacGraspConfig, Shapes},
     encoder::{Encoder, EncoderConfig, MEAN, STD},
     nn::layers::LAYER_NORM_EPS,
-    reward_model::TRUNK,
+    reward::model::TRUNK,
 };
 
 /// Weights by name, entered into the graph when first used.

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use ort::{environment::Environment, ep::ExecutionProvider, session::Session};
+use ort::{environment::Environment, session::Session};
 use serde::{Deserialize, Serialize};
+
+use super::cuda;
 
 /// Where the graphs run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +64,14 @@ pub enum EngineError {
     },
 }
 
+/// y = x for one f32, as an ONNX model (ir 8, opset 17): what a provider is tried on. That a library
+/// was built with a provider says nothing about the machine.
+const IDENTITY: &[u8] = b"\x08\x08\x42\x02\x10\x11\x3a\x37\
+    \x0a\x10\x0a\x01x\x12\x01y\x22\x08Identity\
+    \x12\x01g\
+    \x5a\x0f\x0a\x01x\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01\
+    \x62\x0f\x0a\x01y\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01";
+
 /// The open library and how to make sessions with it.
 pub struct Engine {
     environment: Environment,
@@ -110,20 +120,19 @@ impl Engine {
             .with_telemetry(false)
             .build()
             .map_err(|e| EngineError::Library(e.to_string()))?;
-        let works = |provider: &Provider| match provider {
-            Provider::Tensorrt => ort::ep::TensorRT::is_available().unwrap_or(false),
-            Provider::Cuda => ort::ep::CUDA::is_available().unwrap_or(false),
-            Provider::Cpu => true,
+        if wanted.iter().any(|&p| p != Provider::Cpu) {
+            cuda::preload(&path);
+        }
+        let works = |&provider: &Provider| match session(&environment, provider, 1, IDENTITY) {
+            Ok(_) => true,
+            Err(reason) => {
+                tracing::warn!("{} is not to be had here: {reason}", provider.name());
+                false
+            }
         };
-        let provider = wanted.iter().copied().find(works).ok_or_else(|| {
-            EngineError::NoProvider(
-                wanted
-                    .iter()
-                    .map(|p| p.name())
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            )
-        })?;
+        let names = || wanted.iter().map(|p| p.name()).collect::<Vec<_>>();
+        let provider = (wanted.iter().copied().find(works))
+            .ok_or_else(|| EngineError::NoProvider(names().join(", ")))?;
         tracing::info!(provider = provider.name(), threads, "ONNX Runtime is open");
         Ok(Self {
             environment,
@@ -140,28 +149,30 @@ impl Engine {
     /// A bare session for a graph, with the provider and the threads that heads get; `graph` names
     /// it in errors.
     pub fn session(&self, graph: &'static str, onnx: &[u8]) -> Result<Session, EngineError> {
-        let refuse = |reason: String| EngineError::Graph { graph, reason };
-        let builder = Session::builder(&self.environment).map_err(|e| refuse(e.to_string()))?;
-        let builder = builder
-            .with_intra_threads(self.threads)
-            .map_err(|e| refuse(e.to_string()))?;
-        let builder = builder
-            .with_intra_op_spinning(false)
-            .map_err(|e| refuse(e.to_string()))?;
-        let mut builder = match self.provider {
-            Provider::Cpu => builder,
-            Provider::Cuda => builder
-                .with_execution_providers([ort::ep::CUDA::default().build().error_on_failure()])
-                .map_err(|e| refuse(e.to_string()))?,
-            Provider::Tensorrt => builder
-                .with_execution_providers([
-                    ort::ep::TensorRT::default().build().error_on_failure(),
-                    ort::ep::CUDA::default().build(),
-                ])
-                .map_err(|e| refuse(e.to_string()))?,
-        };
-        builder
-            .commit_from_memory(onnx)
-            .map_err(|e| refuse(e.to_string()))
+        session(&self.environment, self.provider, self.threads, onnx).map_err(|e| {
+            let reason = e.to_string();
+            EngineError::Graph { graph, reason }
+        })
     }
+}
+
+fn session(
+    environment: &Environment,
+    provider: Provider,
+    threads: usize,
+    onnx: &[u8],
+) -> Result<Session, ort::Error> {
+    let builder = Session::builder(environment)?
+        .with_intra_threads(threads)?
+        .with_intra_op_spinning(false)?;
+    let mut builder = match provider {
+        Provider::Cpu => builder,
+        Provider::Cuda => builder
+            .with_execution_providers([ort::ep::CUDA::default().build().error_on_failure()])?,
+        Provider::Tensorrt => builder.with_execution_providers([
+            ort::ep::TensorRT::default().build().error_on_failure(),
+            ort::ep::CUDA::default().build(),
+        ])?,
+    };
+    builder.commit_from_memory(onnx)
 }

@@ -9,6 +9,7 @@
 //! - [`OnnxBrain`]: encoder, policy and classifier together; what the episode loop talks to.
 
 mod brain;
+mod cuda;
 mod engine;
 mod head;
 mod swap;

@@ -39,7 +39,8 @@ pub struct SacGraspConfig {
     pub backup_entropy: bool,
     /// Start of the temperature T.
     pub temperature_init: f64,
-    /// Entropy that T steers to; absent: −(action columns)/2.
+    /// Entropy that T steers to; absent: −(action columns)/2, and with a categorical gripper, whose
+    /// choice has no part in it, −(motion columns)/2.
     pub target_entropy: Option<f64>,
     /// Added to each reward.
     pub reward_bias: f64,

@@ -610,10 +610,12 @@ impl SacGrasp {
             let drawn = self.next_sample(Loss::Temperature, b, next, noise);
             -drawn.log_prob.mean(None::<Kind>)
         });
-        let target = self
-            .config
-            .target_entropy
-            .unwrap_or(-(self.shapes.action() as f64) / 2.0);
+        let columns = match self.config.gripper {
+            GripperHead::Categorical { .. } => self.shapes.motion_columns.len() as i64,
+            // As in the reference, though the entropy is the motion's alone.
+            _ => self.shapes.action(),
+        };
+        let target = (self.config.target_entropy).unwrap_or(-(columns as f64) / 2.0);
         self.temperature() * (entropy - target)
     }
 

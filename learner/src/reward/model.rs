@@ -11,8 +11,8 @@ use hilt_protocol::{CameraSpec, NamedTensor};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
+use super::classifier::{Classifier, ClassifierConfig, Keep};
 use crate::{
-    classifier::{Classifier, ClassifierConfig, Keep},
     encoder::{Encoder, EncoderConfig},
     nn::{Adam, AdamConfig, Params},
 };

@@ -14,10 +14,11 @@ use hilt_protocol::CameraSpec;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::{
-    encoder_weights::{self, WeightsError},
-    nn::{Init, ParamSpec, Params},
-};
+use crate::nn::{Init, ParamSpec, Params};
+
+pub mod weights;
+
+pub use weights::WeightsError;
 
 /// ImageNet's mean and standard deviation, of pixels in \[0, 1\].
 pub const MEAN: [f64; 3] = [0.485, 0.456, 0.406];
@@ -302,7 +303,7 @@ impl Encoder {
     /// its shape; others are an error too, for they mean that the file belongs to another encoder.
     pub fn load(&self, path: &Path) -> Result<(), WeightsError> {
         let shapes = self.config.specs().into_iter().map(|s| (s.name, s.shape));
-        for (name, tensor) in encoder_weights::read(path, &shapes.collect())? {
+        for (name, tensor) in weights::read(path, &shapes.collect())? {
             self.params.set(&name, &tensor);
         }
         Ok(())

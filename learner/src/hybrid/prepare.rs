@@ -2,30 +2,29 @@
 //! the reward classifier from labelled frames; or both from the files of a run that is resumed.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use anyhow::{Context, Result};
-use hilt_protocol::{CameraSpec, Entry, RigSpec};
-use hilt_recording::{RunReader, find_runs, read_spec};
+use anyhow::Result;
+use hilt_protocol::{Entry, RigSpec};
 use tch::{Device, Kind};
 
+use super::HybridOptions;
 use crate::{
-    config::LearnerConfig,
-    dataset::{Demonstrations, LabelledFrames},
+    dataset::{Demonstrations, LabelledFrames, read_runs},
     encoder::Encoder,
-    hybrid::HybridOptions,
     imitation::{Setup, Trunk, imitate},
-    reward::RewardTraining,
-    reward_model::{RewardInput, RewardModel},
+    reward::{
+        RewardInput, RewardTraining,
+        trained::{TrainedClassifier, WEIGHTS_FILE},
+    },
     show::Phase,
     stopped::Stopped,
-    trained_classifier::{TrainedClassifier, WEIGHTS_FILE},
 };
 
 /// All that the update loop starts from.
-pub struct Prepared {
+pub(super) struct Prepared {
     /// The rig's spec.
     pub spec: RigSpec,
     /// The demonstrations.
@@ -36,35 +35,13 @@ pub struct Prepared {
     pub reward: RewardTraining,
 }
 
-/// The entries of every run under a folder, and their common spec.
-pub fn read_runs(dir: &Path) -> Result<(RigSpec, Vec<Entry>)> {
-    let runs = find_runs(dir)?;
-    let first = runs.first().with_context(|| {
-        format!(
-            "{} holds no run; record one with `hilt record`",
-            dir.display()
-        )
-    })?;
-    let spec = read_spec(first)?;
-    let mut entries = Vec::new();
-    for run in &runs {
-        let theirs = read_spec(run)?;
-        anyhow::ensure!(
-            theirs == spec,
-            "{} was recorded on another rig than {}",
-            run.display(),
-            first.display()
-        );
-        for entry in RunReader::open(run)? {
-            entries.push(entry?);
-        }
-    }
-    Ok((spec, entries))
-}
-
 /// Trains encoder and classifier, or loads them. When `stop` is set meanwhile it is an error: what is
 /// half trained is not kept, for a resumed run would take it for whole.
-pub fn prepare(options: &HybridOptions, device: Device, stop: &AtomicBool) -> Result<Prepared> {
+pub(super) fn prepare(
+    options: &HybridOptions,
+    device: Device,
+    stop: &AtomicBool,
+) -> Result<Prepared> {
     let config = &options.config;
     let (spec, demos) = read_runs(&options.demos)?;
     let labels = read_labels(options, &spec)?;
@@ -72,7 +49,7 @@ pub fn prepare(options: &HybridOptions, device: Device, stop: &AtomicBool) -> Re
     // A person's words count wherever they were recorded.
     let frames = LabelledFrames::from_entries(&[labels, demos.clone()].concat());
     let given = given_classifier(options, &spec)?;
-    let model = new_reward_model(config, &spec.cameras, device, options.seed)?;
+    let model = config.reward_model(&spec.cameras, device, options.seed)?;
     let encoder_file = options.out.join("encoder.safetensors");
     let classifier_file = options.out.join(WEIGHTS_FILE);
     let resumed = options.resume && encoder_file.exists() && classifier_file.exists();
@@ -204,7 +181,7 @@ fn train(
     // A classifier with a trunk of its own needs no encoder.
     let on_images = config.reward.input == RewardInput::Images;
     let trained = options.classifier.is_some();
-    let encoder = match given_encoder(config, device, options.seed)? {
+    let encoder = match config.given_encoder(device, options.seed)? {
         Some(encoder) => encoder,
         None if trained || !on_images => imitate_encoder(options, spec, demos, device, go_on)?,
         // The two share the cores and the time.
@@ -231,17 +208,6 @@ fn train(
         judge(reward);
     }
     Ok(encoder)
-}
-
-/// The encoder of `encoder_weights`, if it is configured.
-pub fn given_encoder(config: &LearnerConfig, device: Device, seed: u64) -> Result<Option<Encoder>> {
-    let load = |path: &PathBuf| {
-        let encoder = Encoder::new(config.encoder.clone(), Kind::Float, device, seed);
-        encoder.load(path)?;
-        println!("encoder: weights of {}", path.display());
-        Ok(encoder)
-    };
-    config.encoder_weights.as_ref().map(load).transpose()
 }
 
 fn imitate_encoder(
@@ -277,22 +243,4 @@ fn imitate_encoder(
         imitation.steps, imitation.loss
     );
     Ok(imitation.encoder)
-}
-
-/// The configured classifier for these cameras, with fresh weights.
-pub fn new_reward_model(
-    config: &LearnerConfig,
-    cameras: &[CameraSpec],
-    device: Device,
-    seed: u64,
-) -> Result<RewardModel> {
-    let network = config.reward.network.clone();
-    Ok(match config.reward.input {
-        RewardInput::Maps => {
-            RewardModel::on_maps(network, cameras, config.encoder.map_shape(), device, seed)
-        }
-        RewardInput::Images => {
-            RewardModel::on_images(network, config.reward.trunk.clone(), cameras, device, seed)?
-        }
-    })
 }

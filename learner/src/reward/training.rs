@@ -6,12 +6,12 @@ use hilt_protocol::{CameraSpec, noise::mix};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+use super::RewardModel;
 use crate::{
     augment::{draw_offsets, shift},
     config::RewardConfig,
     dataset::LabelledFrames,
     encoder::Encoder,
-    reward_model::RewardModel,
 };
 
 /// Largest shift of an image, pixels.
@@ -364,7 +364,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{classifier::ClassifierConfig, encoder::EncoderConfig};
+    use crate::{encoder::EncoderConfig, reward::classifier::ClassifierConfig};
 
     fn cameras() -> [CameraSpec; 1] {
         [CameraSpec {

@@ -9,14 +9,13 @@ use std::{
 use hilt_protocol::CameraSpec;
 use serde::{Deserialize, Serialize};
 
+use super::{Confusion, RewardInput, RewardModel};
 use crate::{
     config::{LearnerConfig, RewardConfig},
     encoder::{Encoder, EncoderConfig},
     export,
     metrics::write_atomically,
     onnx::Weights,
-    reward::Confusion,
-    reward_model::{RewardInput, RewardModel},
 };
 
 /// The weights' file, here and in the folder of a hybrid training.

@@ -13,16 +13,16 @@ use hilt_protocol::CameraSpec;
 use hilt_show::Show;
 use tch::Device;
 
+use super::{
+    Confusion, RewardInput, RewardTraining,
+    image_folders::{self, Moment},
+    trained::{self, Summary, hash_in_hex},
+};
 use crate::{
     config::LearnerConfig,
-    dataset::LabelledFrames,
-    image_folders::{self, Moment},
-    prepare::{given_encoder, new_reward_model, read_runs},
-    reward::{Confusion, RewardTraining},
-    reward_model::RewardInput,
+    dataset::{LabelledFrames, read_runs},
     show::Phase,
     stopped::Stopped,
-    trained_classifier::{self, Summary, hash_in_hex},
 };
 
 /// What Ctrl-C came before.
@@ -55,7 +55,7 @@ pub struct ClassifierOptions {
 /// Trains, measures and writes. When `stop` is set meanwhile it is an error, and nothing is written.
 pub fn run(options: &ClassifierOptions, stop: &AtomicBool) -> Result<()> {
     let config = &options.config;
-    trained_classifier::check_free(&options.out)?;
+    trained::check_free(&options.out)?;
     let on_maps = config.reward.input == RewardInput::Maps;
     ensure!(
         !on_maps || config.encoder_weights.is_some(),
@@ -77,11 +77,11 @@ pub fn run(options: &ClassifierOptions, stop: &AtomicBool) -> Result<()> {
     let device = Device::cuda_if_available();
     tch::set_num_threads(config.train.threads);
     let encoder = match on_maps {
-        true => given_encoder(config, device, options.seed)?,
+        true => config.given_encoder(device, options.seed)?,
         false => None,
     };
     let encoder_hash = encoder.as_ref().map(hash_in_hex);
-    let model = new_reward_model(config, &cameras, device, options.seed)?;
+    let model = config.reward_model(&cameras, device, options.seed)?;
     let mut training =
         RewardTraining::new(model, &frames, &cameras, &config.reward, options.seed)
             .context("give images of both kinds by --success-dir and --failure-dir, or runs with both labels by --runs")?;
@@ -118,7 +118,7 @@ pub fn run(options: &ClassifierOptions, stop: &AtomicBool) -> Result<()> {
         precision: held_out.precision(),
         recall: held_out.recall(),
     };
-    trained_classifier::write(&options.out, config, training.model(), &summary)?;
+    trained::write(&options.out, config, training.model(), &summary)?;
     println!("classifier: written to {}", options.out.display());
     Ok(())
 }

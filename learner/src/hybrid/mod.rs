@@ -1,0 +1,249 @@
+//! Hybrid training, HIL-SERL's loop: demonstrations first, then the robot's stream beside them.
+//!
+//! 1. Prepare: imitation makes the encoder, labelled frames make the reward classifier.
+//! 2. Ingest (its own thread): entries from the link → maps (or images as they are) → replay;
+//!    acknowledged once on disk.
+//! 3. Update (this thread): half online, half demonstrations; snapshots, progress, checkpoints.
+//!
+//! It ends when its time is over or it is told to, and leaves a checkpoint and an export either way.
+
+mod prepare;
+mod updates;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    sync::{
+        Mutex, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result};
+use hilt_link::{LearnerConfig as LinkConfig, LearnerLink};
+use hilt_protocol::{Entry, Graph, RunId};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind};
+
+use self::{
+    prepare::{Prepared, prepare},
+    updates::UpdateLoop,
+};
+use crate::{
+    agents::sac_grasp::{SacGrasp, Shapes},
+    config::LearnerConfig,
+    dataset::{Demonstrations, LabelledFrames},
+    export,
+    ingest::Ingest,
+    metrics::write_atomically,
+    onnx::{Weights, with_note},
+    replay::Replay,
+};
+
+/// What to train from, and where to.
+#[derive(Clone, Debug)]
+pub struct HybridOptions {
+    /// Folder of demonstration runs.
+    pub demos: PathBuf,
+    /// Folder of runs with labelled frames; absent, it is `demos` with `-labels`.
+    pub labels: Option<PathBuf>,
+    /// Folder of a classifier to start from; absent, one is trained on the labelled frames.
+    pub classifier: Option<PathBuf>,
+    /// Folder for everything that comes out.
+    pub out: PathBuf,
+    /// Endpoints to listen on.
+    pub listen: Vec<String>,
+    /// Name shared with the actor.
+    pub session: String,
+    /// Seed of every random draw.
+    pub seed: u64,
+    /// Updates to make, earlier ones of a resumed run included.
+    pub max_updates: u64,
+    /// Seconds from the start of this process to the last update.
+    pub max_seconds: f64,
+    /// Go on from the checkpoint in `out`.
+    pub resume: bool,
+    /// Hyperparameters.
+    pub config: LearnerConfig,
+}
+
+/// What a resumed run has to know besides weights and replay.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct State {
+    learner_run: u64,
+    snapshot_version: u64,
+    trained_s: f64,
+    classifier_version: u64,
+}
+
+/// A folder belongs to one training: what is there is gone on with, or left alone.
+fn check_folder(options: &HybridOptions) -> Result<()> {
+    let there = |name: &str| options.out.join(name).exists();
+    let begun = there("encoder.safetensors") || there("state.json");
+    anyhow::ensure!(
+        options.resume || !begun,
+        "--out {} holds a training; go on with it by --resume, or choose another folder",
+        options.out.display()
+    );
+    anyhow::ensure!(
+        begun || !there("summary.json"),
+        "--out {} holds the results of another training; choose another folder",
+        options.out.display()
+    );
+    if options.resume && !begun {
+        println!(
+            "{} holds nothing yet: a new training",
+            options.out.display()
+        );
+    }
+    Ok(())
+}
+
+/// Trains until the time is over or `stop` is set.
+pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Result<()> {
+    let config = &options.config;
+    check_folder(options)?;
+    // Before the preparation, which takes a while.
+    LearnerLink::check(&options.session, &options.listen)?;
+    fs::create_dir_all(&options.out)
+        .with_context(|| format!("creating {}", options.out.display()))?;
+    let device = Device::cuda_if_available();
+    tch::set_num_threads(config.train.threads);
+    let Prepared {
+        spec,
+        demos,
+        encoder,
+        mut reward,
+    } = prepare(options, device, stop)?;
+    let (spec, demos, encoder) = (&spec, &demos, &encoder);
+
+    let shapes = Shapes::of(spec, encoder.config().map_shape());
+    let mut agent = SacGrasp::new(
+        config.agent.clone(),
+        shapes,
+        Kind::Float,
+        device,
+        options.seed,
+    );
+    let (mean, std) = Demonstrations::from_entries(demos, spec).proprio_statistics();
+    agent.centre_proprio(&mean, &std);
+    let state_file = options.out.join("state.json");
+    let agent_file = options.out.join("agent.safetensors");
+    let mut state = State {
+        learner_run: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_nanos() as u64),
+        snapshot_version: 0,
+        trained_s: 0.0,
+        classifier_version: 1,
+    };
+    if options.resume && state_file.exists() {
+        state = serde_json::from_slice(&fs::read(&state_file)?)
+            .with_context(|| format!("reading {}", state_file.display()))?;
+        // It may have been killed before its first checkpoint.
+        if agent_file.exists() {
+            agent.load(&agent_file)?;
+        }
+        println!("resumed at {} updates", agent.updates());
+    }
+    // Before a robot can have anything of this run: from here on a resumed one is the same.
+    write_atomically(&state_file, &serde_json::to_vec_pretty(&state)?)?;
+
+    let ingest = Ingest::new(spec.clone(), encoder, &config.train)?;
+    let store = Replay::open(
+        &options.out.join("replay"),
+        ingest.layout(),
+        ingest.identity(),
+        config.train.capacity,
+    )?;
+    // Only now: a resumed run that was refused keeps the settings that it had.
+    write_atomically(
+        &options.out.join("config.toml"),
+        toml::to_string(config)?.as_bytes(),
+    )?;
+    let replay = RwLock::new(store);
+    for entry in demos {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        ingest.push(entry, true, &replay)?;
+    }
+    let resume: BTreeMap<RunId, u64> = {
+        let store = write(&replay);
+        store.sync()?;
+        store.next_missing()
+    };
+    println!("replay: {:?}", write(&replay).statistics());
+
+    let link = LearnerLink::open(LinkConfig {
+        session: options.session.clone(),
+        listen: options.listen.clone(),
+        queue_bytes: LinkConfig::QUEUE_BYTES,
+        resume,
+    })?;
+    // Weights of another training must not meet these graphs: its encoder is another one, and its
+    // versions count from 1 as well.
+    let of_this_run = |mut graph: Graph| {
+        graph.onnx = with_note(graph.onnx, &format!("learner run {:x}", state.learner_run));
+        graph
+    };
+    let policy = of_this_run(export::policy(spec, &agent, Weights::Inputs));
+    let judge = of_this_run(export::classifier(spec, reward.model(), Weights::Inputs));
+    link.serve_graph(&export::encoder(spec, encoder));
+    link.serve_graph(&policy);
+    link.serve_graph(&judge);
+    link.publish_snapshot(&export::classifier_snapshot(
+        &judge,
+        reward.model(),
+        state.classifier_version,
+    ));
+
+    let entries = AtomicU64::new(write(&replay).statistics().entries);
+    let ended = AtomicBool::new(false);
+    let words = Mutex::new(LabelledFrames::default());
+    std::thread::scope(|scope| -> Result<()> {
+        let (link, replay, entries, ended, words) = (&link, &replay, &entries, &ended, &words);
+        // The encoder's copy moves along: tensors cannot be shared between threads.
+        let take = |entry: &Entry| {
+            entries.fetch_add(1, Ordering::Relaxed);
+            let said = LabelledFrames::from_entries(std::slice::from_ref(entry));
+            lock(words).append(said);
+        };
+        let ingesting = scope.spawn(move || ingest.run(link, replay, ended, take));
+        let mut update = UpdateLoop {
+            options,
+            spec,
+            encoder,
+            reward: &mut reward,
+            words,
+            judge: &judge,
+            agent: &mut agent,
+            state: &mut state,
+            link,
+            policy: &policy,
+            replay,
+            entries,
+            device,
+        };
+        let trained = update.run(started, stop, ended);
+        ended.store(true, Ordering::Relaxed);
+        let ingested = ingesting
+            .join()
+            .map_err(|_| anyhow::anyhow!("the ingest thread panicked"))?;
+        trained.and(ingested.map_err(Into::into))
+    })
+}
+
+fn write(replay: &RwLock<Replay>) -> std::sync::RwLockWriteGuard<'_, Replay> {
+    replay
+        .write()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -9,7 +9,7 @@
 //! - [`brain::Brain`]: what acts and judges; [`inference`] is the one that runs on ONNX Runtime.
 //! - [`episode`]: proprioception, when the classifier's word counts, how a step ends. Pure.
 //! - [`session::Session`]: runs episodes: policy, takeovers, reward, and every step into a
-//!   [`session::Journal`].
+//!   [`run_log::Journal`].
 //! - [`run_log::RunLog`]: the journal that writes the run's log and streams it to the learner.
 //!
 //! What a user starts is above these: [`teleoperate`] by hand, [`record`] demonstrations, [`actor`]

@@ -35,8 +35,8 @@ use crate::{
     cell::Cell,
     pace::Pace,
     rig::Rig,
-    run_log::{JournalError, RunLog, new_run},
-    session::{Flow, Journal, Outcome, Policy, Seen, Session, intent_action},
+    run_log::{Journal, JournalError, RunLog, new_run},
+    session::{Flow, Outcome, Policy, Seen, Session, intent_action},
 };
 
 /// Who demonstrates.

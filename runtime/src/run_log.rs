@@ -24,8 +24,6 @@ use hilt_protocol::{Entry, Record, RigSpec, RunId};
 use hilt_recording::{RunWriter, WriteError};
 use hilt_sim::Truth;
 
-use crate::session::Journal;
-
 /// The queue holds at most so many entries …
 const QUEUE_ENTRIES: usize = 256;
 /// … and about so many bytes of images.
@@ -46,6 +44,13 @@ pub enum JournalError {
     /// A mistake in hilt.
     #[error("the log's thread ended by a panic; what it had flushed is on disk")]
     Panicked,
+}
+
+/// Takes every record of a run in order, as it happens. `truth` is what a simulator knows of the
+/// record's observation: for reports, never for the stream.
+pub trait Journal {
+    /// Takes one.
+    fn append(&mut self, record: Record, truth: Option<Truth>) -> Result<(), JournalError>;
 }
 
 /// A new run's identity.

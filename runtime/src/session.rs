@@ -12,7 +12,7 @@ use crate::{
     cell::{Cell, CellError},
     episode::{ClassifierRules, Ending, end_step},
     rig::EpisodeConfig,
-    run_log::JournalError,
+    run_log::{Journal, JournalError},
 };
 
 /// Why an episode broke off.
@@ -30,13 +30,6 @@ pub enum SessionError {
     /// The run's log.
     #[error(transparent)]
     Journal(#[from] JournalError),
-}
-
-/// Takes every record of a run in order, as it happens. `truth` is what a simulator knows of the
-/// record's observation: for reports, never for the stream.
-pub trait Journal {
-    /// Takes one.
-    fn append(&mut self, record: Record, truth: Option<Truth>) -> Result<(), JournalError>;
 }
 
 /// Shows what is seen, and hands everything on.

@@ -11,8 +11,8 @@ use hilt_runtime::{
     cell::{Cell, CellError},
     record::{Demonstrator, RecordOptions, record},
     rig::Rig,
-    run_log::JournalError,
-    session::{Flow, Journal, Outcome, Policy, Session},
+    run_log::{Journal, JournalError},
+    session::{Flow, Outcome, Policy, Session},
 };
 use hilt_sim::Truth;
 

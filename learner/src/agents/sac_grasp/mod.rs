@@ -20,6 +20,7 @@ mod checkpoint;
 mod config;
 mod draws;
 mod metrics;
+mod networks;
 
 use hilt_protocol::NamedTensor;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -30,14 +31,8 @@ pub use self::{
     metrics::{ActorMetrics, CriticMetrics, GraspMetrics, Metrics},
 };
 
-use crate::nn::{
-    Adam, AdamConfig, Init, ParamSpec, Params,
-    layers::{
-        by_channel, dense_norm_specs, dense_norm_tanh, linear, linear_specs, norm_specs,
-        spatial_embeddings,
-    },
-    spatial,
-};
+use self::networks::{Encoding, Sample, sle_kernel};
+use crate::nn::{Adam, AdamConfig, Params, spatial};
 
 /// B transitions. Maps are \[B, h, w, C\], one per camera.
 #[derive(Debug)]
@@ -91,31 +86,6 @@ pub struct SacGrasp {
     updates: u64,
 }
 
-/// Camera embeddings \[B, cameras × bottleneck\] and proprioception's \[B, latent\].
-struct Encoding {
-    cameras: Tensor,
-    proprio: Tensor,
-}
-
-impl Encoding {
-    fn joined(&self) -> Tensor {
-        Tensor::cat(&[&self.cameras, &self.proprio], 1)
-    }
-}
-
-/// Actions with their log-probabilities.
-struct Sample {
-    /// tanh of the draw \[B, motion columns\].
-    motion: Tensor,
-    /// log π \[B\].
-    log_prob: Tensor,
-}
-
-/// Name of a camera's spatial embeddings.
-fn sle_kernel(camera: &str) -> String {
-    format!("encoder.{camera}.sle.kernel_hwcf")
-}
-
 fn mean_of(x: &Tensor) -> f64 {
     x.mean(Kind::Double).double_value(&[])
 }
@@ -154,87 +124,6 @@ impl SacGrasp {
         }
     }
 
-    fn specs(c: &SacGraspConfig, shapes: &Shapes) -> Vec<ParamSpec> {
-        let mut specs = Vec::new();
-        for (camera, [h, w, channels]) in &shapes.cameras {
-            specs.push(ParamSpec {
-                name: sle_kernel(camera),
-                shape: vec![*h, *w, *channels, c.spatial_features],
-                init: Init::Lecun(h * w * channels),
-            });
-            let name = format!("encoder.{camera}");
-            specs.extend(linear_specs(
-                &format!("{name}.dense"),
-                channels * c.spatial_features,
-                c.bottleneck,
-            ));
-            specs.extend(norm_specs(&format!("{name}.norm"), c.bottleneck));
-        }
-        specs.extend(linear_specs(
-            "encoder.proprio.dense",
-            shapes.proprio,
-            c.proprio_latent,
-        ));
-        specs.extend(norm_specs("encoder.proprio.norm", c.proprio_latent));
-        let encoded = shapes.cameras.len() as i64 * c.bottleneck + c.proprio_latent;
-        let motion = shapes.motion_columns.len() as i64;
-        let mlp = |specs: &mut Vec<ParamSpec>, name: &str, mut inputs: i64| {
-            for (i, &width) in c.hidden.iter().enumerate() {
-                specs.extend(dense_norm_specs(&format!("{name}.{i}"), inputs, width));
-                inputs = width;
-            }
-            inputs
-        };
-        let last = mlp(&mut specs, "actor", encoded);
-        specs.extend(linear_specs("actor.mean", last, motion));
-        specs.extend(linear_specs("actor.log_std", last, motion));
-        for j in 0..c.critics {
-            mlp(&mut specs, &format!("critic{j}"), encoded + motion);
-        }
-        let outputs = if matches!(c.gripper, GripperHead::Categorical { .. }) {
-            shapes.choices()
-        } else {
-            1
-        };
-        specs.extend(linear_specs("critic.shared_out", last, outputs));
-        if c.gripper == GripperHead::GraspCritic {
-            // The reference activates this one's first layer only.
-            specs.extend(dense_norm_specs("grasp_critic.0", encoded, c.hidden[0]));
-            specs.extend(linear_specs("grasp_critic.1", c.hidden[0], c.hidden[1]));
-            specs.extend(linear_specs(
-                "grasp_critic.out",
-                c.hidden[1],
-                shapes.choices(),
-            ));
-        }
-        let raw = c.temperature_init.exp_m1().ln();
-        specs.push(ParamSpec {
-            name: "temperature.raw".into(),
-            shape: vec![],
-            init: Init::Constant(raw),
-        });
-        specs
-    }
-
-    /// Folds the normalisation (x − mean) / std of proprioception into its fresh first layer, online
-    /// and target: raw SI numbers (centimetres beside flags) would leave it all but blind. The
-    /// graph that the robot runs needs no normaliser this way.
-    pub fn centre_proprio(&self, mean: &[f32], std: &[f32]) {
-        let kind = self.params.flat().kind();
-        let row = |values: &[f32]| {
-            Tensor::from_slice(values)
-                .to_kind(kind)
-                .to_device(self.params.flat().device())
-        };
-        let (weight, bias) = ("encoder.proprio.dense.weight", "encoder.proprio.dense.bias");
-        let scaled = self.params.get(weight).detach() / row(std).unsqueeze(0);
-        let moved = self.params.get(bias).detach() - scaled.mv(&row(mean));
-        for params in [&self.params, &self.target] {
-            params.set(weight, &scaled);
-            params.set(bias, &moved);
-        }
-    }
-
     /// Hyperparameters.
     pub fn config(&self) -> &SacGraspConfig {
         &self.config
@@ -260,84 +149,7 @@ impl SacGrasp {
         self.updates
     }
 
-    // --- networks --------------------------------------------------------------------------
-
-    /// Spatial features \[B, C·F\] per camera. They are the part of an encoding that all passes
-    /// over the same frames with the same weights share. No history: see [`SacGrasp::gradients`].
-    fn features(&self, p: &Params, maps: &[Tensor]) -> Vec<Tensor> {
-        let cameras = self.shapes.cameras.iter().zip(maps);
-        cameras
-            .map(|((camera, _), maps)| spatial::forward(p.get(&sle_kernel(camera)), maps))
-            .collect()
-    }
-
-    /// Encodes spatial features and proprioception. `keep`: dropout, per camera.
-    fn encode(
-        &self,
-        p: &Params,
-        features: &[Tensor],
-        proprio: &Tensor,
-        keep: Option<Vec<Tensor>>,
-    ) -> Encoding {
-        let embed = |(k, (camera, _)): (usize, &(String, [i64; 3]))| {
-            let features = match &keep {
-                Some(keep) => &features[k] * &keep[k],
-                None => features[k].shallow_clone(),
-            };
-            let dense = linear(p, &format!("encoder.{camera}.dense"), &features);
-            crate::nn::layers::layer_norm(p, &format!("encoder.{camera}.norm"), &dense).tanh()
-        };
-        let cameras: Vec<Tensor> = self.shapes.cameras.iter().enumerate().map(embed).collect();
-        let dense = linear(p, "encoder.proprio.dense", proprio);
-        let proprio = crate::nn::layers::layer_norm(p, "encoder.proprio.norm", &dense).tanh();
-        Encoding {
-            cameras: Tensor::cat(&cameras, 1),
-            proprio,
-        }
-    }
-
-    fn mlp(&self, p: &Params, name: &str, x: &Tensor) -> Tensor {
-        (0..self.config.hidden.len()).fold(x.shallow_clone(), |x, i| {
-            dense_norm_tanh(p, &format!("{name}.{i}"), &x)
-        })
-    }
-
-    /// Mean and standard deviation before the tanh \[B, motion columns\].
-    fn actor(&self, p: &Params, encoded: &Tensor) -> (Tensor, Tensor) {
-        let hidden = self.mlp(p, "actor", encoded);
-        let std = linear(p, "actor.log_std", &hidden)
-            .exp()
-            .clamp(self.config.std_min, self.config.std_max);
-        (linear(p, "actor.mean", &hidden), std)
-    }
-
-    /// Values \[members\] of \[B, 1\], or \[B, choices\] with a categorical gripper.
-    fn critics(&self, p: &Params, encoded: &Tensor, motion: &Tensor) -> Vec<Tensor> {
-        let input = Tensor::cat(&[encoded, motion], 1);
-        (0..self.config.critics)
-            .map(|j| {
-                linear(
-                    p,
-                    "critic.shared_out",
-                    &self.mlp(p, &format!("critic{j}"), &input),
-                )
-            })
-            .collect()
-    }
-
-    /// Values of the grippers' choices \[B, choices\].
-    fn grasp_critic(&self, p: &Params, encoded: &Tensor) -> Tensor {
-        let hidden = linear(
-            p,
-            "grasp_critic.1",
-            &dense_norm_tanh(p, "grasp_critic.0", encoded),
-        );
-        linear(p, "grasp_critic.out", &hidden)
-    }
-
-    fn temperature(&self) -> Tensor {
-        self.params.get("temperature.raw").softplus()
-    }
+    // --- gradients and draws ---------------------------------------------------------------
 
     /// Gradients of a loss for an optimizer's leaves. Spatial features are leaves of the graph; from
     /// them the chain rule is taken to their kernels by hand.
@@ -375,21 +187,6 @@ impl SacGrasp {
         self.shapes.cameras.iter().map(mask).collect()
     }
 
-    /// Draws from the policy; log π of a tanh-squashed normal, summed over columns, in the form
-    /// that does not lose digits: −2(ln 2 − z − softplus(−2z)).
-    fn sample(&self, encoded: &Tensor, normal: &Tensor) -> Sample {
-        let (mean, std) = self.actor(&self.params, encoded);
-        let z = mean + &std * normal;
-        let density: Tensor =
-            normal.square() * -0.5 - std.log() - 0.5 * (2.0 * std::f64::consts::PI).ln();
-        let squash: Tensor = (-&z + std::f64::consts::LN_2 - (&z * -2.0).softplus()) * 2.0;
-        let log_prob = (density - squash).sum_dim_intlist([1].as_slice(), false, None::<Kind>);
-        Sample {
-            motion: z.tanh(),
-            log_prob,
-        }
-    }
-
     /// The joint gripper choice of each row as an index \[B\]: 3·first + second for two.
     pub fn choice(&self, actions: &Tensor) -> Tensor {
         let column = |&c: &i64| actions.select(1, c).round().to_kind(Kind::Int64) + 1;
@@ -420,26 +217,6 @@ impl SacGrasp {
             .iter()
             .skip(1)
             .fold(values[0].shallow_clone(), |least, v| least.minimum(v))
-    }
-
-    /// Maps \[B, h, w, C\] and proprioception to the heads' common input, without dropout and with
-    /// gradients: for imitation.
-    pub fn encoded(&self, maps: &[Tensor], proprio: &Tensor) -> Tensor {
-        let embed = |((camera, _), maps): (&(String, [i64; 3]), &Tensor)| {
-            spatial_embeddings(self.params.get(&sle_kernel(camera)), &by_channel(maps))
-        };
-        let features: Vec<Tensor> = self.shapes.cameras.iter().zip(maps).map(embed).collect();
-        self.encode(&self.params, &features, proprio, None).joined()
-    }
-
-    /// The greedy motion \[B, motion columns\] of an encoding.
-    pub fn greedy_motion(&self, encoded: &Tensor) -> Tensor {
-        self.actor(&self.params, encoded).0.tanh()
-    }
-
-    /// The grasp critic's values \[B, choices\] of an encoding; imitation trains them as logits.
-    pub fn grasp_values(&self, encoded: &Tensor) -> Tensor {
-        self.grasp_critic(&self.params, encoded)
     }
 
     // --- losses ----------------------------------------------------------------------------

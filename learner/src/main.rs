@@ -25,6 +25,7 @@ use hilt_learner::{
     show::Phase,
     stopped::Stopped,
 };
+use hilt_show::Request;
 use tch::Device;
 
 #[derive(Parser)]
@@ -176,11 +177,13 @@ fn main() -> Result<()> {
         .init();
     let stop = Arc::new(AtomicBool::new(false));
     let on_signal = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if on_signal.swap(true, Ordering::Relaxed) {
-            // Asked twice: the replay and the last checkpoint are on disk anyway.
-            std::process::exit(INTERRUPTED);
+    hilt_show::on_ctrl_c(move |request| match request {
+        Request::InOrder => {
+            on_signal.store(true, Ordering::Relaxed);
+            eprintln!("ending in order; Ctrl-C again ends at once");
         }
+        // The replay and the last checkpoint are on disk anyway.
+        Request::AtOnce => hilt_show::exit_at_once(INTERRUPTED),
     })?;
     let result = run(Cli::parse().command, started, &stop);
     if let Err(error) = &result

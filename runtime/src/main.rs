@@ -29,7 +29,7 @@ use hilt_runtime::{
     rig::Rig,
     teleoperate::{self, View},
 };
-use hilt_show::Show;
+use hilt_show::{Request, Show};
 use tracing_subscriber::EnvFilter;
 
 /// Reinforcement learning on a real robot arm: the robot's side.
@@ -154,13 +154,16 @@ fn main() -> anyhow::Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     let terminal = SavedTerminal::of_stdin().ok();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            // Asked twice: the log holds everything up to the last step anyway.
-            let _ = terminal.as_ref().map(SavedTerminal::restore);
-            std::process::exit(INTERRUPTED);
+    hilt_show::on_ctrl_c(move |request| match request {
+        Request::InOrder => {
+            flag.store(true, Ordering::Relaxed);
+            eprintln!("ending in order; Ctrl-C again ends at once");
         }
-        eprintln!("ending in order; Ctrl-C again ends at once");
+        // The log holds everything up to the last step anyway.
+        Request::AtOnce => {
+            let _ = terminal.as_ref().map(SavedTerminal::restore);
+            hilt_show::exit_at_once(INTERRUPTED);
+        }
     })
     .context("cannot catch Ctrl-C")?;
     let result = run(Cli::parse().command, &stop);

@@ -130,8 +130,11 @@ impl Program {
         self.ended.is_none()
     }
 
-    /// Ctrl-C.
+    /// Ctrl-C, as `timeout` and other wrappers pass it on: to the program, and to its group once
+    /// more.
     pub fn interrupt(&mut self) {
+        self.signal(Signal::INT);
+        std::thread::sleep(Duration::from_millis(20));
         self.signal(Signal::INT);
     }
 

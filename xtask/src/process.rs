@@ -29,7 +29,7 @@ impl Interrupts {
     pub fn install() -> Result<Self> {
         let interrupts = Self::default();
         let count = interrupts.0.clone();
-        ctrlc::set_handler(move || {
+        hilt_show::on_ctrl_c(move |_| {
             count.fetch_add(1, Ordering::SeqCst);
         })
         .context("cannot listen for Ctrl-C")?;

@@ -1,10 +1,11 @@
-//! What a user sees while a program runs.
+//! What a user sees while a program runs, and how they end it.
 //!
 //! [`Show`] is one piece of work: a bar on a terminal, and where standard error is no terminal (a
 //! file, a pipe, a service) a plain line now and then, so that a log can be read afterwards.
-//! [`Rate`] makes rates from counts.
+//! [`Rate`] makes rates from counts. [`on_ctrl_c`] tells a wish to end from an order to.
 #![deny(missing_docs)]
 
+mod ctrl_c;
 mod rate;
 
 use std::{
@@ -14,6 +15,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+pub use ctrl_c::{Request, exit_at_once, on_ctrl_c};
 pub use rate::Rate;
 
 /// A bar is given new words so often: as often as it is drawn.

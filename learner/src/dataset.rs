@@ -153,6 +153,14 @@ impl LabelledFrames {
         self.episode.extend(more.episode.iter().map(|e| first + e));
     }
 
+    /// Leaves out the oldest beyond `most` frames.
+    pub fn keep_newest(&mut self, most: usize) {
+        let old = self.len().saturating_sub(most);
+        self.images.drain(..old);
+        self.labels.drain(..old);
+        self.episode.drain(..old);
+    }
+
     /// Frames labelled success.
     pub fn positives(&self) -> usize {
         self.labels.iter().filter(|&&label| label).count()
@@ -297,5 +305,18 @@ mod tests {
         ];
         let f = LabelledFrames::from_entries(&entries);
         assert_eq!((f.len(), f.positives()), (2, 1));
+    }
+
+    #[test]
+    fn the_oldest_frames_go_first() {
+        let labels = [Some(false), Some(true), Some(true)];
+        let steps = (1..).zip(labels).map(|(i, label)| step(i, 0.0, 0.0, label));
+        let entries: Vec<Entry> = [reset()].into_iter().chain(steps).collect();
+        let mut frames = LabelledFrames::from_entries(&entries);
+        frames.keep_newest(5);
+        assert_eq!(frames.len(), 3);
+        frames.keep_newest(2);
+        assert_eq!((frames.len(), frames.positives()), (2, 2));
+        assert_eq!((frames.images.len(), frames.episode.len()), (2, 2));
     }
 }

@@ -194,8 +194,8 @@ impl Ingest {
 
     /// Takes entries from the link into the store until `ended` is set, and acknowledges them in
     /// groups, when the disk has them. `take` sees those that are new. One that does not fit
-    /// the rig is named in the log and left out; an error of the store sets `ended` itself, because
-    /// training without new data would hide it.
+    /// the rig is named in the log and left out. However it ends, by a panic as well, it sets `ended`
+    /// itself, because training without new data would hide it.
     pub fn run(
         &self,
         link: &LearnerLink,
@@ -203,6 +203,7 @@ impl Ingest {
         ended: &AtomicBool,
         mut take: impl FnMut(&Entry),
     ) -> Result<(), IngestError> {
+        let _ends = Ends(ended);
         // The other cores are for the updates.
         tch::set_num_threads(1);
         let mut group = Group::default();
@@ -218,19 +219,25 @@ impl Ingest {
             }
             Err(error) => Err(error),
         };
-        let mut work = || {
-            while !ended.load(Ordering::Relaxed) {
-                if let Some(entry) = link.recv(RECEIVE) {
-                    store(&entry)?;
-                    group.add(&entry, Instant::now());
-                }
-                if group.is_due(Instant::now()) {
-                    acknowledge(&mut group, link, replay)?;
-                }
+        while !ended.load(Ordering::Relaxed) {
+            if let Some(entry) = link.recv(RECEIVE) {
+                store(&entry)?;
+                group.add(&entry, Instant::now());
             }
-            acknowledge(&mut group, link, replay)
-        };
-        work().inspect_err(|_| ended.store(true, Ordering::Relaxed))
+            if group.is_due(Instant::now()) {
+                acknowledge(&mut group, link, replay)?;
+            }
+        }
+        acknowledge(&mut group, link, replay)
+    }
+}
+
+/// Sets a flag when it goes.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! From the ground up:
 //! - [`nn`]: named parameters in one flat buffer, layers as pure functions, Adam.
-//! - [`encoder`], [`augment`]: the ResNet family, random shifts of images. [`pickle`] reads its
-//!   weights from elsewhere, and runs nothing.
+//! - [`encoder`], [`augment`]: the ResNet family, with weights from elsewhere, and random shifts of
+//!   images.
 //! - [`agents`]: one file per algorithm.
 //! - [`dataset`]: recorded entries as demonstrations and labelled frames.
 //! - [`replay`]: transitions in memory-mapped segments, each frame once; [`ingest`] fills it from
@@ -29,7 +29,6 @@ pub mod memory;
 pub mod metrics;
 pub mod nn;
 pub mod onnx;
-pub mod pickle;
 pub mod presets;
 pub mod replay;
 pub mod reward;

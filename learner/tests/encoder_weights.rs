@@ -23,7 +23,7 @@ fn encoder(config: EncoderConfig) -> Encoder {
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
+        .join("../core/recording/tests/fixtures")
         .join(name)
 }
 

@@ -183,6 +183,26 @@ fn an_error_of_the_store_ends_the_training_and_acknowledges_nothing() {
     assert_eq!(actor.stats().acked, 0);
 }
 
+/// Or the updates would go on for ever on what is there.
+#[test]
+fn a_panic_ends_the_training_too() {
+    let (learner, actor) = links();
+    let dir = tempfile::tempdir().unwrap();
+    let replay = RwLock::new(open(dir.path(), images([16, 16]).layout()));
+    let ended = AtomicBool::new(false);
+    actor.notify(entry(0));
+    std::thread::scope(|scope| {
+        let (learner, replay, ended) = (&learner, &replay, &ended);
+        let ingest = images([16, 16]);
+        let ingesting = scope.spawn(move || {
+            ingest.run(learner, replay, ended, |_| panic!("as it is meant to here"))
+        });
+        assert!(ingesting.join().is_err());
+    });
+    assert!(ended.load(Ordering::Relaxed));
+    assert_eq!(actor.stats().acked, 0);
+}
+
 #[test]
 fn a_store_of_images_needs_images_of_one_size() {
     let Err(error) = Ingest::images(spec([16, 32])) else {

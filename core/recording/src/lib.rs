@@ -9,10 +9,13 @@
 //!
 //! The file says itself what its entries are made of, so that other MCAP tools can read them.
 //!
+//! [`pickle`] reads files of HIL-SERL's and other Python programs, and runs nothing of them.
+//!
 //! A run is a folder with `run.mcap` and `spec.json`, the [`hilt_protocol::RigSpec`] that its
 //! entries have to be read with.
 #![deny(missing_docs)]
 
+pub mod pickle;
 mod reader;
 mod schema;
 mod writer;

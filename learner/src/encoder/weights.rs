@@ -17,7 +17,7 @@ use std::{
 
 use tch::{Kind, Tensor};
 
-use crate::pickle::{Pickle, PickleError, Value};
+use hilt_recording::pickle::{Pickle, PickleError, Value};
 
 /// The part of HIL-SERL's file that is no part of the encoder.
 const HEAD: &str = "output_head";

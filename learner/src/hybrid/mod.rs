@@ -171,11 +171,17 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         ingest.push(entry, true, &replay)?;
     }
     let resume: BTreeMap<RunId, u64> = {
-        let store = write(&replay);
+        let store = read(&replay);
         store.sync()?;
         store.next_missing()
     };
-    println!("replay: {:?}", write(&replay).statistics());
+    let kept = read(&replay).statistics();
+    println!(
+        "replay: {} transitions of demonstrations, {} of robot runs, {} MiB",
+        kept.demonstrations,
+        kept.online,
+        kept.bytes >> 20
+    );
 
     let link = LearnerLink::open(LinkConfig {
         session: options.session.clone(),
@@ -200,7 +206,7 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         state.classifier_version,
     ));
 
-    let entries = AtomicU64::new(write(&replay).statistics().entries);
+    let entries = AtomicU64::new(kept.entries);
     let ended = AtomicBool::new(false);
     let words = Mutex::new(LabelledFrames::default());
     std::thread::scope(|scope| -> Result<()> {
@@ -236,9 +242,9 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
     })
 }
 
-fn write(replay: &RwLock<Replay>) -> std::sync::RwLockWriteGuard<'_, Replay> {
+fn read(replay: &RwLock<Replay>) -> std::sync::RwLockReadGuard<'_, Replay> {
     replay
-        .write()
+        .read()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 

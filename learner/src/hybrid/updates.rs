@@ -15,7 +15,7 @@ use hilt_protocol::{Graph, Progress, RigSpec, noise::Uniforms, noise::mix};
 use serde_json::{Map, Value};
 use tch::{Device, Kind};
 
-use super::{HybridOptions, State, lock, write};
+use super::{HybridOptions, State, lock, read};
 use crate::{
     agents::sac_grasp::{Metrics, SacGrasp, SeededNoise, Update},
     config::FrameStore,
@@ -79,7 +79,7 @@ impl UpdateLoop<'_> {
         let train = self.options.config.train.clone();
         let before_s = self.state.trained_s;
         let mut figures = MetricsFile::open(&self.options.out.join("metrics.jsonl"))?;
-        let mut batch = HostBatch::new(write(self.replay).layout(), train.batch);
+        let mut batch = HostBatch::new(read(self.replay).layout(), train.batch);
         let mut snapshots = Every::seconds(train.snapshot_period_s);
         let mut checkpoints = Every::seconds(train.checkpoint_period_s);
         let mut corrections = Every::seconds(2.0);
@@ -107,10 +107,7 @@ impl UpdateLoop<'_> {
                 self.state.trained_s = before_s + started.elapsed().as_secs_f64();
                 self.checkpoint()?;
             }
-            let online = self
-                .replay
-                .read()
-                .map_or(0, |store| store.len(Which::Online));
+            let online = read(self.replay).len(Which::Online);
             if online < train.start_after {
                 show.waiting(online, train.start_after);
                 std::thread::sleep(Duration::from_millis(20));
@@ -181,9 +178,7 @@ impl UpdateLoop<'_> {
         let train = &self.options.config.train;
         let number = self.agent.updates();
         let mut random = Uniforms::new(mix(self.options.seed ^ number.rotate_left(17)));
-        if let Ok(store) = self.replay.read() {
-            store.sample_mixed(train.demonstration_share, &mut random, batch);
-        }
+        read(self.replay).sample_mixed(train.demonstration_share, &mut random, batch);
         let tensors = match train.store {
             FrameStore::Maps => to_tensors(batch, self.encoder.config().map_shape(), self.device),
             // Seeded per update like the draws of rows: a resumed run shifts by the same.
@@ -277,7 +272,7 @@ impl UpdateLoop<'_> {
     }
 
     fn checkpoint(&mut self) -> Result<()> {
-        write(self.replay).sync()?;
+        read(self.replay).sync()?;
         self.agent
             .save(&self.options.out.join("agent.safetensors"))?;
         self.save_state()

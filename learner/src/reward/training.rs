@@ -19,6 +19,10 @@ const SHIFT_PX: i64 = 4;
 /// Largest relative change of brightness.
 const BRIGHTNESS: f64 = 0.2;
 
+/// So many corrections are kept, the newest: a run of days must not grow, nor take longer and longer
+/// to look at them all.
+const CORRECTIONS: usize = 2048;
+
 /// Right and wrong of the classifier's verdicts on frames, against a person's word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confusion {
@@ -317,6 +321,7 @@ impl RewardTraining {
             return false;
         }
         self.corrections.append(frames);
+        self.corrections.keep_newest(CORRECTIONS);
         let rows: Vec<usize> = (0..self.corrections.len()).collect();
         let corrections = Frames::of(&self.corrections, &rows, &self.cameras);
         let has =

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use hilt_learner::pickle::{DType, Pickle, PickleFault};
+use hilt_recording::pickle::{DType, Pickle, PickleFault};
 use proptest::prelude::*;
 
 fn fixture(name: &str) -> Vec<u8> {

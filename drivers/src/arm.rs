@@ -6,7 +6,8 @@ use hilt_protocol::{GripperCommand, JointVector};
 /// What an arm reports.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ArmState {
-    /// Time of capture on the run's clock, nanoseconds.
+    /// Time of capture on the run's clock, nanoseconds; that of the oldest value, where not all are
+    /// of the same age.
     pub captured_ns: u64,
     /// Joint positions, radians, base to tip.
     pub joints: JointVector,
@@ -14,6 +15,9 @@ pub struct ArmState {
     pub velocities: JointVector,
     /// Gap between the fingers, metres.
     pub gripper_width_m: f64,
+    /// What went wrong at this read, though there still is a state: values that did not come are
+    /// those from before, with their own time of capture.
+    pub trouble: Option<ArmError>,
 }
 
 /// Why an arm did not do what was asked. `Copy`, because it is handled on the control path.
@@ -36,6 +40,36 @@ pub enum ArmError {
     /// A target lies outside the joint's limits.
     #[error("the target of joint {0} is outside its limits")]
     OutOfLimits(usize),
+    /// A servo gives no answer.
+    #[error("servo {0} does not answer; check its cable, its power and its id")]
+    Silent(u8),
+    /// What came back is no valid reply.
+    #[error("the reply of servo {0} is corrupted; check the bus cable and what runs beside it")]
+    Corrupted(u8),
+    /// A valid reply of somebody who was not asked.
+    #[error("servo {got} answered in place of servo {expected}; two servos may share an id")]
+    WrongId {
+        /// Who was asked.
+        expected: u8,
+        /// Who answered.
+        got: u8,
+    },
+    /// A servo reports an error of its own.
+    #[error(
+        "servo {id} reports an error (status bits {bits:#010b}); see its manual, let it cool down or free its joint"
+    )]
+    Servo {
+        /// The servo.
+        id: u8,
+        /// Its error byte.
+        bits: u8,
+    },
+    /// A position that the joint cannot have reached since the one before.
+    #[error("joint {0} reports a jump that it cannot have made")]
+    Implausible(u8),
+    /// The bus is gone.
+    #[error("the bus is gone; plug the adapter in again, then start the arm")]
+    Unplugged,
     /// The device does not answer or reports a fault of its own.
     #[error(
         "the arm does not answer or reports a fault; check power and cable, then start it again"
@@ -49,8 +83,8 @@ pub trait Arm {
     fn chain(&self) -> &Chain;
 
     /// The newest state. `now_ns` is the time of the call on the run's clock; the state carries
-    /// the time of its own capture, which is not later.
-    fn read_state(&mut self, now_ns: u64) -> Result<ArmState, ArmError>;
+    /// the time of its own capture. A bus may wait for replies, and ask again, until `until_ns`.
+    fn read_state(&mut self, now_ns: u64, until_ns: u64) -> Result<ArmState, ArmError>;
 
     /// Sends joint targets (radians) and the gripper's command. A target that is refused moves
     /// nothing.
@@ -61,6 +95,18 @@ pub trait Arm {
 
     /// Holds the arm where it is and refuses targets until [`Arm::start`]. Idempotent.
     fn stop(&mut self) -> Result<(), ArmError>;
+
+    /// What has gone to the device's wire by [`Arm::write`] and [`Arm::stop`] since the last
+    /// [`Arm::read_state`]. Empty for devices without a wire.
+    fn sent(&self) -> &[u8] {
+        &[]
+    }
+
+    /// What somebody who has nothing but the device's wire writes there to make it hold where it
+    /// was sent last. Empty for devices without a wire.
+    fn will(&self) -> &[u8] {
+        &[]
+    }
 }
 
 /// The checks that every arm makes before a target goes to its bus.

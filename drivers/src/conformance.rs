@@ -29,7 +29,9 @@ fn unexpected<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Vio
 pub fn arm(arm: &mut dyn Arm, mut pass_ns: impl FnMut(u64) -> u64) -> Result<(), Violation> {
     let now_ns = pass_ns(0);
     arm.start().map_err(unexpected("start"))?;
-    let state = arm.read_state(now_ns).map_err(unexpected("read_state"))?;
+    let state = arm
+        .read_state(now_ns, now_ns)
+        .map_err(unexpected("read_state"))?;
     let dof = arm.chain().dof();
     require(state.joints.as_slice().len() == dof, || {
         "a state has one position per joint".into()
@@ -78,7 +80,9 @@ pub fn arm(arm: &mut dyn Arm, mut pass_ns: impl FnMut(u64) -> u64) -> Result<(),
     arm.write(&goal, GripperCommand::Open)
         .map_err(unexpected("write"))?;
     let now_ns = pass_ns(1_500_000_000);
-    let there = arm.read_state(now_ns).map_err(unexpected("read_state"))?;
+    let there = arm
+        .read_state(now_ns, now_ns)
+        .map_err(unexpected("read_state"))?;
     let error = (there.joints.as_slice()[0] - goal.as_slice()[0]).abs();
     require(error < 0.01, || {
         format!("1.5 s after its target the first joint is off by {error} rad")
@@ -96,7 +100,7 @@ pub fn arm(arm: &mut dyn Arm, mut pass_ns: impl FnMut(u64) -> u64) -> Result<(),
     })?;
     let now_ns = pass_ns(500_000_000);
     let held = arm
-        .read_state(now_ns)
+        .read_state(now_ns, now_ns)
         .map_err(unexpected("read_state while stopped"))?;
     let moved = (held.joints.as_slice()[0] - there.joints.as_slice()[0]).abs();
     require(moved < 0.01, || {

@@ -200,12 +200,13 @@ impl Arm for FakeArm {
         &self.chain
     }
 
-    fn read_state(&mut self, now_ns: u64) -> Result<ArmState, ArmError> {
+    fn read_state(&mut self, now_ns: u64, _until_ns: u64) -> Result<ArmState, ArmError> {
         self.with_body(|body, world_ns| ArmState {
             captured_ns: world_ns.min(now_ns),
             joints: body.joints,
             velocities: body.velocities,
             gripper_width_m: body.gripper_width_m,
+            trouble: None,
         })
     }
 

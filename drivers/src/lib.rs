@@ -15,6 +15,7 @@
 #![deny(missing_docs)]
 
 mod arm;
+pub mod bus;
 mod camera;
 pub mod conformance;
 pub mod fake;

@@ -135,7 +135,7 @@ impl Arm for SimArm {
         &self.chain
     }
 
-    fn read_state(&mut self, now_ns: u64) -> Result<ArmState, ArmError> {
+    fn read_state(&mut self, now_ns: u64, _until_ns: u64) -> Result<ArmState, ArmError> {
         let state = self.simulation.borrow().arm_state();
         let vector = |values: &[f64]| JointVector::from_slice(values).ok_or(ArmError::Device);
         Ok(ArmState {
@@ -143,6 +143,7 @@ impl Arm for SimArm {
             joints: vector(&state.q)?,
             velocities: vector(&state.qd)?,
             gripper_width_m: state.gripper_width_m,
+            trouble: None,
         })
     }
 

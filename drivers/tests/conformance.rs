@@ -67,23 +67,23 @@ fn simulated_devices_conform() {
 fn a_pulled_cable_is_a_device_error_of_that_arm_only() {
     let pair = FakeArmPair::new(2).unwrap();
     let (mut left, mut right) = (pair.arm(0), pair.arm(1));
-    let here = left.read_state(0).unwrap().joints;
+    let here = left.read_state(0, 0).unwrap().joints;
     pair.set_faulty(0, true);
-    assert_eq!(left.read_state(0), Err(ArmError::Device));
+    assert_eq!(left.read_state(0, 0), Err(ArmError::Device));
     assert_eq!(
         left.write(&here, GripperCommand::Open),
         Err(ArmError::Device)
     );
-    assert!(right.read_state(0).is_ok());
+    assert!(right.read_state(0, 0).is_ok());
     pair.set_faulty(0, false);
-    assert!(left.read_state(0).is_ok());
+    assert!(left.read_state(0, 0).is_ok());
 }
 
 #[test]
 fn fake_tools_point_down_at_home() {
     let arm = FakeArmPair::new(1).unwrap().arm(0);
     let mut arm = arm;
-    let joints = arm.read_state(0).unwrap().joints;
+    let joints = arm.read_state(0, 0).unwrap().joints;
     let pose = arm.chain().base_from_tool(joints.as_slice());
     let down = pose.rotation * nalgebra::Vector3::z();
     assert!(down.angle(&nalgebra::Vector3::z()) > PI - 1e-6, "{down}");

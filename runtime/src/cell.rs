@@ -222,7 +222,7 @@ impl Cell {
         reads
             .map(|(arm, device)| {
                 let fault = |error: ArmError| CellError::Arm(Fault { arm, error });
-                device.read_state(now_ns).map_err(fault)
+                device.read_state(now_ns, now_ns).map_err(fault)
             })
             .collect()
     }

@@ -268,7 +268,7 @@ pub fn tick(
 ) -> TickOutcome {
     let mut reports: Reports = [None; MAX_ARMS];
     for (report, arm) in reports.iter_mut().zip(arms.iter_mut()) {
-        *report = Some(arm.read_state(now_ns));
+        *report = Some(arm.read_state(now_ns, now_ns));
     }
     let (next, outputs) = step(
         config,
@@ -334,6 +334,7 @@ mod tests {
             joints: joints(0.0),
             velocities: joints(0.0),
             gripper_width_m: 0.0,
+            trouble: None,
         };
         ControlInputs {
             now_ns,
@@ -457,7 +458,7 @@ mod tests {
     fn a_pulled_cable_stops_the_other_arm_where_it_is() {
         let mut pair = FakeArmPair::new(2).unwrap();
         let mut arms: Vec<Box<dyn Arm>> = vec![Box::new(pair.arm(0)), Box::new(pair.arm(1))];
-        let here = arms[0].read_state(0).unwrap().joints;
+        let here = arms[0].read_state(0, 0).unwrap().joints;
         let mut goal = here;
         goal.as_mut_slice()[0] += 1.0;
         let start: Targets = [Some((here, GripperCommand::Open)); 2];
@@ -474,7 +475,7 @@ mod tests {
             pair.advance_ns(10).unwrap();
         }
         assert_eq!(outcomes[4..6], [TickOutcome::Followed, TickOutcome::Held]);
-        let other = arms[1].read_state(100).unwrap().joints.as_slice()[0];
+        let other = arms[1].read_state(100, 100).unwrap().joints.as_slice()[0];
         assert!(
             (other - here.as_slice()[0] - 0.4).abs() < 1e-9,
             "held at the fifth tick: {other}"

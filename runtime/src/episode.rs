@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn proprioception_is_what_its_names_say() {
         let mut arm = FakeArmPair::new(1).unwrap().arm(0);
-        let mut state = arm.read_state(0).unwrap();
+        let mut state = arm.read_state(0, 0).unwrap();
         let tool = arm.chain().base_from_tool(state.joints.as_slice());
         let mut aim = tool;
         aim.translation.z += 0.01;

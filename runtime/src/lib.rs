@@ -37,3 +37,4 @@ pub mod run_log;
 pub mod safety;
 pub mod session;
 pub mod teleoperate;
+pub mod tick;

@@ -346,7 +346,7 @@ mod tests {
             proprio: vec![],
             policy_hz: 10,
         };
-        let state = arm.read_state(0).unwrap();
+        let state = arm.read_state(0, 0).unwrap();
         (SafetyFilter::new(arm.chain().clone(), &spec, limits), state)
     }
 

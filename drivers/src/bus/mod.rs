@@ -1,0 +1,5 @@
+//! Servos on a serial bus.
+
+mod wire;
+
+pub use wire::{Wire, WireError};

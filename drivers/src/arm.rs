@@ -77,6 +77,48 @@ pub enum ArmError {
     Device,
 }
 
+impl ArmError {
+    /// As four bytes, for logs; [`ArmError::from_bytes`] reads them.
+    pub fn to_bytes(self) -> [u8; 4] {
+        let small = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
+        match self {
+            Self::Stopped => [1, 0, 0, 0],
+            Self::Joints { expected, got } => [2, small(expected), small(got), 0],
+            Self::NotFinite(joint) => [3, small(joint), 0, 0],
+            Self::OutOfLimits(joint) => [4, small(joint), 0, 0],
+            Self::Silent(id) => [5, id, 0, 0],
+            Self::Corrupted(id) => [6, id, 0, 0],
+            Self::WrongId { expected, got } => [7, expected, got, 0],
+            Self::Servo { id, bits } => [8, id, bits, 0],
+            Self::Implausible(joint) => [9, joint, 0, 0],
+            Self::Unplugged => [10, 0, 0, 0],
+            Self::Device => [11, 0, 0, 0],
+        }
+    }
+
+    /// From what [`ArmError::to_bytes`] gave; `None` for anything else.
+    pub fn from_bytes(bytes: [u8; 4]) -> Option<Self> {
+        let [kind, a, b, 0] = bytes else { return None };
+        Some(match (kind, a, b) {
+            (1, 0, 0) => Self::Stopped,
+            (2, expected, got) => Self::Joints {
+                expected: expected.into(),
+                got: got.into(),
+            },
+            (3, joint, 0) => Self::NotFinite(joint.into()),
+            (4, joint, 0) => Self::OutOfLimits(joint.into()),
+            (5, id, 0) => Self::Silent(id),
+            (6, id, 0) => Self::Corrupted(id),
+            (7, expected, got) => Self::WrongId { expected, got },
+            (8, id, bits) => Self::Servo { id, bits },
+            (9, joint, 0) => Self::Implausible(joint),
+            (10, 0, 0) => Self::Unplugged,
+            (11, 0, 0) => Self::Device,
+            _ => return None,
+        })
+    }
+}
+
 /// A local arm: calls return at once, on the thread that owns its bus.
 pub trait Arm {
     /// Its kinematics, with the joint limits.

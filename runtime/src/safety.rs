@@ -130,9 +130,9 @@ impl SafetyFilter {
         self.ik.chain()
     }
 
-    /// The target of an arm that stays where it is measured.
-    pub fn target_at(&self, measured: &ArmState, gripper: GripperCommand) -> ArmTarget {
-        let mut joints = measured.joints;
+    /// The target of an arm that stays at `joints`.
+    pub fn target_at(&self, joints: &JointVector, gripper: GripperCommand) -> ArmTarget {
+        let mut joints = *joints;
         self.chain().clamp(joints.as_mut_slice());
         ArmTarget {
             base_from_tool: self.chain().base_from_tool(joints.as_slice()),
@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn a_small_action_is_commanded_as_it_is() {
         let (filter, state) = xyz();
-        let target = filter.target_at(&state, GripperCommand::Open);
+        let target = filter.target_at(&state.joints, GripperCommand::Open);
         let out = filter
             .filter(&target, &[0.5, -0.25, 0.3, -0.9], &state)
             .unwrap();
@@ -377,7 +377,7 @@ mod tests {
     #[test]
     fn turns_are_commanded_as_they_are() {
         let (filter, state) = filter_with(&[Axis::Roll, Axis::Yaw], LIMITS);
-        let target = filter.target_at(&state, GripperCommand::Open);
+        let target = filter.target_at(&state.joints, GripperCommand::Open);
         let out = filter.filter(&target, &[0.4, -0.6, 0.0], &state).unwrap();
         for (got, want) in out.commanded.iter().zip([0.4, -0.6, 0.0]) {
             assert!((got - want).abs() < 1e-4, "{:?}", out.commanded);
@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn the_leash_stops_a_target_that_the_arm_does_not_follow() {
         let (filter, state) = xyz();
-        let start = filter.target_at(&state, GripperCommand::Open);
+        let start = filter.target_at(&state.joints, GripperCommand::Open);
         let mut target = start;
         let mut last = Vec::new();
         for _ in 0..5 {
@@ -407,7 +407,7 @@ mod tests {
     #[test]
     fn what_held_an_action_back_is_named() {
         let (filter, state) = xyz();
-        let target = filter.target_at(&state, GripperCommand::Open);
+        let target = filter.target_at(&state.joints, GripperCommand::Open);
         let hit = |filter: &SafetyFilter, target: &ArmTarget, action: [f32; 4]| {
             let out = filter.filter(target, &action, &state).unwrap();
             (out.limits.names(), out.target)
@@ -454,7 +454,7 @@ mod tests {
             ..LIMITS
         };
         let (filter, state) = filter_with(&[Axis::X, Axis::Y, Axis::Z], limits);
-        let target = filter.target_at(&state, GripperCommand::Open);
+        let target = filter.target_at(&state.joints, GripperCommand::Open);
         let out = filter
             .filter(&target, &[0.0, 1.0, 0.0, 0.0], &state)
             .unwrap();
@@ -477,7 +477,7 @@ mod tests {
     #[test]
     fn what_is_no_number_moves_nothing() {
         let (filter, state) = xyz();
-        let target = filter.target_at(&state, GripperCommand::Open);
+        let target = filter.target_at(&state.joints, GripperCommand::Open);
         for (column, value) in [(0, f32::NAN), (3, f32::INFINITY)] {
             let mut action = [0.0; 4];
             action[column] = value;
@@ -501,7 +501,7 @@ mod tests {
         ) {
             let axes = [Axis::X, Axis::Y, Axis::Z, Axis::Roll, Axis::Pitch, Axis::Yaw];
             let (filter, mut state) = filter_with(&axes, LIMITS);
-            let mut target = filter.target_at(&state, GripperCommand::Open);
+            let mut target = filter.target_at(&state.joints, GripperCommand::Open);
             for action in actions {
                 let out = filter.filter(&target, &action, &state).unwrap();
                 for i in 0..3 {

@@ -66,6 +66,11 @@ impl OutcomeCounts {
         self.0[outcome as usize] += n;
     }
 
+    /// `n` ticks did not end like this after all.
+    pub fn take(&mut self, outcome: Outcome, n: u64) {
+        self.0[outcome as usize] -= n;
+    }
+
     /// Ticks that ended like this.
     pub fn of(&self, outcome: Outcome) -> u64 {
         self.0[outcome as usize]

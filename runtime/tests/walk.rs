@@ -8,11 +8,12 @@ use hilt_protocol::{ActionSource, Observation, Record, Step};
 use hilt_recording::{RunReader, read_spec};
 use hilt_runtime::{
     brain::{Brain, BrainError, RandomBrain},
-    cell::{Cell, CellError},
+    cell::{Cell, CellError, lockstep::Lockstep},
     record::{Demonstrator, RecordOptions, record},
     rig::Rig,
     run_log::{Journal, JournalError},
     session::{Flow, Outcome, Policy, Session},
+    tick,
 };
 use hilt_sim::Truth;
 
@@ -135,7 +136,10 @@ fn two_arms_walk_a_whole_episode() {
     let penalties: f32 = steps.iter().map(|s| s.grasp_penalty).sum();
     assert!(penalties < 0.0 && (penalties / -0.02).round() <= 24.0);
     let counts = cell.counts();
-    assert_eq!((counts.followed, counts.total()), (120, 120));
+    assert_eq!(
+        (counts.of(tick::Outcome::OnTime), counts.total()),
+        (120, 120)
+    );
 }
 
 #[test]
@@ -170,7 +174,8 @@ fn a_fault_of_one_arm_is_named_and_holds_both() {
         .into_iter()
         .map(|spec| Box::new(pair.camera(spec)) as Box<dyn Camera>)
         .collect();
-    let mut cell = Cell::new(&rig, Box::new(pair.clone()), arms, cameras).unwrap();
+    let body = Lockstep::new(&rig, Box::new(pair.clone()), arms, cameras).unwrap();
+    let mut cell = body.into_cell(&rig);
     let start = EpisodeStart {
         range_m: 0.0,
         seed: 1,
@@ -181,7 +186,7 @@ fn a_fault_of_one_arm_is_named_and_holds_both() {
     pair.set_faulty(1, true);
     let error = cell.step(&action).unwrap_err();
     assert!(
-        matches!(error, CellError::Arm(fault) if fault.arm == 1),
+        matches!(error, CellError::Stopped(fault) if fault.place == 1),
         "{error}"
     );
     assert!(error.to_string().contains("arm 1") && error.to_string().contains("held"));

@@ -2,6 +2,8 @@
 
 /// Most arms of a rig.
 pub const MAX_ARMS: usize = 2;
+/// Most cameras of a rig.
+pub const MAX_CAMERAS: usize = 8;
 /// Most joints of an arm, gripper apart.
 pub const MAX_JOINTS: usize = 7;
 

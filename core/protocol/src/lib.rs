@@ -29,7 +29,7 @@ mod spec;
 mod step;
 pub mod wire;
 
-pub use command::{ArmCommand, GripperCommand, JointVector, MAX_ARMS, MAX_JOINTS};
+pub use command::{ArmCommand, GripperCommand, JointVector, MAX_ARMS, MAX_CAMERAS, MAX_JOINTS};
 pub use progress::{Ack, Progress};
 pub use setup_mode::{SetupMode, UnknownSetupMode};
 pub use snapshot::{Graph, GraphName, ModelSnapshot, NamedTensor, Probe, content_hash};

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::SetupMode;
+use crate::{MAX_CAMERAS, SetupMode};
 
 /// One axis of the body-frame twist that an arm follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -95,6 +95,9 @@ pub enum SpecError {
     /// There is no camera.
     #[error("cameras is empty; a policy needs at least one camera")]
     NoCamera,
+    /// There are too many cameras.
+    #[error("there are {0} cameras; a rig has at most 8")]
+    Cameras(usize),
     /// Two cameras have one name.
     #[error("two cameras are named `{0}`")]
     CameraTwice(String),
@@ -119,6 +122,9 @@ impl RigSpec {
         }
         if self.cameras.is_empty() {
             return Err(SpecError::NoCamera);
+        }
+        if self.cameras.len() > MAX_CAMERAS {
+            return Err(SpecError::Cameras(self.cameras.len()));
         }
         for (i, camera) in self.cameras.iter().enumerate() {
             if self.cameras[..i].iter().any(|c| c.name == camera.name) {

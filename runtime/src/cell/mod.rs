@@ -1,0 +1,297 @@
+//! A rig's arms and cameras as whoever chooses actions sees them: reset, observe, execute an action
+//! for a policy period.
+//!
+//! What an action means is the same on every clock: [`crate::safety`] makes it a joint target and
+//! says what was really commanded. Who moves the arms there is the cell's [`Body`]: in
+//! [`lockstep`] the thread that asks, in [`realtime`] a control thread.
+
+pub mod lockstep;
+pub mod realtime;
+
+use hilt_drivers::{ArmState, CameraError, EpisodeStart, WorldError, sim::Role, sim::SimOperator};
+use hilt_kinematics::Chain;
+use hilt_protocol::{ArmCommand, GripperCommand, Image, MAX_ARMS, Observation, RigSpec};
+use hilt_sim::Truth;
+
+use crate::{
+    control::{Fault, Targets},
+    episode::{ArmFacts, proprio},
+    rig::{ClockKind, Rig},
+    safety::{ActionRefused, ArmTarget, Filtered, LimitsHit, SafetyFilter},
+    tick::OutcomeCounts,
+};
+
+/// Why the cell stopped working.
+#[derive(Debug, thiserror::Error)]
+pub enum CellError {
+    /// The simulated world failed.
+    #[error(transparent)]
+    World(#[from] WorldError),
+    /// A camera gives nothing.
+    #[error(transparent)]
+    Camera(#[from] CameraError),
+    /// A fault holds all arms until a person has looked.
+    #[error("{0}; all arms are held")]
+    Stopped(Fault),
+    /// An input is not fit; all arms are held until it is.
+    #[error("{0}; all arms are held until then")]
+    Held(Fault),
+    /// The action was not executed.
+    #[error(transparent)]
+    Action(#[from] ActionRefused),
+    /// The rig asks for what its clock cannot do.
+    #[error("{0}")]
+    Rig(String),
+    /// The operating system refused.
+    #[error("{what}: {source}")]
+    System {
+        /// What was wanted of it.
+        what: &'static str,
+        /// What it said.
+        source: std::io::Error,
+    },
+}
+
+/// What an executed action led to.
+#[derive(Clone, Debug)]
+pub struct Executed {
+    /// The action that was really commanded.
+    pub action: Vec<f32>,
+    /// How many grippers were told to change.
+    pub toggles: u32,
+    /// What is seen now.
+    pub next: Observation,
+    /// What the classifier's predicates look at, per arm.
+    pub facts: Vec<ArmFacts>,
+    /// What held the action back, per arm.
+    pub limits: Vec<LimitsHit>,
+}
+
+/// What moves the arms and looks through the cameras.
+pub trait Body {
+    /// Time on the run's clock, nanoseconds.
+    fn now_ns(&self) -> u64;
+
+    /// Begins an episode: the arms stand still where it begins, ready to follow. Gives where they
+    /// are being sent, in the order of the arms.
+    fn reset(&mut self, start: EpisodeStart) -> Result<Targets, CellError>;
+
+    /// What the arms report.
+    fn states(&mut self) -> Result<Vec<ArmState>, CellError>;
+
+    /// The cameras' newest frames.
+    fn frames(&mut self) -> Result<Vec<Image>, CellError>;
+
+    /// Brings the arms to a command's targets, and returns when its policy period is over.
+    fn follow(&mut self, command: ArmCommand) -> Result<(), CellError>;
+
+    /// What only a simulator knows; `None` where there is no task.
+    fn truth(&self) -> Option<Truth>;
+
+    /// Ticks of the control loop so far, by outcome.
+    fn counts(&self) -> OutcomeCounts;
+
+    /// The scripted operator of the rig's scene, if it has one.
+    fn operator(&self, rig: &Rig, role: Role) -> Option<SimOperator>;
+}
+
+/// The devices, and what an action means for them.
+pub struct Cell {
+    spec: RigSpec,
+    body: Box<dyn Body>,
+    filters: Vec<SafetyFilter>,
+    targets: Vec<ArmTarget>,
+    toggled_ns: Vec<u64>,
+    gripper: GripperCommand,
+    sequence: u64,
+}
+
+/// What the grippers are told at the beginning of an episode.
+pub(crate) fn first_gripper(spec: &RigSpec) -> GripperCommand {
+    if spec.mode.learned_gripper() {
+        GripperCommand::Open
+    } else {
+        GripperCommand::Closed
+    }
+}
+
+impl Cell {
+    /// Opens the rig's devices, in lockstep or in real time as its clock says.
+    pub fn open(rig: &Rig) -> Result<Self, CellError> {
+        match rig.clock {
+            ClockKind::Simulated => lockstep::open(rig),
+            ClockKind::Monotonic => realtime::open(rig),
+        }
+    }
+
+    /// Over a body whose arms have these chains.
+    pub fn new<'a>(
+        rig: &Rig,
+        body: Box<dyn Body>,
+        chains: impl IntoIterator<Item = &'a Chain>,
+    ) -> Self {
+        let spec = rig.spec();
+        let filter = |chain: &Chain| SafetyFilter::new(chain.clone(), &spec, rig.safety());
+        let filters: Vec<_> = chains.into_iter().map(filter).collect();
+        Self {
+            gripper: first_gripper(&spec),
+            toggled_ns: vec![0; filters.len()],
+            targets: Vec::new(),
+            filters,
+            spec,
+            body,
+            sequence: 0,
+        }
+    }
+
+    /// The layout of actions and observations.
+    pub fn spec(&self) -> &RigSpec {
+        &self.spec
+    }
+
+    /// Time on the run's clock, nanoseconds.
+    pub fn now_ns(&self) -> u64 {
+        self.body.now_ns()
+    }
+
+    /// What only a simulator knows; `None` where there is no task.
+    pub fn truth(&self) -> Option<Truth> {
+        self.body.truth()
+    }
+
+    /// Each arm's kinematics, and what its gripper was told.
+    pub fn tools(&self) -> impl Iterator<Item = (&Chain, GripperCommand)> {
+        let arms = self.filters.iter().zip(&self.targets);
+        arms.map(|(filter, target)| (filter.chain(), target.gripper))
+    }
+
+    /// Ticks of the control loop so far, by outcome.
+    pub fn counts(&self) -> OutcomeCounts {
+        self.body.counts()
+    }
+
+    /// The scripted operator of the rig's scene, if it has one.
+    pub fn operator(&self, rig: &Rig, role: Role) -> Option<SimOperator> {
+        self.body.operator(rig, role)
+    }
+
+    /// Begins an episode.
+    pub fn reset(&mut self, start: EpisodeStart) -> Result<Observation, CellError> {
+        let standing = self.body.reset(start)?;
+        let joints = standing.iter().flatten().map(|(joints, _)| joints);
+        let arms = self.filters.iter().zip(joints);
+        self.targets = arms
+            .map(|(filter, joints)| filter.target_at(joints, self.gripper))
+            .collect();
+        // As if the gripper had been like this for long.
+        let long_ago_ns = self.body.now_ns().saturating_sub(1_000_000_000);
+        self.toggled_ns.fill(long_ago_ns);
+        let states = self.body.states()?;
+        self.observe(&states)
+    }
+
+    fn command_targets(&self) -> Targets {
+        let mut targets = [None; MAX_ARMS];
+        for (slot, target) in targets.iter_mut().zip(&self.targets) {
+            *slot = Some((target.joints, target.gripper));
+        }
+        targets
+    }
+
+    /// What the arms report now.
+    pub fn arm_states(&mut self) -> Result<Vec<ArmState>, CellError> {
+        self.body.states()
+    }
+
+    fn observe(&mut self, states: &[ArmState]) -> Result<Observation, CellError> {
+        let now_ns = self.body.now_ns();
+        let mut numbers = Vec::with_capacity(self.spec.proprio_dim());
+        for (((filter, state), target), toggled_ns) in self
+            .filters
+            .iter()
+            .zip(states)
+            .zip(&self.targets)
+            .zip(&self.toggled_ns)
+        {
+            let since_s = now_ns.saturating_sub(*toggled_ns) as f64 * 1e-9;
+            numbers.extend(proprio(filter.chain(), state, target, since_s));
+        }
+        let images = self.body.frames()?;
+        let captured_ns = states.iter().map(|s| s.captured_ns).min().unwrap_or(now_ns);
+        Ok(Observation {
+            captured_ns,
+            proprio: numbers,
+            images,
+        })
+    }
+
+    /// Executes an action for one policy period, and observes.
+    pub fn step(&mut self, action: &[f32]) -> Result<Executed, CellError> {
+        let filtered = self.filter(action)?;
+        let now_ns = self.body.now_ns();
+        for ((target, toggled_ns), out) in self
+            .targets
+            .iter_mut()
+            .zip(&mut self.toggled_ns)
+            .zip(&filtered)
+        {
+            *target = out.target;
+            if out.toggled {
+                *toggled_ns = now_ns;
+            }
+        }
+        self.sequence += 1;
+        let command = ArmCommand {
+            sequence: self.sequence,
+            activate_ns: now_ns,
+            arms: self.command_targets(),
+        };
+        self.body.follow(command)?;
+        let states = self.body.states()?;
+        let facts = self
+            .filters
+            .iter()
+            .zip(&states)
+            .zip(&self.targets)
+            .map(|((filter, state), target)| ArmFacts {
+                tool_z_m: filter
+                    .chain()
+                    .base_from_tool(state.joints.as_slice())
+                    .translation
+                    .z,
+                closed: target.gripper == GripperCommand::Closed,
+            })
+            .collect();
+        Ok(Executed {
+            limits: filtered.iter().map(|out| out.limits).collect(),
+            toggles: filtered.iter().map(|out| u32::from(out.toggled)).sum(),
+            action: filtered.into_iter().flat_map(|out| out.commanded).collect(),
+            next: self.observe(&states)?,
+            facts,
+        })
+    }
+
+    fn filter(&mut self, action: &[f32]) -> Result<Vec<Filtered>, CellError> {
+        let (expected, got) = (self.spec.action_dim(), action.len());
+        if expected != got {
+            return Err(ActionRefused::Columns { expected, got }.into());
+        }
+        let states = self.body.states()?;
+        let columns = self.spec.columns_per_arm();
+        let parts = action.chunks_exact(columns).enumerate();
+        parts
+            .zip(self.filters.iter().zip(&self.targets).zip(&states))
+            .map(|((arm, part), ((filter, target), state))| {
+                filter
+                    .filter(target, part, state)
+                    .map_err(|refused| match refused {
+                        // Named by its place in the whole action.
+                        ActionRefused::NotFinite(column) => {
+                            ActionRefused::NotFinite(arm * columns + column).into()
+                        }
+                        other => other.into(),
+                    })
+            })
+            .collect()
+    }
+}

@@ -201,6 +201,12 @@ fn bad_actions_are_refused_by_column() {
     let rig = rig("fake-dual.toml", &[]);
     let mut cell = Cell::open(&rig).unwrap();
     let mut action = [0.0; 10];
+    assert!(
+        matches!(cell.step(&action), Err(CellError::Rig(_))),
+        "before a reset"
+    );
+    let (range_m, seed) = (0.0, 1);
+    cell.reset(EpisodeStart { range_m, seed }).unwrap();
     action[8] = f32::NAN;
     let error = cell.step(&action).unwrap_err().to_string();
     assert_eq!(error, "column 8 of the action is not a finite number");

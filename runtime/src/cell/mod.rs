@@ -272,6 +272,10 @@ impl Cell {
     }
 
     fn filter(&mut self, action: &[f32]) -> Result<Vec<Filtered>, CellError> {
+        if self.targets.is_empty() {
+            let first = "the arms do not stand anywhere yet; reset the cell before its first step";
+            return Err(CellError::Rig(first.to_owned()));
+        }
         let (expected, got) = (self.spec.action_dim(), action.len());
         if expected != got {
             return Err(ActionRefused::Columns { expected, got }.into());

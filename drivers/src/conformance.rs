@@ -39,8 +39,8 @@ pub fn arm(arm: &mut dyn Arm, mut pass_ns: impl FnMut(u64) -> u64) -> Result<(),
     require(state.velocities.as_slice().len() == dof, || {
         "a state has one velocity per joint".into()
     })?;
-    require(state.captured_ns <= now_ns, || {
-        "a state is captured before it is read".into()
+    require(state.captured_ns <= pass_ns(0), || {
+        "a state is not of the future".into()
     })?;
     let numbers = [state.joints, state.velocities];
     let finite = numbers
@@ -120,7 +120,7 @@ pub fn camera(
     let spec = camera.spec().clone();
     let mut last_ns = 0;
     for _ in 0..3 {
-        let now_ns = pass_ns(100_000_000);
+        pass_ns(100_000_000);
         let image = camera.newest().map_err(unexpected("newest"))?;
         require(
             (image.height, image.width) == (spec.height, spec.width),
@@ -130,8 +130,8 @@ pub fn camera(
         require(image.rgb.len() == bytes, || {
             format!("{} bytes, not {bytes}", image.rgb.len())
         })?;
-        require(image.captured_ns <= now_ns, || {
-            "a frame is captured before it is read".into()
+        require(image.captured_ns <= pass_ns(0), || {
+            "a frame is not of the future".into()
         })?;
         require(image.captured_ns >= last_ns, || {
             "capture times do not run backwards".into()

@@ -9,7 +9,7 @@ use hilt_sim::Truth;
 use nalgebra::{Translation3, Unit, Vector3};
 
 use crate::{
-    Arm, ArmError, ArmState, Camera, CameraError, EpisodeStart, World, WorldError,
+    Arm, ArmError, ArmState, Camera, CameraError, EpisodeStart, Scene, World, WorldError,
     arm::check_target,
 };
 
@@ -161,7 +161,9 @@ impl World for FakeArmPair {
         state.now_ns += duration_ns;
         Ok(())
     }
+}
 
+impl Scene for FakeArmPair {
     fn reset(&mut self, start: EpisodeStart) -> Result<(), WorldError> {
         let mut random = Uniforms::new(start.seed);
         let state = &mut *self.state.borrow_mut();

@@ -6,7 +6,8 @@
 //! - [`Teleop`]: what a person wants ([`Intent`], newest value) and what they say
 //!   ([`TeleopEvent`], queued). The scripted operator of simulated rigs is one too, and says so
 //!   through [`Teleop::source`].
-//! - [`World`]: the clock and the reset of a simulated rig. A real rig has none.
+//! - [`Scene`]: the reset and the truth of a simulated rig, and [`World`], one whose time stands still
+//!   until it is told to pass. A real rig has neither.
 //!
 //! Behind them: [`sim`], the MuJoCo lift scene; [`fake`], arms that follow commands exactly, for
 //! walking two arms without hardware; [`keyboard`], a person at a terminal.
@@ -20,6 +21,7 @@ mod camera;
 pub mod conformance;
 pub mod fake;
 pub mod keyboard;
+pub mod remote;
 pub mod sim;
 mod teleop;
 mod terminal;
@@ -29,4 +31,4 @@ pub use arm::{Arm, ArmError, ArmState};
 pub use camera::{Camera, CameraError};
 pub use teleop::{Intent, Teleop, TeleopError, TeleopEvent};
 pub use terminal::SavedTerminal;
-pub use world::{EpisodeStart, World, WorldError};
+pub use world::{EpisodeStart, Scene, World, WorldError};

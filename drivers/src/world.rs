@@ -16,18 +16,21 @@ pub struct EpisodeStart {
 #[error("the simulated world failed: {0}")]
 pub struct WorldError(pub String);
 
-/// Clock and reset of a simulated rig.
-pub trait World {
+/// What a simulated rig can do besides: be put at a start, and know the truth.
+pub trait Scene {
+    /// Puts everything at a start, at rest, and returns when the rig may be used.
+    fn reset(&mut self, start: EpisodeStart) -> Result<(), WorldError>;
+
+    /// What only a simulator knows, for the final judge and the reports; `None` where the scene
+    /// has no task.
+    fn truth(&self) -> Option<Truth>;
+}
+
+/// A scene whose time stands still until it is told to pass: lockstep.
+pub trait World: Scene {
     /// Simulated time, nanoseconds; goes on across resets.
     fn now_ns(&self) -> u64;
 
     /// Lets `duration_ns` pass.
     fn advance_ns(&mut self, duration_ns: u64) -> Result<(), WorldError>;
-
-    /// Puts everything at a start, at rest, and returns when the rig may be used.
-    fn reset(&mut self, start: EpisodeStart) -> Result<(), WorldError>;
-
-    /// What only a simulator knows, for the final judge and the reports; `None` where the world
-    /// has no task.
-    fn truth(&self) -> Option<Truth>;
 }

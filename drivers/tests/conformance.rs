@@ -4,11 +4,12 @@
 use std::f64::consts::PI;
 
 use hilt_drivers::{
-    Arm, ArmError, Camera, EpisodeStart, Teleop, TeleopEvent, World, conformance,
+    Arm, ArmError, Camera, EpisodeStart, Scene, Teleop, TeleopEvent, World, conformance,
     fake::FakeArmPair,
-    sim::{LiftWorld, Role, SimOperator},
+    sim::{LiftWorld, LiveLift, Role, SimOperator},
 };
 use hilt_protocol::{CameraSpec, GripperCommand};
+use hilt_realtime::{Clock, Monotonic};
 use hilt_sim::{OperatorConfig, SceneConfig, TakeoverConfig};
 
 fn clock<W: World + Clone>(world: &W) -> impl FnMut(u64) -> u64 + use<W> {
@@ -61,6 +62,24 @@ fn simulated_devices_conform() {
         let mut operator = world.operator(role, OperatorConfig::default(), 0.025);
         conformance::teleop(&mut operator, clock(&world)).unwrap();
     }
+}
+
+#[test]
+fn devices_that_follow_the_monotonic_clock_conform() {
+    let mut lift = LiveLift::new(&SceneConfig::default()).unwrap();
+    let pass = |duration_ns| {
+        Monotonic.sleep_until_ns(Monotonic.now_ns() + duration_ns);
+        Monotonic.now_ns()
+    };
+    let (range_m, seed) = (0.1, 1);
+    lift.reset(EpisodeStart { range_m, seed }).unwrap();
+    conformance::arm(&mut lift.arm(5_000_000).unwrap(), pass).unwrap();
+    for mut camera in lift.cameras() {
+        conformance::camera(&mut camera, pass).unwrap();
+    }
+    let mut operator = lift.operator(Role::Demonstrate, OperatorConfig::default(), 0.025);
+    conformance::teleop(&mut operator, pass).unwrap();
+    assert!(lift.truth().is_some());
 }
 
 #[test]

@@ -21,8 +21,8 @@
 //! sim.reset(random_start(0.2, 7))?;
 //! sim.command(&sim.state()?.q, true)?;
 //! sim.advance_ns(100_000_000)?;
-//! let frames = sim.render()?;
-//! assert_eq!(frames.len(), 2);
+//! let frame = sim.render(0)?;
+//! assert_eq!((frame.height, frame.width), (64, 64));
 //! # Ok::<(), hilt_sim::SimError>(())
 //! ```
 #![deny(missing_docs)]

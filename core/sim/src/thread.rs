@@ -28,7 +28,7 @@ enum Request {
     Command(Vec<f64>, bool, Reply<Result<(), SimError>>),
     Advance(u64, Reply<u64>),
     State(Reply<ArmState>),
-    Render(Reply<Result<Vec<Image>, SimError>>),
+    Render(usize, Reply<Result<Image, SimError>>),
     Truth(Reply<Truth>),
     Realtime(bool, Reply<()>),
 }
@@ -138,12 +138,12 @@ impl SimHandle {
         self.ask(Request::State)
     }
 
-    /// Frames of all cameras, in their order, stamped with the simulation's time.
+    /// A frame of camera `camera`, counted in their order, stamped with the simulation's time.
     ///
     /// # Errors
     /// What the renderer says, [`SimError::Ended`].
-    pub fn render(&self) -> Result<Vec<Image>, SimError> {
-        self.ask(Request::Render)?
+    pub fn render(&self, camera: usize) -> Result<Image, SimError> {
+        self.ask(|reply| Request::Render(camera, reply))?
     }
 
     /// What only a simulator knows.
@@ -242,7 +242,7 @@ impl Server {
                 let _ = reply.send(simulation.time_ns());
             }
             Request::State(reply) => drop(reply.send(simulation.arm_state())),
-            Request::Render(reply) => drop(reply.send(render_all(simulation))),
+            Request::Render(camera, reply) => drop(reply.send(render(simulation, camera))),
             Request::Truth(reply) => drop(reply.send(simulation.truth())),
             Request::Realtime(on, reply) => {
                 self.realtime = on.then(|| Anchor::now(simulation));
@@ -252,26 +252,16 @@ impl Server {
     }
 }
 
-fn render_all(simulation: &mut Simulation) -> Result<Vec<Image>, SimError> {
-    let sizes: Vec<(u32, u32)> = simulation
-        .config()
-        .cameras
-        .iter()
-        .map(|camera| (camera.height, camera.width))
-        .collect();
+fn render(simulation: &mut Simulation, camera: usize) -> Result<Image, SimError> {
+    let config = simulation.config().cameras.get(camera);
+    let (height, width) = config.map_or((0, 0), |camera| (camera.height, camera.width));
     let captured_ns = simulation.time_ns();
-    sizes
-        .into_iter()
-        .enumerate()
-        .map(|(index, (height, width))| {
-            let mut rgb = vec![0; height as usize * width as usize * 3];
-            simulation.render(index, &mut rgb)?;
-            Ok(Image {
-                captured_ns,
-                height,
-                width,
-                rgb: rgb.into(),
-            })
-        })
-        .collect()
+    let mut rgb = vec![0; height as usize * width as usize * 3];
+    simulation.render(camera, &mut rgb)?;
+    Ok(Image {
+        captured_ns,
+        height,
+        width,
+        rgb: rgb.into(),
+    })
 }

@@ -1,0 +1,161 @@
+//! A *remote* arm: one behind something that takes its time, a network or a simulation.
+//!
+//! A thread of its own exchanges commands and states with the device at the control loop's rate;
+//! the loop sees an arm whose calls return at once, and whose states say how old they are.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use hilt_kinematics::Chain;
+use hilt_protocol::{GripperCommand, JointVector, MAX_JOINTS};
+use hilt_realtime::{Clock, Monotonic, newest};
+
+use crate::{Arm, ArmError, ArmState, arm::check_target};
+
+/// What a remote device is told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RemoteCommand {
+    /// To hold where it is.
+    Hold,
+    /// To go there.
+    Target(JointVector, GripperCommand),
+}
+
+/// What is at the other end. Its calls may wait.
+pub trait RemoteDevice: Send {
+    /// Hands over the newest command, if there is a new one, and brings the newest state, stamped on
+    /// the monotonic clock.
+    fn exchange(&mut self, command: Option<RemoteCommand>) -> Result<ArmState, ArmError>;
+}
+
+/// The newest of an exchange.
+type Newest = Option<Result<ArmState, ArmError>>;
+
+/// The loop's side of the arm.
+pub struct RemoteArm {
+    chain: Chain,
+    /// The newest command with its number, by which the thread knows a new one.
+    commands: newest::Writer<(u64, RemoteCommand)>,
+    commanded: u64,
+    states: newest::Reader<Newest>,
+    stopped: bool,
+    sent: [u8; SENT_BYTES],
+    sent_len: usize,
+    ending: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A float per joint and a byte for the gripper.
+const SENT_BYTES: usize = 8 * MAX_JOINTS + 1;
+/// So long, nanoseconds, until the first state has to be there.
+const FIRST_NS: u64 = 5_000_000_000;
+
+impl RemoteArm {
+    /// Starts the thread, which exchanges once per `period_ns`, and waits for the first state.
+    pub fn start(
+        chain: Chain,
+        mut device: Box<dyn RemoteDevice>,
+        period_ns: u64,
+    ) -> Result<Self, ArmError> {
+        let (commands, mut newest_command) = newest::newest((0, RemoteCommand::Hold));
+        let (mut newest_state, mut states) = newest::newest::<Newest>(None);
+        let ending = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&ending);
+        let work = move || {
+            let (mut due_ns, mut done) = (Monotonic.now_ns(), 0);
+            while !over.load(Ordering::Relaxed) {
+                let (number, command) = newest_command.read();
+                let new = (number > done).then_some(command);
+                done = number;
+                newest_state.write(Some(device.exchange(new)));
+                due_ns = (due_ns + period_ns).max(Monotonic.now_ns());
+                Monotonic.sleep_until_ns(due_ns);
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("remote-arm".to_owned())
+            .spawn(work)
+            .map_err(|_| ArmError::Device)?;
+        let until_ns = Monotonic.now_ns() + FIRST_NS;
+        while states.read().is_none() && Monotonic.now_ns() < until_ns {
+            Monotonic.sleep_until_ns(Monotonic.now_ns() + period_ns);
+        }
+        Ok(Self {
+            chain,
+            commands,
+            commanded: 0,
+            states,
+            stopped: true,
+            sent: [0; SENT_BYTES],
+            sent_len: 0,
+            ending,
+            thread: Some(thread),
+        })
+    }
+
+    fn send(&mut self, command: RemoteCommand) {
+        self.commanded += 1;
+        self.commands.write((self.commanded, command));
+        let mut len = 0;
+        if let RemoteCommand::Target(joints, gripper) = command {
+            for q in joints.as_slice() {
+                self.sent[len..len + 8].copy_from_slice(&q.to_le_bytes());
+                len += 8;
+            }
+            self.sent[len] = u8::from(gripper == GripperCommand::Closed);
+            len += 1;
+        }
+        self.sent_len = len;
+    }
+}
+
+impl Drop for RemoteArm {
+    fn drop(&mut self) {
+        self.ending.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of a remote arm ended by a panic");
+        }
+    }
+}
+
+impl Arm for RemoteArm {
+    fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    fn read_state(&mut self, _now_ns: u64, _until_ns: u64) -> Result<ArmState, ArmError> {
+        self.sent_len = 0;
+        self.states.read().unwrap_or(Err(ArmError::Device))
+    }
+
+    fn write(&mut self, joints: &JointVector, gripper: GripperCommand) -> Result<(), ArmError> {
+        if self.stopped {
+            return Err(ArmError::Stopped);
+        }
+        check_target(&self.chain, joints)?;
+        self.send(RemoteCommand::Target(*joints, gripper));
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<(), ArmError> {
+        self.stopped = false;
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<(), ArmError> {
+        self.stopped = true;
+        self.send(RemoteCommand::Hold);
+        Ok(())
+    }
+
+    fn sent(&self) -> &[u8] {
+        &self.sent[..self.sent_len]
+    }
+}

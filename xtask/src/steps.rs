@@ -27,9 +27,26 @@ fn cargo(args: &[&str]) -> Command {
     command
 }
 
-/// Every test of the workspace.
+/// Every test of the workspace, then the models of what threads share; with `args`, only the tests
+/// that they choose.
 pub fn test(root: &Path, args: &[String]) -> Result<()> {
-    step(root, "tests", cargo(&["test", "--workspace"]).args(args))
+    step(root, "tests", cargo(&["test", "--workspace"]).args(args))?;
+    if args.is_empty() {
+        models(root)?;
+    }
+    Ok(())
+}
+
+/// In a folder of their own: another flag for the compiler would build everything anew each time.
+fn models(root: &Path) -> Result<()> {
+    let flags = std::env::var("RUSTFLAGS").unwrap_or_default() + " --cfg loom";
+    step(
+        root,
+        "models of what threads share",
+        cargo(&["test", "--package", "hilt-realtime", "--release"])
+            .args(["--target-dir", "target/loom"])
+            .env("RUSTFLAGS", flags.trim_start()),
+    )
 }
 
 /// What a change has to pass besides the tests.

@@ -8,5 +8,6 @@
 
 mod clock;
 pub mod newest;
+mod sync;
 
 pub use clock::{Clock, Fake, Monotonic};

@@ -3,13 +3,14 @@
 //! Three slots (the *triple buffer*): the writer fills one that nobody else sees and exchanges it
 //! for the middle one; the reader exchanges its own for the middle one when that is newer. Values
 //! that nobody read in time are overwritten: that is what "newest" means.
+//!
+//! Under `--cfg loom` the tests are models: loom runs a writer and a reader through every order in
+//! which the memory model lets them meet, and fails when both are in one slot. What it cannot show:
+//! more threads or writes than the models have; what the compiler makes of the copies, which it
+//! takes for one access each; and that neither side waits, which the code shows: one exchange, no
+//! loop. `tests/newest.rs` runs the compiled cell on real threads.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, Ordering},
-};
-
-use std::cell::UnsafeCell;
+use crate::sync::{Arc, AtomicU8, Ordering, UnsafeCell};
 
 /// Set beside the middle slot's index when its value has not been read.
 const NEW: u8 = 4;
@@ -52,8 +53,10 @@ pub fn newest<T: Copy + Send>(value: T) -> (Writer<T>, Reader<T>) {
 impl<T: Copy + Send> Writer<T> {
     /// Makes `value` the newest.
     pub fn write(&mut self, value: T) {
-        // SAFETY: the slot `own` is this writer's alone until the exchange below.
-        unsafe { *self.shared.slots[usize::from(self.own)].get() = value };
+        self.shared.slots[usize::from(self.own)].with_mut(|slot| {
+            // SAFETY: the slot `own` is this writer's alone until the exchange below.
+            unsafe { *slot = value }
+        });
         let old = self.shared.middle.swap(self.own | NEW, Ordering::AcqRel);
         self.own = old & INDEX;
     }
@@ -66,12 +69,17 @@ impl<T: Copy + Send> Reader<T> {
             let old = self.shared.middle.swap(self.own, Ordering::AcqRel);
             self.own = old & INDEX;
         }
-        // SAFETY: the slot `own` is this reader's alone since the exchange that gave it.
-        unsafe { *self.shared.slots[usize::from(self.own)].get() }
+        self.shared.slots[usize::from(self.own)].with(|slot| {
+            // SAFETY: the slot `own` is this reader's alone since the exchange that gave it.
+            unsafe { *slot }
+        })
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod models;
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -3,12 +3,13 @@
 //! - [`Clock`]: the time that a loop goes by, passed in: [`Monotonic`] on a robot, [`Fake`] in tests.
 //! - [`newest`]: a newest-value cell between two threads, wait-free on both sides.
 //! - [`Wanted`]: priority, core and memory, asked of the system once when the thread starts;
-//!   [`keep_off`]: everybody else leaves the core.
+//!   [`keep_off`]: everybody else leaves the core; [`cores`]: which one that is.
 //!
 //! Clock and cell lock nothing and allocate nothing after they were made.
 #![deny(missing_docs)]
 
 mod clock;
+pub mod cores;
 pub mod newest;
 mod sync;
 mod thread;

@@ -15,6 +15,8 @@ use rustix::{
     },
 };
 
+use crate::cores;
+
 /// So much of its stack a thread with locked memory can use without a page fault.
 pub const TOUCHED_STACK_BYTES: usize = 256 * 1024;
 
@@ -189,7 +191,7 @@ pub fn keep_off(core: usize) -> Result<(), Missing> {
 fn pin(core: usize) -> Result<(), Missing> {
     let refused = || Missing::Core {
         core,
-        usable: ranges(&usable_cores()),
+        usable: cores::ranges(cores::usable()),
     };
     if core >= CpuSet::MAX_CPU {
         return Err(refused());
@@ -200,41 +202,6 @@ fn pin(core: usize) -> Result<(), Missing> {
         Errno::INVAL => refused(),
         error => Missing::Affinity { error },
     })
-}
-
-/// All cores that this process could use, also those that the calling thread keeps off. The kernel
-/// tells when it is asked for all of them.
-fn usable_cores() -> CpuSet {
-    let Ok(now) = sched_getaffinity(None) else {
-        return CpuSet::new();
-    };
-    let mut all = CpuSet::new();
-    (0..CpuSet::MAX_CPU).for_each(|core| all.set(core));
-    let usable = sched_setaffinity(None, &all).and_then(|()| sched_getaffinity(None));
-    let _ = sched_setaffinity(None, &now);
-    usable.unwrap_or(now)
-}
-
-/// As the kernel writes sets of cores: `0-2,5`.
-fn ranges(cores: &CpuSet) -> String {
-    let has = |core| core < CpuSet::MAX_CPU && cores.is_set(core);
-    let mut words: Vec<String> = Vec::new();
-    let mut core = 0;
-    while core < CpuSet::MAX_CPU {
-        if has(core) {
-            let first = core;
-            while has(core + 1) {
-                core += 1;
-            }
-            words.push(if first == core {
-                core.to_string()
-            } else {
-                format!("{first}-{core}")
-            });
-        }
-        core += 1;
-    }
-    words.join(",")
 }
 
 fn set_fifo(priority: u8) -> Result<(), Missing> {
@@ -456,17 +423,5 @@ mod tests {
         let words = limited.to_string();
         assert!(words.contains("8192 KiB"), "{words}");
         assert!(words.contains("memlock unlimited"), "{words}");
-    }
-
-    #[test]
-    fn cores_are_written_as_the_kernel_does() {
-        let written = |cores: &[usize]| {
-            let mut set = CpuSet::new();
-            cores.iter().for_each(|&core| set.set(core));
-            ranges(&set)
-        };
-        assert_eq!(written(&[]), "");
-        assert_eq!(written(&[0, 1, 2, 5]), "0-2,5");
-        assert_eq!(written(&[3, 1022, 1023]), "3,1022-1023");
     }
 }

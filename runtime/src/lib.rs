@@ -11,6 +11,8 @@
 //! - [`session::Session`]: runs episodes: policy, takeovers, reward, and every step into a
 //!   [`run_log::Journal`].
 //! - [`run_log::RunLog`]: the journal that writes the run's log and streams it to the learner.
+//! - [`accounting`]: how every [`tick`] ended and what its stages took, kept by a thread that has no
+//!   deadline; a [`status::Status`] on disk says it to `hilt` [`top`] and to other programs.
 //!
 //! What a user starts is above these: [`teleoperate`] by hand, [`record`] demonstrations, [`actor`]
 //! for training, [`evaluate`] an exported policy.
@@ -20,6 +22,7 @@
 //! in it, at the [`pace`] of real time, who sees the cameras' frames as a [`picture`] in the terminal.
 #![deny(missing_docs)]
 
+pub mod accounting;
 pub mod actor;
 pub mod brain;
 pub mod cell;
@@ -36,5 +39,8 @@ pub mod rig;
 pub mod run_log;
 pub mod safety;
 pub mod session;
+pub mod status;
 pub mod teleoperate;
 pub mod tick;
+pub mod top;
+pub mod view;

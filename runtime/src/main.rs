@@ -28,6 +28,7 @@ use hilt_runtime::{
     record::{self, Demonstrator, RecordOptions},
     rig::Rig,
     teleoperate::{self, View},
+    top,
 };
 use hilt_show::{Request, Show};
 use tracing_subscriber::EnvFilter;
@@ -106,6 +107,15 @@ enum Command {
         /// Threads, each with a simulation of its own; as many as there are cores if not given.
         #[arg(long)]
         workers: Option<usize>,
+    },
+    /// Show how a run stands, live: its ticks, stages, inputs, policy and learner.
+    Top {
+        /// The run's folder; the newest one here or in ./runs if not given.
+        #[arg(value_name = "RUN-DIR")]
+        dir: Option<PathBuf>,
+        /// Print it once, as plain text; so it is also done where there is no terminal.
+        #[arg(long)]
+        once: bool,
     },
 }
 
@@ -255,6 +265,14 @@ fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
                 },
                 stop,
             )
+        }
+        Command::Top { dir, once } => {
+            let dir = top::find(dir.as_deref())?;
+            match once || !std::io::stdout().is_terminal() {
+                true => print!("{}", top::once(&dir)?),
+                false => top::watch(&dir, stop)?,
+            }
+            Ok(())
         }
     }
 }

@@ -249,6 +249,23 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn other_programs_find_outcomes_and_stages_by_name() {
+        let json = serde_json::to_value(example()).unwrap();
+        let timing = &json["timing"];
+        assert_eq!(timing["clock"], "monotonic");
+        let late = &timing["outcomes"][1];
+        assert_eq!(
+            (&late["outcome"], &late["ticks"]),
+            (&"late".into(), &1.into())
+        );
+        let read = &timing["stages"][1];
+        assert_eq!(read["stage"], "state_read");
+        assert_eq!(read["budget_us"], 1000.0);
+        assert_eq!(read["max_us"], 600.0);
+        assert!(timing["stages"][6]["p50_us"].is_null());
+    }
+
+    #[test]
     fn an_age_that_is_no_number_is_none() {
         let dir = tempfile::tempdir().unwrap();
         let mut status = example();

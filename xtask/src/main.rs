@@ -15,6 +15,7 @@ mod process;
 mod report;
 mod setup;
 mod steps;
+mod timing;
 
 use std::path::{Path, PathBuf};
 

@@ -5,7 +5,10 @@ use std::{fmt::Write, fs, io, path::Path};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
-use crate::figures::{self, Episode};
+use crate::{
+    figures::{self, Episode},
+    timing,
+};
 
 /// Points that a chart draws at most; more are averaged.
 const POINTS: usize = 300;
@@ -17,6 +20,7 @@ pub fn page(out: &Path, summary: &Map<String, Value>) -> Result<String> {
     let mut charts = episode_charts(&episodes);
     charts.extend(metric_charts(&metrics));
     let pictures = pictures(out)?;
+    let timing = timing::section(&out.join("actor/timing.json"))?;
     let mut rows = String::new();
     for (key, value) in summary {
         let value = shown(value);
@@ -46,7 +50,7 @@ img{{max-width:100%}}figure{{display:inline-block;margin:0 1em 1em 0}}svg text{{
 demonstrations, took over during training, and said of some episodes how they ended, which corrected the learned \
 reward. It was absent in the evaluation, where the policy saw only \
 camera images and the arm's own state, and the simulator's truth was the judge.{clock}</p>\n\
-<h2>Figures</h2>\n<table>{rows}</table>\n<h2>Evaluation</h2>\n{pictures}\n<h2>Learning</h2>\n{charts}\n</html>\n"
+<h2>Figures</h2>\n<table>{rows}</table>\n<h2>Evaluation</h2>\n{pictures}\n<h2>Learning</h2>\n{charts}\n{timing}</html>\n"
     ))
 }
 
@@ -231,7 +235,8 @@ pub fn shown(value: &Value) -> String {
     }
 }
 
-fn escape(text: &str) -> String {
+/// As text in HTML.
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
@@ -328,6 +333,8 @@ mod tests {
         fs::write(dir.path().join("eval/episodes.gif"), "fooba").unwrap();
         let film = dir.path().join("eval-imitation/episodes.gif");
         fs::write(film, vec![0; PICTURE_BYTES + 1]).unwrap();
+        let timing = json!({"ticks": 9, "outcomes": [], "lost_ticks": 0, "lost_policy": 0});
+        fs::write(dir.path().join("actor/timing.json"), timing.to_string()).unwrap();
         let summary = json!({"success_rate": 0.95, "clock": "simulated"});
         let summary = summary.as_object().unwrap();
         let page = page(dir.path(), summary).unwrap();
@@ -340,6 +347,7 @@ mod tests {
             "critic_loss",
             "0.95",
             "<polyline",
+            "<h2>Control loop</h2>",
         ] {
             assert!(page.contains(part), "{part} is missing");
         }

@@ -170,7 +170,7 @@ impl Body for Lockstep {
         Ok(frames.collect::<Result<_, _>>()?)
     }
 
-    fn follow(&mut self, command: ArmCommand) -> Result<(), CellError> {
+    fn follow(&mut self, command: ArmCommand) -> Result<bool, CellError> {
         let start_ns = self.world.now_ns();
         let period_ns = self.config.interpolation_ns;
         for tick in 1..=self.ticks_per_step {
@@ -184,14 +184,14 @@ impl Body for Lockstep {
             let now_ns = self.world.now_ns();
             self.world.advance_ns(until_ns.saturating_sub(now_ns))?;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn truth(&self) -> Option<Truth> {
         self.world.truth()
     }
 
-    fn counts(&self) -> OutcomeCounts {
+    fn counts(&mut self) -> OutcomeCounts {
         self.state.counts()
     }
 

@@ -5,6 +5,7 @@
 //! says what was really commanded. Who moves the arms there is the cell's [`Body`]: in
 //! [`lockstep`] the thread that asks, in [`realtime`] a control thread.
 
+mod cameras;
 pub mod lockstep;
 pub mod realtime;
 
@@ -12,9 +13,10 @@ use hilt_drivers::{ArmState, CameraError, EpisodeStart, WorldError, sim::Role, s
 use hilt_kinematics::Chain;
 use hilt_protocol::{ArmCommand, GripperCommand, Image, MAX_ARMS, Observation, RigSpec};
 use hilt_sim::Truth;
+use ringbuf::HeapCons;
 
 use crate::{
-    control::{Fault, Targets},
+    control::{Fault, Report, Targets, TickRecord},
     episode::{ArmFacts, proprio},
     rig::{ClockKind, Rig},
     safety::{ActionRefused, ArmTarget, Filtered, LimitsHit, SafetyFilter},
@@ -57,6 +59,8 @@ pub enum CellError {
 pub struct Executed {
     /// The action that was really commanded.
     pub action: Vec<f32>,
+    /// Whether it was followed; `false`: it came too late and the arms stayed.
+    pub followed: bool,
     /// How many grippers were told to change.
     pub toggles: u32,
     /// What is seen now.
@@ -82,14 +86,20 @@ pub trait Body {
     /// The cameras' newest frames.
     fn frames(&mut self) -> Result<Vec<Image>, CellError>;
 
-    /// Brings the arms to a command's targets, and returns when its policy period is over.
-    fn follow(&mut self, command: ArmCommand) -> Result<(), CellError>;
+    /// Brings the arms to a command's targets, and returns when its policy period is over. `false`:
+    /// the command came too late and was not followed; the arms stay where the last one sent them.
+    fn follow(&mut self, command: ArmCommand) -> Result<bool, CellError>;
 
     /// What only a simulator knows; `None` where there is no task.
     fn truth(&self) -> Option<Truth>;
 
     /// Ticks of the control loop so far, by outcome.
-    fn counts(&self) -> OutcomeCounts;
+    fn counts(&mut self) -> OutcomeCounts;
+
+    /// The newest that the control thread tells; `None` in lockstep, where there is none.
+    fn report(&mut self) -> Option<Report> {
+        None
+    }
 
     /// The scripted operator of the rig's scene, if it has one.
     fn operator(&self, rig: &Rig, role: Role) -> Option<SimOperator>;
@@ -104,6 +114,7 @@ pub struct Cell {
     toggled_ns: Vec<u64>,
     gripper: GripperCommand,
     sequence: u64,
+    records: Option<HeapCons<TickRecord>>,
 }
 
 /// What the grippers are told at the beginning of an episode.
@@ -141,6 +152,7 @@ impl Cell {
             spec,
             body,
             sequence: 0,
+            records: None,
         }
     }
 
@@ -166,8 +178,18 @@ impl Cell {
     }
 
     /// Ticks of the control loop so far, by outcome.
-    pub fn counts(&self) -> OutcomeCounts {
+    pub fn counts(&mut self) -> OutcomeCounts {
         self.body.counts()
+    }
+
+    /// The newest that the control thread tells; `None` in lockstep, where there is none.
+    pub fn report(&mut self) -> Option<Report> {
+        self.body.report()
+    }
+
+    /// What every tick of the control thread sees and does; once, and `None` in lockstep.
+    pub fn take_records(&mut self) -> Option<HeapCons<TickRecord>> {
+        self.records.take()
     }
 
     /// The scripted operator of the rig's scene, if it has one.
@@ -229,6 +251,7 @@ impl Cell {
     pub fn step(&mut self, action: &[f32]) -> Result<Executed, CellError> {
         let filtered = self.filter(action)?;
         let now_ns = self.body.now_ns();
+        let before = (self.targets.clone(), self.toggled_ns.clone());
         for ((target, toggled_ns), out) in self
             .targets
             .iter_mut()
@@ -246,7 +269,10 @@ impl Cell {
             activate_ns: now_ns,
             arms: self.command_targets(),
         };
-        self.body.follow(command)?;
+        let followed = self.body.follow(command)?;
+        if !followed {
+            (self.targets, self.toggled_ns) = before;
+        }
         let states = self.body.states()?;
         let facts = self
             .filters
@@ -264,8 +290,16 @@ impl Cell {
             .collect();
         Ok(Executed {
             limits: filtered.iter().map(|out| out.limits).collect(),
-            toggles: filtered.iter().map(|out| u32::from(out.toggled)).sum(),
-            action: filtered.into_iter().flat_map(|out| out.commanded).collect(),
+            toggles: match followed {
+                true => filtered.iter().map(|out| u32::from(out.toggled)).sum(),
+                false => 0,
+            },
+            action: match followed {
+                true => filtered.into_iter().flat_map(|out| out.commanded).collect(),
+                // What was commanded is to stay.
+                false => vec![0.0; self.spec.action_dim()],
+            },
+            followed,
             next: self.observe(&states)?,
             facts,
         })

@@ -1,9 +1,348 @@
-//! A rig in real time.
+//! A rig in real time: a control thread moves the arms, a thread per camera looks, and whoever asks
+//! is the policy thread, which steps at absolute deadlines of its own.
 
-use super::{Cell, CellError};
-use crate::rig::Rig;
+use std::sync::{Arc, mpsc};
 
-/// Opens the rig's devices.
-pub(super) fn open(_rig: &Rig) -> Result<Cell, CellError> {
-    Err(CellError::Rig("not yet".to_owned()))
+use hilt_drivers::{
+    Arm, ArmState, Camera, EpisodeStart, Scene,
+    sim::{LiveLift, Role, SimOperator},
+};
+use hilt_protocol::{ArmCommand, Image, JointVector, MAX_ARMS};
+use hilt_realtime::{Clock, Missing, Monotonic, Wanted, cores, keep_off, newest};
+use hilt_sim::Truth;
+use ringbuf::{HeapRb, traits::Split};
+
+use super::{Body, Cell, CellError, cameras::Cameras};
+use crate::{
+    control::{
+        ControlConfig, ControlLoop, ControlThread, Deadlines, Fault, FaultKind, FrameTimes,
+        LoopCells, Mode, Order, Report, Targets, Wills, Wish, spawn,
+    },
+    rig::{Device, Rig},
+    tick::OutcomeCounts,
+};
+
+/// Opens the rig's devices and starts its threads.
+pub(super) fn open(rig: &Rig) -> Result<Cell, CellError> {
+    let core = rig.realtime.core.or_else(cores::spare_here);
+    if let Some(core) = core
+        && let Err(missing) = keep_off(core)
+    {
+        tracing::warn!("{missing}");
+    }
+    let devices = match (rig.device, &rig.scene) {
+        (Device::LiftSim, Some(scene)) => lift(rig, scene)?,
+        _ => {
+            let problem = "device = \"fake\" has no real time; use --set clock=simulated";
+            return Err(CellError::Rig(problem.to_owned()));
+        }
+    };
+    Realtime::start(rig, devices, core)
+}
+
+/// A rig's devices, open.
+pub struct Devices {
+    /// The arms, in the spec's order; not started.
+    pub arms: Vec<Box<dyn Arm + Send>>,
+    /// The cameras, in the spec's order.
+    pub cameras: Vec<Box<dyn Camera + Send>>,
+    /// What resets the scene; `None`: a person does.
+    pub scene: Option<Box<dyn Scene>>,
+    /// Where the arms begin an episode, radians; `None`: where the scene puts them.
+    pub home: Option<JointVector>,
+    /// Where the arms' wills go.
+    pub wills: Option<Box<dyn Wills>>,
+    /// The simulated scene, for its operator.
+    pub lift: Option<LiveLift>,
+}
+
+fn lift(rig: &Rig, scene: &hilt_sim::SceneConfig) -> Result<Devices, CellError> {
+    let lift = LiveLift::new(scene)?;
+    let tick_ns = rig.policy_period_ns() / u64::from(rig.ticks_per_step());
+    let stopped = |error| CellError::Stopped(Fault::of_arm(0, error));
+    Ok(Devices {
+        arms: vec![Box::new(lift.arm(tick_ns).map_err(stopped)?)],
+        cameras: (lift.cameras().into_iter())
+            .map(|camera| Box::new(camera) as _)
+            .collect(),
+        scene: Some(Box::new(lift.clone())),
+        home: None,
+        wills: None,
+        lift: Some(lift),
+    })
+}
+
+/// The policy thread's side of a rig in real time.
+pub struct Realtime {
+    /// First, so that it is dropped first: it brings the arms to a standstill.
+    _control: ControlThread,
+    clock: Monotonic,
+    config: ControlConfig,
+    orders: newest::Writer<Order>,
+    order: Order,
+    reports: newest::Reader<Report>,
+    cameras: Cameras,
+    frames: Arc<FrameTimes>,
+    scene: Option<Box<dyn Scene>>,
+    home: Option<JointVector>,
+    lift: Option<LiveLift>,
+    /// Of the policy's steps.
+    deadlines: Deadlines,
+    step_due_ns: u64,
+    sequence: u64,
+}
+
+/// Records that wait for the accounts: some seconds of them.
+const RECORDS: usize = 4096;
+/// So long, nanoseconds, the arms may take to come to a standstill, and inputs to come at first.
+const SETTLE_NS: u64 = 10_000_000_000;
+/// An arm is home when no joint is farther from it, radians.
+const HOME_RAD: f64 = 0.02;
+/// On the way home the joints take this share of their highest speed.
+const HOME_SHARE: f64 = 0.3;
+
+impl Realtime {
+    /// Starts the arms and the threads. `core`: the control thread's own.
+    pub fn start(rig: &Rig, mut devices: Devices, core: Option<usize>) -> Result<Cell, CellError> {
+        let spec = rig.spec();
+        let fits = (devices.cameras.iter().map(|c| c.spec())).eq(&spec.cameras);
+        if devices.arms.len() != spec.mode.arms() || !fits {
+            let problem = "the devices are not those of the rig's spec";
+            return Err(CellError::Rig(problem.to_owned()));
+        }
+        let system = |what| move |source| CellError::System { what, source };
+        let config = rig.control(devices.arms.iter().map(|arm| arm.chain()));
+        let targets = start_arms(&mut devices.arms, &config)?;
+        let chains: Vec<_> = (devices.arms.iter())
+            .map(|arm| arm.chain().clone())
+            .collect();
+        let frames = Arc::new(FrameTimes::default());
+        let cameras = Cameras::start(devices.cameras, &frames)
+            .map_err(system("starting a camera's thread"))?;
+        let (orders, read_orders) = newest::newest(Order::default());
+        let (write_reports, reports) = newest::newest(Report::default());
+        let (records, read_records) = HeapRb::new(RECORDS).split();
+        let cells = LoopCells {
+            orders: read_orders,
+            reports: write_reports,
+            frames: Arc::clone(&frames),
+            records,
+            wills: devices.wills,
+        };
+        // A tenth of a tick, as `accounting::Budgets` says of waking up.
+        let late_ns = config.tick_ns / 10;
+        let control = ControlLoop::new(Monotonic, config, late_ns, devices.arms, targets, cells);
+        let wanted = Wanted {
+            core,
+            priority: rig.realtime.priority,
+            lock_memory: rig.realtime.lock_memory,
+        };
+        let (tell, told) = mpsc::sync_channel::<Vec<Missing>>(1);
+        let control = spawn(control, move || {
+            // Received below; if not, that thread is gone, and this one ends with it.
+            let _ = tell.send(wanted.apply());
+        })
+        .map_err(system("starting the control thread"))?;
+        for missing in told.recv().unwrap_or_default() {
+            tracing::warn!("{missing}");
+        }
+        let now_ns = Monotonic.now_ns();
+        let body = Self {
+            _control: control,
+            clock: Monotonic,
+            deadlines: Deadlines::new(now_ns, config.interpolation_ns),
+            config,
+            orders,
+            order: Order::default(),
+            reports,
+            cameras,
+            frames,
+            scene: devices.scene,
+            home: devices.home,
+            lift: devices.lift,
+            step_due_ns: now_ns,
+            sequence: 0,
+        };
+        let mut cell = Cell::new(rig, Box::new(body), &chains);
+        cell.records = Some(read_records);
+        Ok(cell)
+    }
+
+    fn tell(&mut self) {
+        self.order.written_ns = self.clock.now_ns();
+        self.orders.write(self.order);
+    }
+
+    /// Keeps giving signs of life until `there` holds.
+    fn wait(&mut self, there: impl Fn(&Report) -> bool) -> Result<Report, CellError> {
+        let until_ns = self.clock.now_ns() + SETTLE_NS;
+        loop {
+            self.tell();
+            self.clock
+                .sleep_until_ns(self.clock.now_ns() + self.config.tick_ns);
+            let report = self.reports.read();
+            if there(&report) {
+                return Ok(report);
+            }
+            if report.mode == Mode::Fault
+                && let Some(fault) = report.fault
+            {
+                return Err(CellError::Stopped(fault));
+            }
+            if self.clock.now_ns() > until_ns {
+                return Err(self.unfit(&report));
+            }
+        }
+    }
+
+    /// Why the arms do not get ready.
+    fn unfit(&self, report: &Report) -> CellError {
+        let frames = self.frames.all();
+        let oldest_ns = self
+            .clock
+            .now_ns()
+            .saturating_sub(self.config.ages.frame_ns);
+        let stale = (0..self.config.cameras).find(|&camera| frames[camera] < oldest_ns);
+        CellError::Held(match (stale, report.fault) {
+            (Some(camera), _) => Fault::at(FaultKind::FrameStale, camera),
+            (None, Some(fault)) => fault,
+            (None, None) => Fault::at(FaultKind::PolicySilent, 0),
+        })
+    }
+
+    /// Brings the arms home, slowly, by commands like any others.
+    fn go_home(&mut self, home: &JointVector, mut targets: Targets) -> Result<Targets, CellError> {
+        let bounds = self.config.bounds;
+        loop {
+            let mut farthest = 0.0f64;
+            for (target, bounds) in targets.iter_mut().zip(&bounds) {
+                let (Some((joints, _)), Some(bounds)) = (target, bounds) else {
+                    continue;
+                };
+                let step_s = self.config.interpolation_ns as f64 * 1e-9;
+                let step = bounds.velocity_rad_s * HOME_SHARE * step_s;
+                for (q, home) in joints.as_mut_slice().iter_mut().zip(home.as_slice()) {
+                    farthest = farthest.max((home - *q).abs());
+                    *q += (home - *q).clamp(-step, step);
+                }
+            }
+            if farthest < HOME_RAD {
+                return Ok(targets);
+            }
+            let command = ArmCommand {
+                sequence: self.sequence + 1,
+                activate_ns: 0,
+                arms: targets,
+            };
+            self.follow(command)?;
+        }
+    }
+}
+
+/// Starts the arms and reads where they stand.
+fn start_arms(
+    arms: &mut [Box<dyn Arm + Send>],
+    config: &ControlConfig,
+) -> Result<Targets, CellError> {
+    let mut targets = [None; MAX_ARMS];
+    let slots = targets.iter_mut().zip(&config.bounds);
+    for (index, (arm, (target, bounds))) in arms.iter_mut().zip(slots).enumerate() {
+        let stopped = |error| CellError::Stopped(Fault::of_arm(index, error));
+        arm.start().map_err(stopped)?;
+        let now_ns = Monotonic.now_ns();
+        // Not in a hurry yet: every servo may answer in its own time.
+        let state = arm.read_state(now_ns, now_ns + 1_000_000_000);
+        let state = state.map_err(stopped)?;
+        *target = bounds.map(|bounds| (bounds.clamp(state.joints), config.gripper));
+    }
+    Ok(targets)
+}
+
+impl Body for Realtime {
+    fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
+    }
+
+    fn reset(&mut self, start: EpisodeStart) -> Result<Targets, CellError> {
+        (self.order.wish, self.order.command) = (Wish::Rest, None);
+        self.wait(|report| matches!(report.mode, Mode::Idle | Mode::Fault))?;
+        if let Some(scene) = &mut self.scene {
+            scene.reset(start)?;
+        }
+        self.order.resets += 1;
+        let resets = self.order.resets;
+        let since_ns = self.clock.now_ns();
+        self.wait(|report| {
+            let fresh = |state: &ArmState| state.captured_ns > since_ns;
+            report.resets == resets && report.states.iter().flatten().all(fresh)
+        })?;
+        self.order.wish = Wish::Run;
+        let report = self.wait(|report| report.mode == Mode::Armed)?;
+        self.deadlines = Deadlines::new(self.clock.now_ns(), self.config.interpolation_ns);
+        self.step_due_ns = self.deadlines.wake(self.clock.now_ns()).due_ns;
+        match self.home {
+            Some(home) => self.go_home(&home, report.targets),
+            None => Ok(report.targets),
+        }
+    }
+
+    fn states(&mut self) -> Result<Vec<ArmState>, CellError> {
+        let report = self.reports.read();
+        let states = report.states.iter().take(self.config.arms).enumerate();
+        states
+            .map(|(arm, state)| {
+                let missing = || CellError::Stopped(Fault::at(FaultKind::StateStale, arm));
+                state.ok_or_else(missing)
+            })
+            .collect()
+    }
+
+    fn frames(&mut self) -> Result<Vec<Image>, CellError> {
+        let frames = self.cameras.newest()?;
+        let now_ns = self.clock.now_ns();
+        let old =
+            |image: &Image| now_ns.saturating_sub(image.captured_ns) > self.config.ages.frame_ns;
+        match frames.iter().position(old) {
+            Some(camera) => Err(CellError::Held(Fault::at(FaultKind::FrameStale, camera))),
+            None => Ok(frames),
+        }
+    }
+
+    fn follow(&mut self, command: ArmCommand) -> Result<bool, CellError> {
+        // The sequence is the control loop's: the way home has its own commands.
+        self.sequence += 1;
+        let sequence = self.sequence;
+        self.order.command = Some(ArmCommand {
+            sequence,
+            activate_ns: self.step_due_ns,
+            ..command
+        });
+        self.tell();
+        self.clock.sleep_until_ns(self.deadlines.next_ns());
+        self.step_due_ns = self.deadlines.wake(self.clock.now_ns()).due_ns;
+        let report = self.reports.read();
+        match (report.mode, report.fault) {
+            (Mode::Fault | Mode::Stopping, Some(fault)) => Err(CellError::Stopped(fault)),
+            (Mode::Held, Some(fault)) => Err(CellError::Held(fault)),
+            _ => Ok(report.newest_sequence >= Some(sequence)
+                && report.refused_sequence < Some(sequence)),
+        }
+    }
+
+    fn truth(&self) -> Option<Truth> {
+        self.scene.as_ref()?.truth()
+    }
+
+    fn counts(&mut self) -> OutcomeCounts {
+        self.reports.read().counts
+    }
+
+    fn report(&mut self) -> Option<Report> {
+        Some(self.reports.read())
+    }
+
+    fn operator(&self, rig: &Rig, role: Role) -> Option<SimOperator> {
+        let lift = self.lift.as_ref()?;
+        Some(lift.operator(role, rig.operator.hand(), rig.limits.step_m))
+    }
 }

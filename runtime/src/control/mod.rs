@@ -26,7 +26,7 @@ mod tests;
 pub use deadline::{Deadlines, Slot};
 pub use faults::{Answer, Fault, FaultKind};
 pub use machine::{Mode, Wish};
-pub use realtime::{ControlLoop, ControlThread, FrameTimes, LoopCells, Report, spawn};
+pub use realtime::{ControlLoop, ControlThread, FrameTimes, LoopCells, Report, Wills, spawn};
 pub use reference::{JointBounds, Reference};
 pub use shell::{Sent, TickRecord, tick};
 pub use step::{

@@ -62,6 +62,8 @@ pub struct Report {
     pub targets: Targets,
     /// The newest command that was seen.
     pub newest_sequence: Option<u64>,
+    /// The newest command that was refused.
+    pub refused_sequence: Option<u64>,
     /// Resets that were seen.
     pub resets: u64,
     /// Ticks by outcome.
@@ -205,6 +207,7 @@ impl<C: Clock> ControlLoop<C> {
         report.fault = record.fault;
         report.targets = self.state.targets();
         report.newest_sequence = self.state.newest_sequence();
+        report.refused_sequence = self.state.refused_sequence();
         report.resets = record.inputs.order.resets;
         report.counts = self.state.counts();
         self.cells.reports.write(*report);

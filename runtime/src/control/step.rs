@@ -131,6 +131,7 @@ pub struct ControlState {
     active: Option<ArmCommand>,
     waiting: Option<ArmCommand>,
     newest_sequence: Option<u64>,
+    refused_sequence: Option<u64>,
     resets: u64,
     /// Ticks on end in which the arm reported an error of a servo.
     servo_errors: [u32; MAX_ARMS],
@@ -153,6 +154,7 @@ impl ControlState {
             active: None,
             waiting: None,
             newest_sequence: None,
+            refused_sequence: None,
             resets: 0,
             servo_errors: [0; MAX_ARMS],
             last_ns: None,
@@ -199,6 +201,11 @@ impl ControlState {
     /// The newest command that was seen.
     pub fn newest_sequence(&self) -> Option<u64> {
         self.newest_sequence
+    }
+
+    /// The newest command that was refused.
+    pub fn refused_sequence(&self) -> Option<u64> {
+        self.refused_sequence
     }
 
     /// Where the arms are being sent.
@@ -364,15 +371,19 @@ fn accept(
             target.as_slice().len() == joints && target.as_slice().iter().all(|q| q.is_finite())
         })
     };
-    let arms = command.arms.iter().zip(&state.references);
-    if !arms.take(config.arms).all(fit) {
-        return (Some(Outcome::RefusedIncomplete), false);
+    let mut arms = command.arms.iter().zip(&state.references).take(config.arms);
+    let refused = if !arms.all(fit) {
+        Some(Outcome::RefusedIncomplete)
+    } else if inputs.now_ns > command.activate_ns.saturating_add(config.late_ns) {
+        Some(Outcome::RefusedLate)
+    } else {
+        None
+    };
+    match refused {
+        Some(_) => state.refused_sequence = Some(command.sequence),
+        None => state.waiting = Some(command),
     }
-    if inputs.now_ns > command.activate_ns.saturating_add(config.late_ns) {
-        return (Some(Outcome::RefusedLate), false);
-    }
-    state.waiting = Some(command);
-    (None, true)
+    (refused, refused.is_none())
 }
 
 /// After a reset the arms hold where they were sent last, if they are still about there,

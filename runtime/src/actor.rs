@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use hilt_drivers::{
     EpisodeStart, Teleop, TeleopEvent,
     keyboard::{self, Keyboard},
@@ -225,9 +225,6 @@ pub fn run(
     stop: &AtomicBool,
     watch: &mut dyn Watch,
 ) -> anyhow::Result<ActorSummary> {
-    if rig.clock == ClockKind::Monotonic {
-        bail!("clock = \"monotonic\" cannot be run yet; use --set clock=simulated");
-    }
     let began = Instant::now();
     let spec = rig.spec();
     let mut cell = Cell::open(rig)?;

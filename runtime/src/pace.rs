@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::rig::Rig;
+use crate::rig::{ClockKind, Rig};
 
 /// Lets a policy step begin every policy period, or at once where nobody lives in real time.
 #[derive(Debug)]
@@ -12,11 +12,12 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// At the rig's policy rate when there is a `person`, else without any waiting.
+    /// At the rig's policy rate when there is a `person`, else without any waiting. A rig in real
+    /// time keeps its own.
     pub fn of(rig: &Rig, person: bool) -> Self {
         Self {
             period: Duration::from_nanos(rig.policy_period_ns()),
-            due: person.then(Instant::now),
+            due: (person && rig.clock == ClockKind::Simulated).then(Instant::now),
         }
     }
 

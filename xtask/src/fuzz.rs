@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::process;
 
 /// The targets: `fuzz/targets/NAME.rs`.
-const TARGETS: [&str; 4] = ["wire", "run_log", "settings", "pickle"];
+const TARGETS: [&str; 5] = ["wire", "run_log", "settings", "pickle", "feetech"];
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";

@@ -1,5 +1,6 @@
 //! Servos on a serial bus.
 
+pub mod feetech;
 mod wire;
 
 pub use wire::{Wire, WireError};

@@ -64,9 +64,14 @@ pub enum ArmError {
         /// Its error byte.
         bits: u8,
     },
-    /// A position that the joint cannot have reached since the one before.
-    #[error("joint {0} reports a jump that it cannot have made")]
+    /// A position that the servo cannot have reached since the one before.
+    #[error("servo {0} reports a jump that it cannot have made")]
     Implausible(u8),
+    /// A servo is set up for something else than positions within one turn.
+    #[error(
+        "servo {0} counts several turns or does not go to positions; set its mode to 0 and clear bit 4 of its phase register"
+    )]
+    Mode(u8),
     /// The bus is gone.
     #[error("the bus is gone; plug the adapter in again, then start the arm")]
     Unplugged,

@@ -23,15 +23,19 @@ fn unexpected<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Vio
     move |e| Violation(format!("{what}: {e}"))
 }
 
+/// What a bus has for its replies.
+const READ_NS: u64 = 20_000_000;
+
 /// Every arm: reports finite states in order, refuses bad targets without moving, moves to good
 /// ones, holds when stopped. `pass_ns` lets time pass and gives the time it is then. The arm must
 /// have room to move its first joint by 0.05 rad.
 pub fn arm(arm: &mut dyn Arm, mut pass_ns: impl FnMut(u64) -> u64) -> Result<(), Violation> {
-    let now_ns = pass_ns(0);
     arm.start().map_err(unexpected("start"))?;
+    let now_ns = pass_ns(0);
     let state = arm
-        .read_state(now_ns, now_ns)
+        .read_state(now_ns, now_ns + READ_NS)
         .map_err(unexpected("read_state"))?;
+    let read_ns = pass_ns(0);
     let dof = arm.chain().dof();
     require(state.joints.as_slice().len() == dof, || {
         "a state has one position per joint".into()
@@ -39,8 +43,8 @@ pub fn arm(arm: &mut dyn Arm, mut pass_ns: impl FnMut(u64) -> u64) -> Result<(),
     require(state.velocities.as_slice().len() == dof, || {
         "a state has one velocity per joint".into()
     })?;
-    require(state.captured_ns <= pass_ns(0), || {
-        "a state is not of the future".into()
+    require(state.captured_ns <= read_ns, || {
+        "a state is captured before it is given".into()
     })?;
     let numbers = [state.joints, state.velocities];
     let finite = numbers
@@ -81,7 +85,7 @@ pub fn arm(arm: &mut dyn Arm, mut pass_ns: impl FnMut(u64) -> u64) -> Result<(),
         .map_err(unexpected("write"))?;
     let now_ns = pass_ns(1_500_000_000);
     let there = arm
-        .read_state(now_ns, now_ns)
+        .read_state(now_ns, now_ns + READ_NS)
         .map_err(unexpected("read_state"))?;
     let error = (there.joints.as_slice()[0] - goal.as_slice()[0]).abs();
     require(error < 0.01, || {
@@ -100,7 +104,7 @@ pub fn arm(arm: &mut dyn Arm, mut pass_ns: impl FnMut(u64) -> u64) -> Result<(),
     })?;
     let now_ns = pass_ns(500_000_000);
     let held = arm
-        .read_state(now_ns, now_ns)
+        .read_state(now_ns, now_ns + READ_NS)
         .map_err(unexpected("read_state while stopped"))?;
     let moved = (held.joints.as_slice()[0] - there.joints.as_slice()[0]).abs();
     require(moved < 0.01, || {
@@ -131,7 +135,7 @@ pub fn camera(
             format!("{} bytes, not {bytes}", image.rgb.len())
         })?;
         require(image.captured_ns <= pass_ns(0), || {
-            "a frame is not of the future".into()
+            "a frame is captured before it is given".into()
         })?;
         require(image.captured_ns >= last_ns, || {
             "capture times do not run backwards".into()

@@ -1,6 +1,17 @@
 //! Servos on a serial bus.
+//!
+//! - [`Wire`]: what carries the bytes; [`SerialWire`] is a port of this machine.
+//! - [`feetech`]: what the bytes say, without I/O; [`sts3215`]: what the servo's registers mean.
+//! - [`ServoArm`]: an [`Arm`](crate::Arm) of such servos: one sync read and one sync write a tick.
 
 pub mod feetech;
+mod serial;
+mod servo_arm;
+pub mod sts3215;
 mod wire;
 
+pub use serial::{OpenError, SerialWire};
+pub use servo_arm::{
+    Direction, GripperServo, JointServo, ServoArm, ServoArmConfig, ServoArmConfigError,
+};
 pub use wire::{Wire, WireError};

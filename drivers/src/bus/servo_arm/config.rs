@@ -1,0 +1,192 @@
+//! Which servo is which joint, and what its counts mean there. Pure functions.
+
+use hilt_kinematics::{Chain, JointKind};
+use hilt_protocol::{GripperCommand, MAX_JOINTS};
+
+use crate::bus::{
+    feetech::BROADCAST,
+    sts3215::{LAST_COUNT, counts_from_radians, radians_from_counts},
+};
+
+/// Most servos of an arm: its joints and the gripper.
+pub(super) const MAX_SERVOS: usize = MAX_JOINTS + 1;
+
+/// Which way a servo's counts grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// With the joint's angle.
+    Along,
+    /// Against it.
+    Against,
+}
+
+/// The servo of a joint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JointServo {
+    /// Its id on the bus.
+    pub id: u8,
+    /// What it reports when the joint is at zero, counts.
+    pub zero_counts: u16,
+    /// Which way its counts grow.
+    pub direction: Direction,
+}
+
+/// The servo of the gripper. Between open and closed the width is taken as linear in the counts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GripperServo {
+    /// Its id on the bus.
+    pub id: u8,
+    /// What it reports, and is told, when the gripper is open, counts.
+    pub open_counts: u16,
+    /// The same for closed.
+    pub closed_counts: u16,
+    /// Gap between the fingers at `open_counts`, metres.
+    pub open_width_m: f64,
+    /// Gap at `closed_counts`, metres.
+    pub closed_width_m: f64,
+}
+
+/// An arm of STS3215 servos on one bus.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServoArmConfig {
+    /// One for each of the chain's joints, base to tip.
+    pub joints: Vec<JointServo>,
+    /// The gripper's.
+    pub gripper: GripperServo,
+    /// Bits per second of the bus.
+    pub baud: u32,
+    /// A speed that no joint, nor the gripper's servo, ever reaches, also when pushed by hand: what
+    /// goes beyond it was not read right. rad/s.
+    pub max_speed_rad_s: f64,
+}
+
+/// Why there can be no such arm.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ServoArmConfigError {
+    /// Joints and servos do not match.
+    #[error("an arm of {joints} joints needs as many servos, not {servos}")]
+    Joints {
+        /// The chain's joints.
+        joints: usize,
+        /// The servos named for them.
+        servos: usize,
+    },
+    /// A joint slides.
+    #[error("joint {0} slides; a servo can only turn it")]
+    Slides(usize),
+    /// No id, or one that is named twice.
+    #[error("servo id {0} is above 253 or named twice; give each servo an id of its own")]
+    Id(u8),
+    /// A joint's limits are outside a servo's turn.
+    #[error(
+        "joint {joint}: its limits are counts {lower:.0} to {upper:.0}, a servo goes from 0 to 4095; mount or calibrate the servo so that zero is near count 2048, or narrow the limits"
+    )]
+    Range {
+        /// The joint.
+        joint: usize,
+        /// Its lower limit, counts.
+        lower: f64,
+        /// Its upper limit, counts.
+        upper: f64,
+    },
+    /// Open and closed are the same, outside a turn, or not finite.
+    #[error("the gripper's open and closed counts must differ and be 0 to 4095, its widths finite")]
+    Gripper,
+    /// A rate or speed that is not above zero.
+    #[error("the bus's baud rate and the highest speed must be above zero")]
+    NotPositive,
+}
+
+impl JointServo {
+    fn sign(&self) -> f64 {
+        match self.direction {
+            Direction::Along => 1.0,
+            Direction::Against => -1.0,
+        }
+    }
+
+    /// The joint's angle, radians.
+    pub fn radians(&self, counts: i32) -> f64 {
+        self.sign() * radians_from_counts(f64::from(counts) - f64::from(self.zero_counts))
+    }
+
+    /// The joint's velocity, rad/s.
+    pub fn radians_per_s(&self, counts_per_s: i32) -> f64 {
+        self.sign() * radians_from_counts(f64::from(counts_per_s))
+    }
+
+    fn counts(&self, radians: f64) -> f64 {
+        f64::from(self.zero_counts) + self.sign() * counts_from_radians(radians)
+    }
+
+    /// The goal for an angle, counts; within the servo's turn.
+    pub fn goal(&self, radians: f64) -> i32 {
+        self.counts(radians)
+            .round()
+            .clamp(0.0, f64::from(LAST_COUNT)) as i32
+    }
+}
+
+impl GripperServo {
+    /// The gap between the fingers, metres.
+    pub fn width_m(&self, counts: i32) -> f64 {
+        let closed = f64::from(self.closed_counts);
+        let openness = (f64::from(counts) - closed) / (f64::from(self.open_counts) - closed);
+        self.closed_width_m + openness * (self.open_width_m - self.closed_width_m)
+    }
+
+    /// The goal for a command, counts.
+    pub fn goal(&self, command: GripperCommand) -> i32 {
+        i32::from(match command {
+            GripperCommand::Open => self.open_counts,
+            GripperCommand::Closed => self.closed_counts,
+        })
+    }
+}
+
+impl ServoArmConfig {
+    /// Servo ids: the joints', base to tip, then the gripper's.
+    pub fn ids(&self) -> impl Iterator<Item = u8> + '_ {
+        let gripper = self.gripper.id;
+        self.joints.iter().map(|j| j.id).chain([gripper])
+    }
+
+    /// Whether there can be such an arm with this chain.
+    pub fn check(&self, chain: &Chain) -> Result<(), ServoArmConfigError> {
+        if self.joints.len() != chain.dof() {
+            return Err(ServoArmConfigError::Joints {
+                joints: chain.dof(),
+                servos: self.joints.len(),
+            });
+        }
+        for (i, id) in self.ids().enumerate() {
+            if id >= BROADCAST || self.ids().take(i).any(|other| other == id) {
+                return Err(ServoArmConfigError::Id(id));
+            }
+        }
+        for (i, (servo, joint)) in self.joints.iter().zip(chain.joints()).enumerate() {
+            if joint.kind != JointKind::Revolute {
+                return Err(ServoArmConfigError::Slides(i));
+            }
+            let (lower, upper) = (servo.counts(joint.lower), servo.counts(joint.upper));
+            let turn = -0.5..f64::from(LAST_COUNT) + 0.5;
+            if !turn.contains(&lower) || !turn.contains(&upper) {
+                return Err(ServoArmConfigError::Range {
+                    joint: i,
+                    lower,
+                    upper,
+                });
+            }
+        }
+        let g = &self.gripper;
+        let apart = g.open_counts != g.closed_counts;
+        let finite = g.open_width_m.is_finite() && g.closed_width_m.is_finite();
+        if !apart || !finite || g.open_counts.max(g.closed_counts) > LAST_COUNT {
+            return Err(ServoArmConfigError::Gripper);
+        }
+        if self.baud == 0 || !(self.max_speed_rad_s.is_finite() && self.max_speed_rad_s > 0.0) {
+            return Err(ServoArmConfigError::NotPositive);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,265 @@
+//! The registers of a Feetech STS3215 and what their numbers mean. The other servos of the STS and
+//! SMS series share the table.
+//!
+//! Two-byte registers have their low byte first. Signed ones are *sign-magnitude*: one bit says the
+//! direction, the bits below it how much. Source: Feetech's memory table of the STS3215, with the
+//! sign bits of the maker's own library (`sms_sts.py`).
+
+use std::f64::consts::TAU;
+
+/// Counts of a whole turn.
+pub const COUNTS_PER_TURN: u16 = 4096;
+
+/// The highest position that a servo goes to; the lowest is 0.
+pub const LAST_COUNT: u16 = COUNTS_PER_TURN - 1;
+
+/// Bits per second by the number in [`BAUD_RATE`].
+pub const BAUD_RATES: [u32; 8] = [
+    1_000_000, 500_000, 250_000, 128_000, 115_200, 76_800, 57_600, 38_400,
+];
+
+/// Bit of [`PHASE`] that lets positions count on beyond a turn. It must be clear, or a position
+/// may be off by whole turns.
+pub const PHASE_MULTI_TURN: u8 = 1 << 4;
+
+/// Bits of [`STATUS`], and of the error byte in every reply.
+pub mod status {
+    /// The supply is above or below its limits.
+    pub const VOLTAGE: u8 = 1 << 0;
+    /// The position sensor fails.
+    pub const SENSOR: u8 = 1 << 1;
+    /// Too hot.
+    pub const TEMPERATURE: u8 = 1 << 2;
+    /// Too much current.
+    pub const CURRENT: u8 = 1 << 3;
+    /// Outside its angle limits.
+    pub const ANGLE: u8 = 1 << 4;
+    /// Too much load for too long: it lets go, down to its protective torque.
+    pub const OVERLOAD: u8 = 1 << 5;
+}
+
+/// Where a number lies and how it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Register {
+    /// Its first byte.
+    pub address: u8,
+    /// 1 or 2.
+    pub bytes: u8,
+    /// The bit that is set for negative numbers, where there are any.
+    pub sign: Option<u8>,
+}
+
+const fn byte(address: u8) -> Register {
+    Register {
+        address,
+        bytes: 1,
+        sign: None,
+    }
+}
+
+const fn word(address: u8, sign: Option<u8>) -> Register {
+    Register {
+        address,
+        bytes: 2,
+        sign,
+    }
+}
+
+// Kept without power. They are written to the flash memory while `LOCK` is 0, for now else.
+
+/// Model; 777 for an STS3215.
+pub const MODEL: Register = word(3, None);
+/// Id, 0 to 253.
+pub const ID: Register = byte(5);
+/// Index into [`BAUD_RATES`].
+pub const BAUD_RATE: Register = byte(6);
+/// Time from a request to its reply, 2 µs.
+pub const RETURN_DELAY: Register = byte(7);
+/// 0: only reads and pings are answered. 1: everything that is not for all.
+pub const RESPONSE_LEVEL: Register = byte(8);
+/// Lowest goal that is gone to, counts.
+pub const LOWEST_POSITION: Register = word(9, None);
+/// Highest goal that is gone to, counts.
+pub const HIGHEST_POSITION: Register = word(11, None);
+/// Special functions, among them [`PHASE_MULTI_TURN`].
+pub const PHASE: Register = byte(18);
+/// Counts that are taken off the sensor's.
+pub const POSITION_OFFSET: Register = word(31, Some(11));
+/// 0: goes to positions. 1: turns. 2: open loop. 3: steps.
+pub const MODE: Register = byte(33);
+
+// Forgotten without power.
+
+/// 1: holds and moves. 0: limp.
+pub const TORQUE_ENABLE: Register = byte(40);
+/// Acceleration to a goal, 100 counts/s².
+pub const ACCELERATION: Register = byte(41);
+/// Goal, counts.
+pub const GOAL_POSITION: Register = word(42, Some(15));
+/// Duty in the open-loop mode; unused here.
+pub const GOAL_TIME: Register = word(44, Some(10));
+/// Speed to a goal, counts/s; 0: as fast as it can.
+pub const GOAL_SPEED: Register = word(46, Some(15));
+/// Most torque, thousandths of the stall torque.
+pub const TORQUE_LIMIT: Register = word(48, None);
+/// 1: what is written to the registers that are kept does not go to the flash memory.
+pub const LOCK: Register = byte(55);
+
+// To be read only.
+
+/// Position, counts.
+pub const PRESENT_POSITION: Register = word(56, Some(15));
+/// Speed, counts/s.
+pub const PRESENT_SPEED: Register = word(58, Some(15));
+/// Duty of the motor's voltage, thousandths.
+pub const PRESENT_LOAD: Register = word(60, Some(10));
+/// Supply, 0.1 V.
+pub const PRESENT_VOLTAGE: Register = byte(62);
+/// Temperature, °C.
+pub const PRESENT_TEMPERATURE: Register = byte(63);
+/// What is wrong: bits of [`status`].
+pub const STATUS: Register = byte(65);
+/// 1 while it moves.
+pub const MOVING: Register = byte(66);
+/// Current, 6.5 mA.
+pub const PRESENT_CURRENT: Register = word(69, Some(15));
+
+impl Register {
+    /// The number in `data`, which begins at the register `first`. `None`: it lies outside.
+    pub fn decode(&self, first: Register, data: &[u8]) -> Option<i32> {
+        let at = usize::from(self.address.checked_sub(first.address)?);
+        let raw = match *data.get(at..at + usize::from(self.bytes))? {
+            [low] => u16::from(low),
+            [low, high] => u16::from_le_bytes([low, high]),
+            _ => return None,
+        };
+        Some(match self.sign {
+            Some(bit) if raw >> bit & 1 == 1 => -i32::from(raw & !(1 << bit)),
+            _ => i32::from(raw),
+        })
+    }
+
+    /// The bytes of a number, the first [`Register::bytes`] of them. What is too large becomes the
+    /// largest that there is.
+    pub fn encode(&self, value: i32) -> [u8; 2] {
+        let widest = match (self.sign, self.bytes) {
+            (Some(bit), _) => (1 << bit) - 1,
+            (None, 1) => u16::from(u8::MAX),
+            (None, _) => u16::MAX,
+        };
+        let magnitude = u16::try_from(value.unsigned_abs()).map_or(widest, |m| m.min(widest));
+        let raw = match self.sign {
+            Some(bit) if value < 0 => magnitude | 1 << bit,
+            None if value < 0 => 0,
+            _ => magnitude,
+        };
+        raw.to_le_bytes()
+    }
+}
+
+/// The angle of so many counts, radians; also counts/s to rad/s.
+pub fn radians_from_counts(counts: f64) -> f64 {
+    counts * TAU / f64::from(COUNTS_PER_TURN)
+}
+
+/// The counts of an angle in radians; also rad/s to counts/s.
+pub fn counts_from_radians(radians: f64) -> f64 {
+    radians * f64::from(COUNTS_PER_TURN) / TAU
+}
+
+/// What a servo tells about itself: the registers from [`PRESENT_POSITION`] to [`PRESENT_CURRENT`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Feedback {
+    /// Position, counts.
+    pub position_counts: i32,
+    /// Speed, counts/s.
+    pub speed_counts_s: i32,
+    /// Duty of the motor's voltage, −1 to 1.
+    pub load: f64,
+    /// Supply, volts.
+    pub supply_v: f64,
+    /// Temperature, °C.
+    pub temperature_c: f64,
+    /// Bits of [`status`].
+    pub status: u8,
+    /// Whether it moves.
+    pub moving: bool,
+    /// Current, amperes.
+    pub current_a: f64,
+}
+
+impl Feedback {
+    /// Bytes to read from [`PRESENT_POSITION`] on.
+    pub const BYTES: u8 =
+        PRESENT_CURRENT.address + PRESENT_CURRENT.bytes - PRESENT_POSITION.address;
+
+    /// From [`Feedback::BYTES`] bytes. `None`: there are fewer.
+    pub fn parse(data: &[u8]) -> Option<Self> {
+        let number = |register: Register| register.decode(PRESENT_POSITION, data);
+        Some(Self {
+            position_counts: number(PRESENT_POSITION)?,
+            speed_counts_s: number(PRESENT_SPEED)?,
+            load: f64::from(number(PRESENT_LOAD)?) / 1000.0,
+            supply_v: f64::from(number(PRESENT_VOLTAGE)?) / 10.0,
+            temperature_c: f64::from(number(PRESENT_TEMPERATURE)?),
+            status: number(STATUS)? as u8,
+            moving: number(MOVING)? != 0,
+            current_a: f64::from(number(PRESENT_CURRENT)?) * 0.0065,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_sign_magnitude_where_the_table_says_so() {
+        let data = [0x18, 0x85, 0x05, 0x00, 0x32, 0x04, 121, 40];
+        let read = |register: Register| register.decode(PRESENT_POSITION, &data);
+        assert_eq!(read(PRESENT_POSITION), Some(-0x518));
+        assert_eq!(read(PRESENT_SPEED), Some(5));
+        assert_eq!(read(PRESENT_LOAD), Some(-50));
+        assert_eq!(read(PRESENT_VOLTAGE), Some(121));
+        assert_eq!((read(STATUS), read(LOCK)), (None, None));
+        assert_eq!(GOAL_POSITION.encode(-0x518), [0x18, 0x85]);
+        assert_eq!(POSITION_OFFSET.encode(-100), [0x64, 0x08]);
+        assert_eq!(POSITION_OFFSET.encode(9000), [0xFF, 0x07]);
+        assert_eq!(ACCELERATION.encode(300), [255, 0]);
+        assert_eq!(TORQUE_LIMIT.encode(-1), [0, 0]);
+    }
+
+    #[test]
+    fn every_signed_number_comes_back() {
+        for value in -2047..=2047 {
+            for register in [GOAL_POSITION, POSITION_OFFSET] {
+                let bytes = register.encode(value);
+                assert_eq!(register.decode(register, &bytes), Some(value));
+            }
+        }
+    }
+
+    #[test]
+    fn counts_and_radians() {
+        assert_eq!(radians_from_counts(2048.0), TAU / 2.0);
+        assert!((counts_from_radians(radians_from_counts(-777.0)) + 777.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn feedback_has_units() {
+        assert_eq!(Feedback::BYTES, 15);
+        let data = [0, 8, 100, 0x80, 0x2C, 1, 121, 40, 0, 4, 1, 0, 0, 200, 0];
+        let expected = Feedback {
+            position_counts: 2048,
+            speed_counts_s: -100,
+            load: 0.3,
+            supply_v: 12.1,
+            temperature_c: 40.0,
+            status: status::TEMPERATURE,
+            moving: true,
+            current_a: 1.3,
+        };
+        assert_eq!(Feedback::parse(&data), Some(expected));
+        assert_eq!(Feedback::parse(&data[..14]), None);
+    }
+}

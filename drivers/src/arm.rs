@@ -96,6 +96,7 @@ impl ArmError {
             Self::WrongId { expected, got } => [7, expected, got, 0],
             Self::Servo { id, bits } => [8, id, bits, 0],
             Self::Implausible(joint) => [9, joint, 0, 0],
+            Self::Mode(id) => [12, id, 0, 0],
             Self::Unplugged => [10, 0, 0, 0],
             Self::Device => [11, 0, 0, 0],
         }
@@ -117,6 +118,7 @@ impl ArmError {
             (7, expected, got) => Self::WrongId { expected, got },
             (8, id, bits) => Self::Servo { id, bits },
             (9, joint, 0) => Self::Implausible(joint),
+            (12, id, 0) => Self::Mode(id),
             (10, 0, 0) => Self::Unplugged,
             (11, 0, 0) => Self::Device,
             _ => return None,

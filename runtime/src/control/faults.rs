@@ -313,7 +313,7 @@ fn kind_of(error: ArmError) -> FaultKind {
         ArmError::Servo { .. } => FaultKind::ServoError,
         ArmError::Implausible(_) => FaultKind::Implausible,
         ArmError::Unplugged => FaultKind::BusLost,
-        ArmError::Device => FaultKind::DeviceFault,
+        ArmError::Device | ArmError::Mode(_) => FaultKind::DeviceFault,
         ArmError::Stopped
         | ArmError::Joints { .. }
         | ArmError::NotFinite(_)

@@ -15,7 +15,7 @@
 //!   deadline; a [`status::Status`] on disk says it to `hilt` [`top`] and to other programs.
 //!
 //! What a user starts is above these: [`teleoperate`] by hand, [`record`] demonstrations, [`actor`]
-//! for training, [`evaluate`] an exported policy.
+//! for training, [`evaluate`] an exported policy; before all of them, [`doctor`] looks at the machine.
 //!
 //! In lockstep (a rig with `clock = "simulated"`) all of this is one thread: policy step, control
 //! ticks, physics, rendering, as fast as the machine and the learner's pace allow; or, with a person
@@ -27,6 +27,7 @@ pub mod actor;
 pub mod brain;
 pub mod cell;
 pub mod control;
+pub mod doctor;
 pub mod episode;
 pub mod evaluate;
 pub mod filmstrip;

@@ -21,6 +21,7 @@ use hilt_protocol::Image;
 use hilt_runtime::{
     actor::{self, ActorOptions, Standing, Watch},
     cell::Cell as Devices,
+    doctor::{self, Level, Needs},
     evaluate::{self, EvaluateOptions},
     inference::Engine,
     pace::Pace,
@@ -43,6 +44,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Look at this machine: whether it can run a rig, and what to do where it cannot.
+    Doctor {
+        /// The rig's file; the machine alone is looked at without one.
+        #[arg(long, value_name = "FILE")]
+        rig: Option<PathBuf>,
+        /// Overrides a value of the rig, as `key.subkey=value`; may be given more than once.
+        #[arg(long = "set", value_name = "KEY=VALUE", requires = "rig")]
+        set: Vec<String>,
+    },
     /// Drive the rig by hand, from this keyboard; nothing is recorded.
     Teleoperate {
         #[command(flatten)]
@@ -192,6 +202,10 @@ const INTERRUPTED: i32 = 130;
 
 fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     match command {
+        Command::Doctor { rig, set } => match rig {
+            Some(rig) => doctor(&Needs::of(&Rig::read(&rig, &set)?)),
+            None => doctor(&Needs::default()),
+        },
         Command::Teleoperate { rig, seed } => teleoperate(&rig.read()?, seed, stop),
         Command::Record {
             rig,
@@ -275,6 +289,21 @@ fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+fn doctor(needs: &Needs) -> anyhow::Result<()> {
+    let folder = std::env::current_dir().context("the working folder cannot be found")?;
+    let (facts, lateness) = doctor::examine(&folder, needs)?;
+    let findings = doctor::findings(&facts, needs);
+    print!(
+        "{}",
+        doctor::report(&findings, std::io::stdout().is_terminal())
+    );
+    println!("\na thread with what is granted above wakes late by {lateness}");
+    if findings.iter().any(|finding| finding.level == Level::Mend) {
+        bail!("the rig does not run before what is marked MEND is done");
+    }
+    Ok(())
 }
 
 fn teleoperate(rig: &Rig, seed: u64, stop: &AtomicBool) -> anyhow::Result<()> {

@@ -37,6 +37,7 @@ mod takeover;
 mod thread;
 
 pub use error::SimError;
+pub use libraries::check_rendering_libraries;
 pub use operator::{Intention, OperatorAction, OperatorConfig, ScriptedOperator};
 pub use scene::{
     CENTRE_XY_M, CUBE_HALF_M, FINGER_OPEN_M, HOME_HEIGHT_M, LIFTED_M, Mount, SceneCamera,

@@ -4,9 +4,9 @@ use std::ffi::{CStr, c_char};
 
 use crate::SimError;
 
-/// Looks for EGL by name, because the renderer's own error does not say which file is missing.
-/// Everything else (OpenGL, the driver) is reached through it.
-pub(crate) fn check_rendering_libraries() -> Result<(), SimError> {
+/// Whether cameras can be rendered here: looks for EGL by name, because the renderer's own error
+/// does not say which file is missing. Everything else (OpenGL, the driver) is reached through it.
+pub fn check_rendering_libraries() -> Result<(), SimError> {
     check(c"libEGL.so.1")
 }
 

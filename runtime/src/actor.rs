@@ -8,7 +8,10 @@ use std::{
     io::{BufWriter, Write},
     path::PathBuf,
     rc::Rc,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -24,6 +27,7 @@ use hilt_show::{Rate, per_s, percent};
 use serde::Serialize;
 
 use crate::{
+    bookkeeper::{About, Bookkeeper},
     cell::Cell,
     inference::Engine,
     learner_side::LearnerSide,
@@ -32,8 +36,12 @@ use crate::{
     rig::{ClockKind, Rig},
     run_log::{RunLog, new_run},
     session::{Confusion, Flow, Outcome, Policy, Seen, Session},
+    status::Timing,
+    view,
 };
 
+/// When so many episodes on end are broken off, the run ends: what is wrong does not pass.
+const BROKEN_EPISODES: u32 = 20;
 /// Episodes at the beginning and at the end over which rates are reported.
 const WINDOW: usize = 20;
 
@@ -112,8 +120,12 @@ pub struct ActorSummary {
     pub entries: u64,
     /// Entries that the learner had acknowledged at the end.
     pub acknowledged: u64,
-    /// In lockstep deadlines are not measured.
-    pub missed_ticks: &'static str,
+    /// Ticks of the control loop that were missed; `"not measured"` in lockstep.
+    pub missed_ticks: serde_json::Value,
+    /// Episodes that an unfit input broke off.
+    pub broken_episodes: u64,
+    /// The accounts of the control loop.
+    pub timing: Timing,
 }
 
 /// How a run stands, for whoever shows it.
@@ -265,6 +277,14 @@ pub fn run(
     let rows_path = options.out.join("episodes.jsonl");
     let mut rows =
         BufWriter::new(File::create(&rows_path).with_context(|| rows_path.display().to_string())?);
+    let about = About {
+        dir: Some(options.out.clone()),
+        run: run.to_string(),
+        rig: rig.name.clone(),
+    };
+    let keeper = Bookkeeper::start(rig, about, cell.take_records(), Box::new(|_| {}))
+        .context("starting the bookkeeper's thread")?;
+    let keeper = RefCell::new(keeper);
     let mut session = Session {
         cell: &mut cell,
         // Not `as_deref_mut`: that would borrow for as long as the box's own lifetime.
@@ -277,6 +297,8 @@ pub fn run(
         steps: 0,
     };
     let mut rates = Rates::default();
+    // Episodes that an unfit input broke off, and how many of them on end.
+    let (mut broken_episodes, mut broken) = (0, 0);
     let mut waited = Duration::ZERO;
     let mut pace = Pace::of(rig, by_person);
     let (mut step_rate, mut update_rate) = (Rate::default(), Rate::default());
@@ -295,18 +317,19 @@ pub fn run(
                     shown.borrow_mut().see(images);
                 }
             },
+            took: &mut |stage, duration_ns| keeper.borrow_mut().took(stage, duration_ns),
         };
         let outcome = session.run_episode(&mut policy, start, &mut journal, |policy, steps| {
             trust.set(steps as f64 / rig.operator.training_steps as f64);
             let asked = Instant::now();
             let may_act = steps < rig.episode.random_steps;
-            let (flow, policy_version) = match policy {
+            let (flow, policy_version, swaps) = match policy {
                 Policy::Brain(brain) => {
                     let mut say = |words: &str| shown.borrow_mut().say(words);
                     let flow = learner.before_step(&mut **brain, steps, may_act, stop, &mut say);
-                    (flow, brain.version())
+                    (flow, brain.version(), brain.swaps())
                 }
-                Policy::Nobody => (Flow::Go, 0),
+                Policy::Nobody => (Flow::Go, 0, 0),
             };
             waited += asked.elapsed();
             let progress = learner.progress();
@@ -323,10 +346,33 @@ pub fn run(
                 policy_version,
                 allowed_steps: progress.map_or(0, |p| p.allowed_steps),
             });
+            keeper.borrow().tell(|news| {
+                (news.policy_version, news.swaps) = (policy_version, swaps);
+                (news.episodes, news.env_steps) = (rates.episodes, steps);
+                // A reset and its steps are an entry each.
+                news.entries = steps + rates.episodes + 1;
+                news.acknowledged = link.stats().acked;
+                news.learner_alive = Some(link.learner().alive);
+            });
             // The learner may have been waited for: the person's time goes on from here.
             pace.wait();
             flow
-        })?;
+        });
+        let outcome = match outcome {
+            Err(error) if error.is_passing() && broken < BROKEN_EPISODES => {
+                broken += 1;
+                broken_episodes += 1;
+                watch.say(&format!("the episode was broken off: {error}"));
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                continue;
+            }
+            outcome => outcome?,
+        };
+        broken = 0;
+        let counts = session.cell.counts();
+        keeper.borrow().tell(|news| news.counts = counts);
         if outcome.cut {
             // Its steps are in the log and count as such; the episode is in no rate.
             break;
@@ -356,11 +402,23 @@ pub fn run(
     }
     let env_steps = session.steps;
     let entries = log.entries();
+    let last = cell.end();
     log.finish()?;
     if link.stats().acked < entries && link.learner().alive {
         watch.say("the rest is on its way to the learner; Ctrl-C again leaves it in the log");
     }
     link.drain(Duration::from_secs(5));
+    keeper.borrow().tell(|news| {
+        (news.env_steps, news.episodes) = (env_steps, rates.episodes);
+        (news.entries, news.acknowledged) = (entries, link.stats().acked);
+        news.learner_alive = Some(link.learner().alive);
+    });
+    let (books, balance) = (keeper.into_inner().finish(last))
+        .context("the run's figures are lost; its log is whole")?;
+    if let Err(error) = balance {
+        tracing::error!("the accounts of the control loop do not balance: {error}");
+    }
+    watch.say(&view::report_text(&books));
     let summary = ActorSummary {
         seed: options.seed,
         clock: rig.clock,
@@ -382,7 +440,12 @@ pub fn run(
         waited_s: waited.as_secs_f64(),
         entries,
         acknowledged: link.stats().acked,
-        missed_ticks: "not measured",
+        missed_ticks: match books.timing.missed() {
+            Some(missed) => missed.into(),
+            None => "not measured".into(),
+        },
+        broken_episodes,
+        timing: books.timing,
     };
     std::fs::write(
         options.out.join("summary.json"),

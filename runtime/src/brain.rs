@@ -2,7 +2,10 @@
 
 use hilt_protocol::{Observation, RigSpec, noise::Uniforms};
 
-use crate::inference::{EngineError, OnnxBrain};
+use crate::{
+    inference::{EngineError, OnnxBrain},
+    tick::Stage,
+};
 
 /// The brain could not answer.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +38,18 @@ pub trait Brain {
     /// Gradient updates behind the policy in force.
     fn updates(&self) -> u64;
 
+    /// Times that the policy was exchanged.
+    fn swaps(&self) -> u64 {
+        0
+    }
+
     /// Takes newly verified weights, if any; called between two steps.
     fn refresh(&mut self) {}
+
+    /// What encoder and head took, if they ran since the last call, nanoseconds.
+    fn stages(&mut self) -> Vec<(Stage, u64)> {
+        Vec::new()
+    }
 }
 
 impl Brain for OnnxBrain {
@@ -62,6 +75,14 @@ impl Brain for OnnxBrain {
 
     fn updates(&self) -> u64 {
         OnnxBrain::updates(self)
+    }
+
+    fn stages(&mut self) -> Vec<(Stage, u64)> {
+        OnnxBrain::stages(self)
+    }
+
+    fn swaps(&self) -> u64 {
+        OnnxBrain::swaps(self)
     }
 
     fn refresh(&mut self) {

@@ -24,6 +24,7 @@
 
 pub mod accounting;
 pub mod actor;
+pub mod bookkeeper;
 pub mod brain;
 pub mod cell;
 pub mod control;

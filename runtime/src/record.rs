@@ -267,6 +267,7 @@ impl Recorder<'_> {
         let mut journal = Seen {
             journal: buffer,
             see: &mut see,
+            took: &mut |_, _| {},
         };
         Ok(
             session.run_episode(&mut Policy::Nobody, start, &mut journal, |_, _| {

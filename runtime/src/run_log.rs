@@ -24,6 +24,8 @@ use hilt_protocol::{Entry, Record, RigSpec, RunId};
 use hilt_recording::{RunWriter, WriteError};
 use hilt_sim::Truth;
 
+use crate::tick::Stage;
+
 /// The queue holds at most so many entries …
 const QUEUE_ENTRIES: usize = 256;
 /// … and about so many bytes of images.
@@ -51,6 +53,9 @@ pub enum JournalError {
 pub trait Journal {
     /// Takes one.
     fn append(&mut self, record: Record, truth: Option<Truth>) -> Result<(), JournalError>;
+
+    /// A stage of the policy took so long: for reports, never for the stream.
+    fn took(&mut self, _stage: Stage, _duration_ns: u64) {}
 }
 
 /// A new run's identity.

@@ -10,9 +10,11 @@ use serde::Serialize;
 use crate::{
     brain::{Brain, BrainError, random_action},
     cell::{Cell, CellError},
+    control::{Fault, FaultKind},
     episode::{ClassifierRules, Ending, end_step},
     rig::EpisodeConfig,
     run_log::{Journal, JournalError},
+    tick::Stage,
 };
 
 /// Why an episode broke off.
@@ -32,12 +34,38 @@ pub enum SessionError {
     Journal(#[from] JournalError),
 }
 
+impl SessionError {
+    /// Whether the next episode may go well: an input was not fit, and the arms are held until it
+    /// is.
+    pub fn is_passing(&self) -> bool {
+        use crate::safety::ActionRefused::NotFinite;
+        matches!(
+            self,
+            Self::Cell(CellError::Held(_) | CellError::Camera(_) | CellError::Action(NotFinite(_)))
+        )
+    }
+
+    /// What it is for the arms: who commands them cannot go on.
+    fn fault(&self) -> Option<Fault> {
+        let kind = match self {
+            Self::Teleop(_) => FaultKind::TeleopGone,
+            Self::Journal(_) => FaultKind::LogFailed,
+            Self::Brain(_) => FaultKind::PolicySilent,
+            // The cell knows by itself.
+            Self::Cell(_) => return None,
+        };
+        Some(Fault::at(kind, 0))
+    }
+}
+
 /// Shows what is seen, and hands everything on.
 pub struct Seen<'a> {
     /// Takes the records.
     pub journal: &'a mut dyn Journal,
     /// Sees the newest frames.
     pub see: &'a mut dyn FnMut(&[Image]),
+    /// Hears what the policy's stages took.
+    pub took: &'a mut dyn FnMut(Stage, u64),
 }
 
 impl Journal for Seen<'_> {
@@ -48,6 +76,10 @@ impl Journal for Seen<'_> {
         };
         (self.see)(&observation.images);
         self.journal.append(record, truth)
+    }
+
+    fn took(&mut self, stage: Stage, duration_ns: u64) {
+        (self.took)(stage, duration_ns);
     }
 }
 
@@ -160,8 +192,25 @@ pub struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Runs one episode. `go` is asked before each step.
+    /// Runs one episode. `go` is asked before each step. What goes wrong is told to whatever moves
+    /// the arms, before it is told to the caller.
     pub fn run_episode(
+        &mut self,
+        policy: &mut Policy<'_>,
+        start: EpisodeStart,
+        journal: &mut dyn Journal,
+        go: impl FnMut(&mut Policy<'_>, u64) -> Flow,
+    ) -> Result<Outcome, SessionError> {
+        let outcome = self.episode(policy, start, journal, go);
+        if let Err(error) = &outcome
+            && let Some(fault) = error.fault()
+        {
+            self.cell.fail(fault);
+        }
+        outcome
+    }
+
+    fn episode(
         &mut self,
         policy: &mut Policy<'_>,
         start: EpisodeStart,
@@ -216,6 +265,13 @@ impl Session<'_> {
             };
             observation = step.next.clone();
             journal.append(Record::Step(step), truth)?;
+            let inference = match policy {
+                Policy::Brain(brain) => brain.stages(),
+                Policy::Nobody => Vec::new(),
+            };
+            for (stage, duration_ns) in executed.stages.into_iter().chain(inference) {
+                journal.took(stage, duration_ns);
+            }
             if ending.over() {
                 outcome.ending = ending;
                 if let (Some(truth), Some(_)) = (truth, probability)

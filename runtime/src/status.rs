@@ -101,6 +101,12 @@ pub struct Timing {
 }
 
 impl Timing {
+    /// Ticks that were missed; `None`: not measured.
+    pub fn missed(&self) -> Option<u64> {
+        let missed = |ticks: &&OutcomeTicks| ticks.outcome == Outcome::Missed;
+        self.outcomes.iter().find(missed)?.ticks
+    }
+
     /// Leaves it as `timing.json` in `dir`.
     pub fn write(&self, dir: &Path) -> Result<(), StatusError> {
         write(&dir.join(TIMING_FILE), self)

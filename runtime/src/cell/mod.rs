@@ -16,11 +16,11 @@ use hilt_sim::Truth;
 use ringbuf::HeapCons;
 
 use crate::{
-    control::{Fault, Report, Targets, TickRecord},
+    control::{Fault, FaultKind, Report, Targets, TickRecord},
     episode::{ArmFacts, proprio},
     rig::{ClockKind, Rig},
     safety::{ActionRefused, ArmTarget, Filtered, LimitsHit, SafetyFilter},
-    tick::OutcomeCounts,
+    tick::{OutcomeCounts, Stage},
 };
 
 /// Why the cell stopped working.
@@ -69,6 +69,8 @@ pub struct Executed {
     pub facts: Vec<ArmFacts>,
     /// What held the action back, per arm.
     pub limits: Vec<LimitsHit>,
+    /// What the cell's own stages took, nanoseconds; empty where nothing is measured.
+    pub stages: Vec<(Stage, u64)>,
 }
 
 /// What moves the arms and looks through the cameras.
@@ -98,6 +100,19 @@ pub trait Body {
 
     /// The newest that the control thread tells; `None` in lockstep, where there is none.
     fn report(&mut self) -> Option<Report> {
+        None
+    }
+
+    /// What the policy's stages took since the last call, nanoseconds.
+    fn stages(&mut self) -> Vec<(Stage, u64)> {
+        Vec::new()
+    }
+
+    /// Something is wrong with what commands the arms: it is answered as the table of faults says.
+    fn fail(&mut self, _fault: Fault) {}
+
+    /// Brings the arms to a standstill for good; the control thread's last word.
+    fn end(&mut self) -> Option<Report> {
         None
     }
 
@@ -187,6 +202,16 @@ impl Cell {
         self.body.report()
     }
 
+    /// Something is wrong with what commands the arms: it is answered as the table of faults says.
+    pub fn fail(&mut self, fault: Fault) {
+        self.body.fail(fault);
+    }
+
+    /// Brings the arms to a standstill for good; the control thread's last word, `None` in lockstep.
+    pub fn end(&mut self) -> Option<Report> {
+        self.body.end()
+    }
+
     /// What every tick of the control thread sees and does; once, and `None` in lockstep.
     pub fn take_records(&mut self) -> Option<HeapCons<TickRecord>> {
         self.records.take()
@@ -249,8 +274,14 @@ impl Cell {
 
     /// Executes an action for one policy period, and observes.
     pub fn step(&mut self, action: &[f32]) -> Result<Executed, CellError> {
-        let filtered = self.filter(action)?;
         let now_ns = self.body.now_ns();
+        let filtered = match self.filter(action) {
+            Err(CellError::Action(refused @ ActionRefused::NotFinite(_))) => {
+                self.body.fail(Fault::at(FaultKind::PolicyNotFinite, 0));
+                return Err(refused.into());
+            }
+            other => other?,
+        };
         let before = (self.targets.clone(), self.toggled_ns.clone());
         for ((target, toggled_ns), out) in self
             .targets
@@ -301,6 +332,7 @@ impl Cell {
             },
             followed,
             next: self.observe(&states)?,
+            stages: self.body.stages(),
             facts,
         })
     }

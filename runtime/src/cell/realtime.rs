@@ -8,7 +8,7 @@ use hilt_drivers::{
     sim::{LiveLift, Role, SimOperator},
 };
 use hilt_protocol::{ArmCommand, Image, JointVector, MAX_ARMS};
-use hilt_realtime::{Clock, Missing, Monotonic, Wanted, cores, keep_off, newest};
+use hilt_realtime::{Clock, Missing, Monotonic, Wanted, keep_off, newest};
 use hilt_sim::Truth;
 use ringbuf::{HeapRb, traits::Split};
 
@@ -19,13 +19,13 @@ use crate::{
         LoopCells, Mode, Order, Report, Targets, Wills, Wish, spawn,
     },
     rig::{Device, Rig},
-    tick::OutcomeCounts,
+    tick::{OutcomeCounts, Stage},
 };
 
 /// Opens the rig's devices and starts its threads.
 pub(super) fn open(rig: &Rig) -> Result<Cell, CellError> {
-    let core = rig.realtime.core.or_else(cores::spare_here);
-    if let Some(core) = core
+    let wanted = rig.realtime.wanted();
+    if let Some(core) = wanted.core
         && let Err(missing) = keep_off(core)
     {
         tracing::warn!("{missing}");
@@ -37,7 +37,7 @@ pub(super) fn open(rig: &Rig) -> Result<Cell, CellError> {
             return Err(CellError::Rig(problem.to_owned()));
         }
     };
-    Realtime::start(rig, devices, core)
+    Realtime::start(rig, devices, wanted)
 }
 
 /// A rig's devices, open.
@@ -75,7 +75,7 @@ fn lift(rig: &Rig, scene: &hilt_sim::SceneConfig) -> Result<Devices, CellError> 
 /// The policy thread's side of a rig in real time.
 pub struct Realtime {
     /// First, so that it is dropped first: it brings the arms to a standstill.
-    _control: ControlThread,
+    control: Option<ControlThread>,
     clock: Monotonic,
     config: ControlConfig,
     orders: newest::Writer<Order>,
@@ -90,6 +90,7 @@ pub struct Realtime {
     deadlines: Deadlines,
     step_due_ns: u64,
     sequence: u64,
+    stages: Vec<(Stage, u64)>,
 }
 
 /// Records that wait for the accounts: some seconds of them.
@@ -102,8 +103,8 @@ const HOME_RAD: f64 = 0.02;
 const HOME_SHARE: f64 = 0.3;
 
 impl Realtime {
-    /// Starts the arms and the threads. `core`: the control thread's own.
-    pub fn start(rig: &Rig, mut devices: Devices, core: Option<usize>) -> Result<Cell, CellError> {
+    /// Starts the arms and the threads. `wanted`: what the control thread asks of the system.
+    pub fn start(rig: &Rig, mut devices: Devices, wanted: Wanted) -> Result<Cell, CellError> {
         let spec = rig.spec();
         let fits = (devices.cameras.iter().map(|c| c.spec())).eq(&spec.cameras);
         if devices.arms.len() != spec.mode.arms() || !fits {
@@ -132,11 +133,6 @@ impl Realtime {
         // A tenth of a tick, as `accounting::Budgets` says of waking up.
         let late_ns = config.tick_ns / 10;
         let control = ControlLoop::new(Monotonic, config, late_ns, devices.arms, targets, cells);
-        let wanted = Wanted {
-            core,
-            priority: rig.realtime.priority,
-            lock_memory: rig.realtime.lock_memory,
-        };
         let (tell, told) = mpsc::sync_channel::<Vec<Missing>>(1);
         let control = spawn(control, move || {
             // Received below; if not, that thread is gone, and this one ends with it.
@@ -148,7 +144,7 @@ impl Realtime {
         }
         let now_ns = Monotonic.now_ns();
         let body = Self {
-            _control: control,
+            control: Some(control),
             clock: Monotonic,
             deadlines: Deadlines::new(now_ns, config.interpolation_ns),
             config,
@@ -162,6 +158,7 @@ impl Realtime {
             lift: devices.lift,
             step_due_ns: now_ns,
             sequence: 0,
+            stages: Vec::new(),
         };
         let mut cell = Cell::new(rig, Box::new(body), &chains);
         cell.records = Some(read_records);
@@ -265,6 +262,7 @@ impl Body for Realtime {
 
     fn reset(&mut self, start: EpisodeStart) -> Result<Targets, CellError> {
         (self.order.wish, self.order.command) = (Wish::Rest, None);
+        self.order.fault = None;
         self.wait(|report| matches!(report.mode, Mode::Idle | Mode::Fault))?;
         if let Some(scene) = &mut self.scene {
             scene.reset(start)?;
@@ -302,6 +300,11 @@ impl Body for Realtime {
         let now_ns = self.clock.now_ns();
         let old =
             |image: &Image| now_ns.saturating_sub(image.captured_ns) > self.config.ages.frame_ns;
+        let ages = frames
+            .iter()
+            .map(|image| now_ns.saturating_sub(image.captured_ns));
+        self.stages
+            .extend(ages.max().map(|age_ns| (Stage::FrameAge, age_ns)));
         match frames.iter().position(old) {
             Some(camera) => Err(CellError::Held(Fault::at(FaultKind::FrameStale, camera))),
             None => Ok(frames),
@@ -318,6 +321,8 @@ impl Body for Realtime {
             ..command
         });
         self.tell();
+        let took_ns = self.order.written_ns.saturating_sub(command.activate_ns);
+        self.stages.push((Stage::Publish, took_ns));
         self.clock.sleep_until_ns(self.deadlines.next_ns());
         self.step_due_ns = self.deadlines.wake(self.clock.now_ns()).due_ns;
         let report = self.reports.read();
@@ -338,6 +343,21 @@ impl Body for Realtime {
     }
 
     fn report(&mut self) -> Option<Report> {
+        Some(self.reports.read())
+    }
+
+    fn stages(&mut self) -> Vec<(Stage, u64)> {
+        std::mem::take(&mut self.stages)
+    }
+
+    fn fail(&mut self, fault: Fault) {
+        self.order.fault = Some(fault);
+        // What there is to tell of it, the fault itself, is told by whoever failed.
+        let _ = self.wait(|report| report.mode != Mode::Running);
+    }
+
+    fn end(&mut self) -> Option<Report> {
+        drop(self.control.take());
         Some(self.reports.read())
     }
 

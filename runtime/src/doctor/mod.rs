@@ -69,7 +69,7 @@ impl Needs {
             cameras,
             is_rendered: rig.scene.is_some(),
             providers: rig.providers.clone(),
-            ..Self::default()
+            control: rig.realtime.wanted(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Encoder, policy and classifier together: from an observation to an action and a judgement.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::Instant};
 
 use hilt_protocol::{Graph, GraphName, Image, Observation, RigSpec, noise};
 
@@ -9,6 +9,7 @@ use super::{
     head::{Head, SnapshotRefused},
     swap::{SnapshotSource, Swapper},
 };
+use crate::tick::Stage;
 
 /// Where a policy comes from when no learner is there: a folder with `encoder.onnx`, `policy.onnx`
 /// (weights baked in) and, optionally, `classifier.onnx`.
@@ -75,6 +76,9 @@ pub struct OnnxBrain {
     policy: Swapper,
     classifier: Option<Swapper>,
     cache: MapCache,
+    encode_ns: Option<u64>,
+    head_ns: Option<u64>,
+    swaps: u64,
 }
 
 impl OnnxBrain {
@@ -95,6 +99,9 @@ impl OnnxBrain {
             policy: swapper(&files.policy)?,
             classifier: files.classifier.as_ref().map(swapper).transpose()?,
             cache: MapCache::default(),
+            encode_ns: None,
+            head_ns: None,
+            swaps: 0,
         })
     }
 
@@ -108,7 +115,8 @@ impl OnnxBrain {
         ];
         for (name, swapper) in swappers {
             let Some(swapper) = swapper else { continue };
-            swapper.swap();
+            let swapped = swapper.swap();
+            self.swaps += u64::from(swapped && name == GraphName::Policy);
             refused.extend(
                 swapper
                     .reports()
@@ -116,6 +124,18 @@ impl OnnxBrain {
             );
         }
         refused
+    }
+
+    /// What encoder and head took, if they ran since the last call, nanoseconds.
+    pub fn stages(&mut self) -> Vec<(Stage, u64)> {
+        let encode = self.encode_ns.take().map(|ns| (Stage::Encode, ns));
+        let head = self.head_ns.take().map(|ns| (Stage::Head, ns));
+        encode.into_iter().chain(head).collect()
+    }
+
+    /// Times that the policy was exchanged.
+    pub fn swaps(&self) -> u64 {
+        self.swaps
     }
 
     /// Whether the policy has weights.
@@ -147,7 +167,9 @@ impl OnnxBrain {
         self.cache.of.clear();
         self.encoder
             .set_u8("images", images.iter().map(|image| &*image.rgb))?;
+        let began = Instant::now();
         self.cache.maps = self.encoder.run()?;
+        self.encode_ns = Some(nanoseconds(began));
         self.cache
             .of
             .extend(images.iter().map(|image| Arc::clone(&image.rgb)));
@@ -190,7 +212,10 @@ impl OnnxBrain {
         if head.has_input("explore") {
             head.set_f32("explore", &[f32::from(u8::from(explore))])?;
         }
-        head.run()
+        let began = Instant::now();
+        let action = head.run();
+        self.head_ns = Some(nanoseconds(began));
+        action
     }
 
     /// The classifier's probability of success, 0 to 1; `None` before its first weights.
@@ -225,4 +250,8 @@ impl OnnxBrain {
 /// Length of the `gumbel` input: three choices for one gripper, nine joint ones for two.
 fn gumbel_len(spec: &RigSpec) -> usize {
     3usize.pow(u32::try_from(spec.gripper_columns().len()).unwrap_or(0))
+}
+
+fn nanoseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }

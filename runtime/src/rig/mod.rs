@@ -144,6 +144,9 @@ impl OperatorSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rig {
+    /// What it is called: its file's name.
+    #[serde(skip)]
+    pub name: String,
     /// Arms and grippers.
     pub mode: SetupMode,
     /// Axes that the policy moves, in the order of the action's columns.
@@ -247,6 +250,8 @@ impl Rig {
         overrides: &[String],
     ) -> Result<Self, RigError> {
         let mut rig: Self = settings::parse(origin, text, overrides)?;
+        let name = Path::new(origin).file_stem().unwrap_or_default();
+        rig.name = name.to_string_lossy().into_owned();
         rig.model = rig.model.map(|model| base.join(model));
         match rig.check() {
             Ok(()) => Ok(rig),

@@ -1,5 +1,6 @@
 //! What a rig's file says about running on the monotonic clock.
 
+use hilt_realtime::{Wanted, cores};
 use serde::{Deserialize, Serialize};
 
 use crate::control::AgeLimits;
@@ -78,6 +79,17 @@ impl Default for Realtime {
             core: None,
             priority: Some(80),
             lock_memory: true,
+        }
+    }
+}
+
+impl Realtime {
+    /// The same, asked of this machine.
+    pub fn wanted(&self) -> Wanted {
+        Wanted {
+            core: self.core.or_else(cores::spare_here),
+            priority: self.priority,
+            lock_memory: self.lock_memory,
         }
     }
 }

@@ -23,3 +23,13 @@ pub trait Camera {
     /// The newest frame, with the time of its capture, which never runs backwards.
     fn newest(&mut self) -> Result<Image, CameraError>;
 }
+
+impl<T: Camera + ?Sized> Camera for Box<T> {
+    fn spec(&self) -> &CameraSpec {
+        (**self).spec()
+    }
+
+    fn newest(&mut self) -> Result<Image, CameraError> {
+        (**self).newest()
+    }
+}

@@ -10,7 +10,8 @@
 //!   until it is told to pass. A real rig has neither.
 //!
 //! Behind them: [`sim`], the MuJoCo lift scene; [`fake`], arms that follow commands exactly, for
-//! walking two arms without hardware; [`keyboard`], a person at a terminal.
+//! walking two arms without hardware; [`keyboard`], a person at a terminal. [`faults`] breaks any of
+//! them on purpose, by a plan.
 //!
 //! Each trait comes with one suite in [`conformance`] that every implementation passes.
 #![deny(missing_docs)]
@@ -20,6 +21,7 @@ pub mod bus;
 mod camera;
 pub mod conformance;
 pub mod fake;
+pub mod faults;
 pub mod keyboard;
 pub mod remote;
 pub mod sim;

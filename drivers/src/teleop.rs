@@ -59,3 +59,25 @@ pub trait Teleop {
     /// The episode has ended: was it a success? `None`: nothing is said. Not waited for.
     fn verdict(&mut self) -> Option<bool>;
 }
+
+impl<T: Teleop + ?Sized> Teleop for Box<T> {
+    fn source(&self) -> ActionSource {
+        (**self).source()
+    }
+
+    fn begin_episode(&mut self, seed: u64) {
+        (**self).begin_episode(seed);
+    }
+
+    fn intent(&mut self, now_ns: u64) -> Result<Option<Intent>, TeleopError> {
+        (**self).intent(now_ns)
+    }
+
+    fn event(&mut self) -> Result<Option<TeleopEvent>, TeleopError> {
+        (**self).event()
+    }
+
+    fn verdict(&mut self) -> Option<bool> {
+        (**self).verdict()
+    }
+}

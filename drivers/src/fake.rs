@@ -1,7 +1,11 @@
 //! Arms that follow commands exactly and a camera that draws where they are: two arms can be
 //! walked through the whole robot process without hardware and without physics.
 
-use std::{cell::RefCell, f64::consts::PI, rc::Rc};
+use std::{
+    cell::RefCell,
+    f64::consts::{PI, TAU},
+    rc::Rc,
+};
 
 use hilt_kinematics::{Chain, ChainError, Joint, JointKind};
 use hilt_protocol::{CameraSpec, GripperCommand, Image, JointVector, noise::Uniforms};
@@ -10,7 +14,7 @@ use nalgebra::{Translation3, Unit, Vector3};
 
 use crate::{
     Arm, ArmError, ArmState, Camera, CameraError, EpisodeStart, Scene, World, WorldError,
-    arm::check_target,
+    arm::check_target, bars::draw,
 };
 
 /// Joints of a fake arm.
@@ -242,27 +246,8 @@ impl Camera for FakeCamera {
 
     fn newest(&mut self) -> Result<Image, CameraError> {
         let state = self.state.borrow();
-        let (height, width) = (self.spec.height as usize, self.spec.width as usize);
-        let mut rgb = vec![32u8; height * width * 3];
-        let bars: Vec<f64> = state
-            .bodies
-            .iter()
-            .flat_map(|b| b.joints.as_slice().to_vec())
-            .collect();
-        for (row, pixels) in rgb.chunks_exact_mut(width * 3).enumerate() {
-            let Some(q) = bars.get(row * bars.len() / height) else {
-                continue;
-            };
-            let filled = ((q / std::f64::consts::TAU + 0.5) * width as f64) as usize;
-            for pixel in pixels.chunks_exact_mut(3).take(filled) {
-                pixel.copy_from_slice(&[40, 140, 200]);
-            }
-        }
-        Ok(Image {
-            captured_ns: state.now_ns,
-            height: self.spec.height,
-            width: self.spec.width,
-            rgb: rgb.into(),
-        })
+        let turns = state.bodies.iter().flat_map(|body| body.joints.as_slice());
+        let bars: Vec<f64> = turns.map(|q| q / TAU + 0.5).collect();
+        Ok(draw(&self.spec, &bars, state.now_ns))
     }
 }

@@ -10,16 +10,18 @@
 //!   until it is told to pass. A real rig has neither.
 //!
 //! Behind them: [`sim`], the MuJoCo lift scene; [`fake`], arms that follow commands exactly, for
-//! walking two arms without hardware; [`keyboard`], a person at a terminal. [`faults`] breaks any of
-//! them on purpose, by a plan.
+//! walking two arms without hardware; [`keyboard`], a person at a terminal; [`emulated`],
+//! servos that answer the real protocol. [`faults`] breaks any of them on purpose, by a plan.
 //!
 //! Each trait comes with one suite in [`conformance`] that every implementation passes.
 #![deny(missing_docs)]
 
 mod arm;
+mod bars;
 pub mod bus;
 mod camera;
 pub mod conformance;
+pub mod emulated;
 pub mod fake;
 pub mod faults;
 pub mod keyboard;

@@ -1,0 +1,36 @@
+//! A camera for arms that are not there.
+
+use hilt_protocol::{CameraSpec, Image};
+
+use super::{BusHandle, TICKS_PER_TURN};
+use crate::{Camera, CameraError, bars::draw};
+
+/// Draws the joints of emulated buses as bars, one below the other in the order of their servos.
+#[derive(Clone, Debug)]
+pub struct EmulatedCamera {
+    buses: Vec<BusHandle>,
+    spec: CameraSpec,
+}
+
+impl EmulatedCamera {
+    /// A camera of that name and size that sees these buses. They go by the same clock, and frames
+    /// are stamped by it.
+    pub fn new(buses: Vec<BusHandle>, spec: CameraSpec) -> Self {
+        Self { buses, spec }
+    }
+}
+
+impl Camera for EmulatedCamera {
+    fn spec(&self) -> &CameraSpec {
+        &self.spec
+    }
+
+    fn newest(&mut self) -> Result<Image, CameraError> {
+        let captured_ns = self.buses.first().map_or(0, BusHandle::now_ns);
+        let mut turns = Vec::new();
+        for bus in &self.buses {
+            bus.look(|bus| turns.extend(bus.servos().map(|servo| servo.ticks / TICKS_PER_TURN)));
+        }
+        Ok(draw(&self.spec, &turns, captured_ns))
+    }
+}

@@ -1,0 +1,478 @@
+//! Servos and the line between them and the host, without I/O.
+
+use std::collections::VecDeque;
+
+use super::servo::{Servo, ServoSetup, ServoView};
+use crate::bus::feetech::{self, BROADCAST, Frame, Request, Scan, Status, entries};
+
+/// What a byte takes on a line of 1 Mbaud: ten bits.
+pub const BYTE_NS_1M_BAUD: u64 = 10_000;
+
+/// Bytes that can be under way to the host; more are lost, as in an adapter's buffer.
+const UNDER_WAY: usize = 4096;
+
+/// Requests that are remembered.
+const REMEMBERED: usize = 1024;
+
+/// Bytes of a request that are remembered: a sync write of ten servos' goals, speeds and times.
+const KEPT: usize = 80;
+
+/// After so long a pause a request that is not whole is given up.
+const PAUSE_NS: u64 = 5_000_000;
+
+/// A request that came.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard {
+    /// When its last byte was through, nanoseconds.
+    pub at_ns: u64,
+    len: u8,
+    bytes: [u8; KEPT],
+}
+
+impl Heard {
+    /// The frame, or as much of it as is kept: its first 80 bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    /// What it says, where it says something and is kept whole.
+    pub fn request(&self) -> Option<Request<'_>> {
+        let frame = Frame::new_checked(self.bytes(), KEPT).ok()?;
+        Request::parse(&frame)
+    }
+}
+
+/// A bus of STS3215 servos. Whoever owns it tells it the time: it goes by no clock. After it was
+/// made it does not allocate.
+///
+/// The line is half-duplex: what is said goes over it byte by byte, after what was said before.
+#[derive(Debug)]
+pub struct EmulatedBus {
+    servos: Vec<Servo>,
+    byte_ns: u64,
+    echo: bool,
+    /// The beginning of a request.
+    incoming: [u8; feetech::LONGEST],
+    incoming_len: usize,
+    /// Bytes on their way to the host, and when each is through.
+    outgoing: VecDeque<(u64, u8)>,
+    /// When the line is free again.
+    free_ns: u64,
+    heard: VecDeque<Heard>,
+    not_understood: u64,
+}
+
+impl EmulatedBus {
+    /// Servos as they are switched on, on a line that takes `byte_ns` for a byte
+    /// ([`BYTE_NS_1M_BAUD`]). 0: no time passes on the line, in return delays neither.
+    pub fn new(servos: &[ServoSetup], byte_ns: u64) -> Self {
+        Self {
+            servos: servos.iter().map(|setup| Servo::new(*setup)).collect(),
+            byte_ns,
+            echo: false,
+            incoming: [0; feetech::LONGEST],
+            incoming_len: 0,
+            outgoing: VecDeque::with_capacity(UNDER_WAY),
+            free_ns: 0,
+            heard: VecDeque::with_capacity(REMEMBERED),
+            not_understood: 0,
+        }
+    }
+
+    /// From now on the adapter sends the host's own bytes back to it, as some do.
+    pub fn set_echo(&mut self, echo: bool) {
+        self.echo = echo;
+    }
+
+    /// Lets the joints move until `now_ns`.
+    pub fn advance(&mut self, now_ns: u64) {
+        for servo in &mut self.servos {
+            servo.advance(now_ns);
+        }
+    }
+
+    /// The host hands `bytes` to the line at `now_ns`.
+    pub fn hear(&mut self, now_ns: u64, bytes: &[u8]) {
+        if now_ns > self.free_ns.saturating_add(PAUSE_NS) {
+            self.incoming_len = 0;
+        }
+        self.free_ns = self.free_ns.max(now_ns);
+        for byte in bytes {
+            self.free_ns += self.byte_ns;
+            if self.echo {
+                self.send_byte(*byte);
+            }
+            self.incoming[self.incoming_len] = *byte;
+            self.incoming_len += 1;
+            self.understand();
+        }
+    }
+
+    /// The bytes that are through at `now_ns`, as many as fit.
+    pub fn say(&mut self, now_ns: u64, buffer: &mut [u8]) -> usize {
+        let mut count = 0;
+        while count < buffer.len()
+            && let Some((due_ns, byte)) = self.outgoing.front()
+            && *due_ns <= now_ns
+        {
+            buffer[count] = *byte;
+            count += 1;
+            self.outgoing.pop_front();
+        }
+        count
+    }
+
+    /// When the first of the bytes on their way is through, and when the last.
+    pub fn under_way_ns(&self) -> Option<(u64, u64)> {
+        let (first, last) = (self.outgoing.front()?, self.outgoing.back()?);
+        Some((first.0, last.0))
+    }
+
+    /// A servo as it was when time was last let pass.
+    pub fn servo(&self, id: u8) -> Option<ServoView> {
+        let servo = self.servos.iter().find(|servo| servo.id() == id)?;
+        Some(servo.view())
+    }
+
+    /// All servos, in the order in which they were given.
+    pub fn servos(&self) -> impl Iterator<Item = ServoView> {
+        self.servos.iter().map(Servo::view)
+    }
+
+    /// Whether any joint ever was without torque where it had something to fall.
+    pub fn went_limp(&self) -> bool {
+        self.servos().any(|servo| servo.went_limp)
+    }
+
+    /// Requests that came, oldest first: the last thousand.
+    pub fn heard(&self) -> impl DoubleEndedIterator<Item = &Heard> {
+        self.heard.iter()
+    }
+
+    /// How many frames came that say nothing a servo knows.
+    pub fn not_understood(&self) -> u64 {
+        self.not_understood
+    }
+
+    /// Somebody puts the joint of servo `id` there, encoder steps.
+    pub fn put(&mut self, id: u8, ticks: f64) {
+        self.of(id, |servo| servo.put(ticks));
+    }
+
+    /// Sets registers of servo `id` past the rules for hosts: its temperature, its status, ….
+    pub fn poke(&mut self, id: u8, address: u8, data: &[u8]) {
+        self.of(id, |servo| servo.poke(address, data));
+    }
+
+    /// Registers of servo `id`.
+    pub fn peek(&self, id: u8, address: u8, count: u8) -> Option<&[u8]> {
+        let servo = self.servos.iter().find(|servo| servo.id() == id)?;
+        servo.read(address, count)
+    }
+
+    /// The power of servo `id` was away for a moment.
+    pub fn power_cycle(&mut self, id: u8) {
+        self.of(id, Servo::power_cycle);
+    }
+
+    fn of(&mut self, id: u8, mut act: impl FnMut(&mut Servo)) {
+        self.servos
+            .iter_mut()
+            .filter(|servo| id == BROADCAST || servo.id() == id)
+            .for_each(&mut act);
+    }
+
+    /// Takes whole requests from what has come, and obeys.
+    fn understand(&mut self) {
+        let come = self.incoming;
+        let mut rest = &come[..self.incoming_len];
+        loop {
+            match feetech::scan(rest, feetech::LONGEST) {
+                Scan::Frame { skipped, frame } => {
+                    rest = &rest[skipped + frame.bytes().len()..];
+                    self.remember(frame.bytes());
+                    self.advance(self.free_ns);
+                    match Request::parse(&frame) {
+                        Some(request) => self.obey(&request),
+                        None => self.not_understood += 1,
+                    }
+                }
+                Scan::More { skipped } => {
+                    rest = &rest[skipped..];
+                    self.incoming[..rest.len()].copy_from_slice(rest);
+                    self.incoming_len = rest.len();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn remember(&mut self, frame: &[u8]) {
+        let len = frame.len().min(KEPT);
+        let mut heard = Heard {
+            at_ns: self.free_ns,
+            len: len as u8,
+            bytes: [0; KEPT],
+        };
+        heard.bytes[..len].copy_from_slice(&frame[..len]);
+        if self.heard.len() == REMEMBERED {
+            self.heard.pop_front();
+        }
+        self.heard.push_back(heard);
+    }
+
+    fn obey(&mut self, request: &Request<'_>) {
+        match *request {
+            Request::Ping { id } => {
+                for i in 0..self.servos.len() {
+                    if id == BROADCAST || self.servos[i].id() == id {
+                        self.answer(i, 0, 0);
+                    }
+                }
+            }
+            Request::Read { id, address, count } => {
+                for i in 0..self.servos.len() {
+                    if self.servos[i].id() == id {
+                        self.answer(i, address, count);
+                    }
+                }
+            }
+            Request::Write { id, address, data } => {
+                for i in 0..self.servos.len() {
+                    let servo = &mut self.servos[i];
+                    if id == BROADCAST {
+                        servo.write(address, data);
+                    } else if servo.id() == id {
+                        servo.write(address, data);
+                        if servo.answers_writes() {
+                            self.answer(i, 0, 0);
+                        }
+                    }
+                }
+            }
+            Request::SyncRead {
+                address,
+                count,
+                ids,
+            } => {
+                for id in ids {
+                    match self.servos.iter().position(|servo| servo.id() == *id) {
+                        Some(i) => self.answer(i, address, count),
+                        // The others wait for as long as it would speak.
+                        None => {
+                            let bytes = feetech::OVERHEAD as u64 + u64::from(count);
+                            self.free_ns += self.byte_ns * bytes;
+                        }
+                    }
+                }
+            }
+            Request::SyncWrite {
+                address,
+                count,
+                data,
+            } => {
+                for (id, data) in entries(data, count) {
+                    self.of(id, |servo| servo.write(address, data));
+                }
+            }
+        }
+    }
+
+    /// Servo number `i` sends its status with these registers.
+    fn answer(&mut self, i: usize, address: u8, count: u8) {
+        let servo = &self.servos[i];
+        let Some(parameters) = servo.read(address, count) else {
+            return;
+        };
+        let status = Status {
+            id: servo.id(),
+            error: servo.error_bits(),
+            parameters,
+        };
+        let mut bytes = [0; feetech::LONGEST];
+        let Ok(size) = status.encode(&mut bytes) else {
+            return;
+        };
+        if self.byte_ns > 0 {
+            self.free_ns += servo.return_delay_ns();
+        }
+        for byte in &bytes[..size] {
+            self.free_ns += self.byte_ns;
+            self.send_byte(*byte);
+        }
+    }
+
+    fn send_byte(&mut self, byte: u8) {
+        if self.outgoing.len() < UNDER_WAY {
+            self.outgoing.push_back((self.free_ns, byte));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn bus(byte_ns: u64) -> EmulatedBus {
+        let setup = |id| ServoSetup {
+            id,
+            ticks: 1000.0 + 10.0 * f64::from(id),
+            rest_ticks: 500.0,
+        };
+        EmulatedBus::new(&[1, 2, 3].map(setup), byte_ns)
+    }
+
+    fn tell(bus: &mut EmulatedBus, now_ns: u64, request: Request<'_>) {
+        let mut bytes = [0; 64];
+        let size = request.encode(&mut bytes).unwrap();
+        bus.hear(now_ns, &bytes[..size]);
+    }
+
+    /// Id, error and parameters of every status that is through.
+    fn replies(bus: &mut EmulatedBus, now_ns: u64) -> Vec<(u8, u8, Vec<u8>)> {
+        let mut bytes = [0; 512];
+        let count = bus.say(now_ns, &mut bytes);
+        let (mut replies, mut rest) = (Vec::new(), &bytes[..count]);
+        while let Scan::Frame { skipped, frame } = feetech::scan(rest, 64) {
+            assert_eq!(skipped, 0);
+            let status = Status::parse(&frame).unwrap();
+            replies.push((status.id, status.error, status.parameters.to_vec()));
+            rest = &rest[frame.bytes().len()..];
+        }
+        assert!(rest.is_empty());
+        replies
+    }
+
+    #[test]
+    fn it_answers_pings_reads_and_writes_of_the_servo_that_is_meant() {
+        let mut bus = bus(0);
+        tell(&mut bus, 0, Request::Ping { id: 2 });
+        tell(&mut bus, 0, Request::Ping { id: 7 });
+        assert_eq!(replies(&mut bus, 0), [(2, 0, vec![])]);
+        let read = Request::Read {
+            id: 3,
+            address: 56,
+            count: 2,
+        };
+        tell(&mut bus, 0, read);
+        assert_eq!(replies(&mut bus, 0), [(3, 0, vec![6, 4])]);
+        let write = Request::Write {
+            id: 3,
+            address: 40,
+            data: &[1],
+        };
+        tell(&mut bus, 0, write);
+        assert_eq!(replies(&mut bus, 0), [(3, 0, vec![])]);
+        let torque: Vec<bool> = bus.servos().map(|servo| servo.torque).collect();
+        assert_eq!(torque, [false, false, true]);
+        bus.poke(3, 65, &[0x20]);
+        tell(&mut bus, 0, write);
+        assert_eq!(replies(&mut bus, 0), [(3, 0x20, vec![])]);
+        bus.poke(3, 8, &[0]);
+        tell(&mut bus, 0, write);
+        assert_eq!(replies(&mut bus, 0), [], "response level 0");
+    }
+
+    #[test]
+    fn what_is_said_to_all_at_once_is_obeyed_in_silence() {
+        let mut bus = bus(0);
+        let write = Request::Write {
+            id: BROADCAST,
+            address: 40,
+            data: &[1],
+        };
+        tell(&mut bus, 0, write);
+        let goals = Request::SyncWrite {
+            address: 42,
+            count: 2,
+            data: &[1, 0xE8, 3, 3, 0xD0, 7],
+        };
+        tell(&mut bus, 0, goals);
+        assert_eq!(replies(&mut bus, 0), []);
+        assert!(bus.servos().all(|servo| servo.torque));
+        let goals: Vec<f64> = bus.servos().map(|servo| servo.goal_ticks).collect();
+        assert_eq!(goals, [1000.0, 1020.0, 2000.0]);
+        bus.advance(5_000 * MS);
+        assert_eq!(bus.servo(3).unwrap().ticks, 2000.0);
+        assert!(!bus.went_limp());
+        bus.power_cycle(3);
+        assert!(bus.went_limp());
+    }
+
+    #[test]
+    fn a_sync_read_is_answered_in_its_order_with_the_wires_timing() {
+        let mut bus = bus(BYTE_NS_1M_BAUD);
+        let zero_delay = Request::Write {
+            id: BROADCAST,
+            address: 7,
+            data: &[0],
+        };
+        tell(&mut bus, 0, zero_delay);
+        let read = Request::SyncRead {
+            address: 56,
+            count: 2,
+            ids: &[3, 9, 1],
+        };
+        // 11 bytes of request, two replies of 8 bytes and the silence of one.
+        let begin_ns = 10 * MS;
+        tell(&mut bus, begin_ns, read);
+        let first_ns = begin_ns + 12 * BYTE_NS_1M_BAUD;
+        let last_ns = begin_ns + (11 + 3 * 8) * BYTE_NS_1M_BAUD;
+        assert_eq!(bus.under_way_ns(), Some((first_ns, last_ns)));
+        assert_eq!(bus.say(first_ns - 1, &mut [0; 8]), 0);
+        assert_eq!(bus.say(last_ns - 1, &mut [0; 64]), 15);
+        assert_eq!(bus.say(last_ns, &mut [0; 64]), 1);
+    }
+
+    #[test]
+    fn a_new_servo_takes_half_a_millisecond_to_answer() {
+        let mut bus = bus(BYTE_NS_1M_BAUD);
+        tell(&mut bus, 0, Request::Ping { id: 1 });
+        let first_ns = 7 * BYTE_NS_1M_BAUD + 500_000;
+        assert_eq!(bus.under_way_ns().unwrap().0, first_ns);
+    }
+
+    #[test]
+    fn an_echo_comes_before_the_answer() {
+        let mut bus = bus(0);
+        bus.set_echo(true);
+        tell(&mut bus, 0, Request::Ping { id: 1 });
+        let mut bytes = [0; 32];
+        assert_eq!(bus.say(0, &mut bytes), 12);
+        assert_eq!(
+            bytes[..12],
+            [255, 255, 1, 2, 1, 251, 255, 255, 1, 2, 0, 252]
+        );
+    }
+
+    #[test]
+    fn requests_are_kept_with_their_times() {
+        let mut bus = bus(BYTE_NS_1M_BAUD);
+        tell(&mut bus, 3 * MS, Request::Ping { id: 9 });
+        let last = bus.heard().next_back().unwrap();
+        assert_eq!(last.at_ns, 3 * MS + 6 * BYTE_NS_1M_BAUD);
+        assert_eq!(last.request(), Some(Request::Ping { id: 9 }));
+        for _ in 0..2 * REMEMBERED {
+            tell(&mut bus, 3 * MS, Request::Ping { id: 8 });
+        }
+        assert_eq!(bus.heard().count(), REMEMBERED);
+    }
+
+    #[test]
+    fn noise_pieces_and_wrong_checksums_do_not_keep_it_from_hearing() {
+        let mut bus = bus(0);
+        bus.hear(0, &[1, 2, 0xFF, 0xFF, 1, 2, 1, 0]);
+        tell(&mut bus, 0, Request::Ping { id: 1 });
+        assert_eq!(replies(&mut bus, 0).len(), 1);
+        // The beginning of a long frame, then nothing for a while.
+        bus.hear(0, &[0xFF, 0xFF, 1, 200, 3]);
+        tell(&mut bus, 6 * MS, Request::Ping { id: 1 });
+        assert_eq!(replies(&mut bus, 6 * MS).len(), 1);
+        assert_eq!(bus.not_understood(), 0);
+        // Nothing a servo knows: instruction 9.
+        bus.hear(6 * MS, &[0xFF, 0xFF, 1, 2, 9, 243]);
+        assert_eq!(bus.not_understood(), 1);
+    }
+}

@@ -24,7 +24,7 @@ fn unexpected<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Vio
 }
 
 /// What a bus has for its replies.
-const READ_NS: u64 = 20_000_000;
+const READ_NS: u64 = 1_000_000_000;
 
 /// Every arm: reports finite states in order, refuses bad targets without moving, moves to good
 /// ones, holds when stopped. `pass_ns` lets time pass and gives the time it is then. The arm must

@@ -2,8 +2,8 @@
 
 use hilt_protocol::{CameraSpec, Image};
 
-use super::{BusHandle, TICKS_PER_TURN};
-use crate::{Camera, CameraError, bars::draw};
+use super::BusHandle;
+use crate::{Camera, CameraError, bars::draw, bus::sts3215::COUNTS_PER_TURN};
 
 /// Draws the joints of emulated buses as bars, one below the other in the order of their servos.
 #[derive(Clone, Debug)]
@@ -29,7 +29,8 @@ impl Camera for EmulatedCamera {
         let captured_ns = self.buses.first().map_or(0, BusHandle::now_ns);
         let mut turns = Vec::new();
         for bus in &self.buses {
-            bus.look(|bus| turns.extend(bus.servos().map(|servo| servo.ticks / TICKS_PER_TURN)));
+            let whole = f64::from(COUNTS_PER_TURN);
+            bus.look(|bus| turns.extend(bus.servos().map(|servo| servo.counts / whole)));
         }
         Ok(draw(&self.spec, &turns, captured_ns))
     }

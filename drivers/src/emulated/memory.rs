@@ -110,15 +110,18 @@ mod tests {
 
     use super::*;
     use crate::{
-        bus::feetech::Request,
+        bus::{
+            feetech::Request,
+            sts3215::{GOAL_POSITION, TORQUE_ENABLE},
+        },
         emulated::{BYTE_NS_1M_BAUD, ServoSetup},
     };
 
     fn wire(clock: &Fake) -> MemoryWire {
         let servo = ServoSetup {
             id: 1,
-            ticks: 2048.0,
-            rest_ticks: 2048.0,
+            counts: 2048.0,
+            rest_counts: 2048.0,
         };
         MemoryWire::new(EmulatedBus::new(&[servo], BYTE_NS_1M_BAUD), clock.clone())
     }
@@ -163,7 +166,10 @@ mod tests {
         let clock = Fake::at(0);
         let mut wire = wire(&clock);
         let (torque_on, goal) = ([1], 2248u16.to_le_bytes());
-        for (address, data) in [(40, &torque_on[..]), (42, &goal)] {
+        for (address, data) in [
+            (TORQUE_ENABLE.address, &torque_on[..]),
+            (GOAL_POSITION.address, &goal),
+        ] {
             let mut bytes = [0; 16];
             let write = Request::Write {
                 id: 1,
@@ -174,11 +180,11 @@ mod tests {
             wire.write(&bytes[..size]).unwrap();
         }
         let handle = wire.handle();
-        let ticks = move || handle.look(|bus| bus.servo(1).map(|servo| servo.ticks));
-        let early = ticks().unwrap();
+        let counts = move || handle.look(|bus| bus.servo(1).map(|servo| servo.counts));
+        let early = counts().unwrap();
         assert!(early < 2060.0, "{early}");
         clock.advance_ns(1_000_000_000);
-        let elsewhere = std::thread::spawn(ticks).join().unwrap();
+        let elsewhere = std::thread::spawn(counts).join().unwrap();
         assert_eq!(elsewhere, Some(2248.0));
     }
 }

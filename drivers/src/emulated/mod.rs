@@ -18,5 +18,5 @@ mod servos;
 pub use cameras::EmulatedCamera;
 pub use memory::{BusHandle, MemoryWire};
 pub use pty::PtyBus;
-pub use servo::{ServoSetup, ServoView, TICKS_PER_TURN, TOP_TICKS_PER_S};
+pub use servo::{ServoSetup, ServoView, TOP_COUNTS_PER_S};
 pub use servos::{BYTE_NS_1M_BAUD, EmulatedBus, Heard};

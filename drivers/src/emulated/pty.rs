@@ -182,8 +182,8 @@ mod tests {
     fn bus() -> EmulatedBus {
         let servo = ServoSetup {
             id: 4,
-            ticks: 1000.0,
-            rest_ticks: 1000.0,
+            counts: 1000.0,
+            rest_counts: 1000.0,
         };
         EmulatedBus::new(&[servo], BYTE_NS_1M_BAUD)
     }

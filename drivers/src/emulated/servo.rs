@@ -1,91 +1,82 @@
 //! One servo: its registers and where it is.
 //!
-//! Addresses, factory values and units: Feetech's memory table of the STS series. The motion is
-//! kinematic: the joint follows its goal at a bounded speed and acceleration, and nothing pushes it.
+//! Factory values: Feetech's memory table of the STS series. The motion is kinematic: the joint
+//! follows its goal at a bounded speed and acceleration, and nothing pushes it.
 
-/// Encoder steps of a full turn.
-pub const TICKS_PER_TURN: f64 = 4096.0;
+use crate::bus::sts3215::{
+    ACCELERATION, COUNTS_PER_TURN, GOAL_POSITION, GOAL_SPEED, HIGHEST_POSITION, ID, LOCK,
+    LOWEST_POSITION, MODEL, MOVING, PHASE, POSITION_OFFSET, PRESENT_CURRENT, PRESENT_POSITION,
+    PRESENT_SPEED, PRESENT_TEMPERATURE, PRESENT_VOLTAGE, RESPONSE_LEVEL, RETURN_DELAY, Register,
+    STATUS, TORQUE_ENABLE, TORQUE_LIMIT,
+};
 
-/// Steps per second of an STS3215 at 7.4 V without load: 45 rpm.
-pub const TOP_TICKS_PER_S: f64 = 45.0 / 60.0 * TICKS_PER_TURN;
+/// Counts per second of an STS3215 at 7.4 V without load: 45 rpm.
+pub const TOP_COUNTS_PER_S: f64 = 45.0 / 60.0 * COUNTS_PER_TURN as f64;
 
 /// How fast a joint without torque sinks.
-const SAG_TICKS_PER_S: f64 = 400.0;
+const SAG_COUNTS_PER_S: f64 = 400.0;
 
 /// A joint so near to its rest has nothing to fall.
-const AT_REST_TICKS: f64 = 10.0;
+const AT_REST_COUNTS: f64 = 10.0;
 
 /// The motion is integrated in steps of this length at most.
 const STEP_NS: u64 = 1_000_000;
 
-/// Registers there are.
-pub(super) const SIZE: usize = 128;
+/// Registers there are, bytes.
+const SIZE: usize = 128;
 
 /// Registers below this one keep their values without power.
-const STORED: usize = 40;
+const STORED: usize = TORQUE_ENABLE.address as usize;
 
-/// Addresses; `W` in a name: two bytes, the low one first.
-pub(super) mod register {
-    pub const MODEL_W: usize = 3;
-    pub const ID: usize = 5;
-    pub const RETURN_DELAY: usize = 7;
-    pub const RESPONSE_LEVEL: usize = 8;
-    pub const LEAST_ANGLE_W: usize = 9;
-    pub const GREATEST_ANGLE_W: usize = 11;
-    pub const OFFSET_W: usize = 31;
-    pub const TORQUE: usize = 40;
-    pub const ACCELERATION: usize = 41;
-    pub const GOAL_W: usize = 42;
-    pub const GOAL_SPEED_W: usize = 46;
-    pub const TORQUE_LIMIT_W: usize = 48;
-    pub const LOCK: usize = 55;
-    pub const POSITION_W: usize = 56;
-    pub const SPEED_W: usize = 58;
-    pub const VOLTAGE: usize = 62;
-    pub const TEMPERATURE: usize = 63;
-    pub const STATUS: usize = 65;
-    pub const MOVING: usize = 66;
-    /// From here to the end of feedback hosts do not write.
-    pub const FEEDBACK: std::ops::Range<usize> = POSITION_W..71;
+/// Written to [`TORQUE_ENABLE`]: here is the middle.
+const MIDDLE: i32 = 128;
+
+const fn byte(address: u8) -> Register {
+    Register {
+        address,
+        bytes: 1,
+        sign: None,
+    }
 }
-use register as r;
+
+/// The most torque that the torque limit is set to when the power comes.
+const MOST_TORQUE: Register = Register {
+    address: 16,
+    bytes: 2,
+    sign: None,
+};
 
 /// What a servo has in its registers when it leaves the factory; what is not here is 0.
-const FACTORY: [(usize, u8); 28] = [
-    (0, 3),
-    (1, 10),
-    (r::MODEL_W, 9),
-    (r::MODEL_W + 1, 3),
-    // 500 µs, in units of 2 µs.
-    (r::RETURN_DELAY, 250),
-    (r::RESPONSE_LEVEL, 1),
-    (r::GREATEST_ANGLE_W, 0xFF),
-    (r::GREATEST_ANGLE_W + 1, 0x0F),
-    // Greatest temperature, highest and lowest voltage, greatest torque.
-    (13, 70),
-    (14, 80),
-    (15, 40),
-    (16, 0xE8),
-    (17, 0x03),
-    // Phase: speeds in steps per second, 0 is the top speed, positions within one turn.
-    (18, 12),
+const FACTORY: [(Register, i32); 22] = [
+    // Firmware 3.10.
+    (byte(0), 3),
+    (byte(1), 10),
+    (MODEL, 777),
+    // 500 µs.
+    (RETURN_DELAY, 250),
+    (RESPONSE_LEVEL, 1),
+    (HIGHEST_POSITION, 4095),
+    // Greatest temperature, highest and lowest voltage.
+    (byte(13), 70),
+    (byte(14), 80),
+    (byte(15), 40),
+    (MOST_TORQUE, 1000),
+    // Speeds in counts per second, 0 is the top speed, positions within one turn.
+    (PHASE, 12),
     // What unloads it and what lights its lamp.
-    (19, 44),
-    (20, 47),
+    (byte(19), 44),
+    (byte(20), 47),
     // Gains of the position loop, least starting force, dead bands.
-    (21, 32),
-    (22, 32),
-    (24, 16),
-    (26, 1),
-    (27, 1),
-    // Angular resolution; torque, time and load of the overload protection.
-    (30, 1),
-    (34, 20),
-    (35, 200),
-    (36, 80),
-    (r::LOCK, 1),
-    (r::VOLTAGE, 74),
-    (r::TEMPERATURE, 28),
+    (byte(21), 32),
+    (byte(22), 32),
+    (byte(24), 16),
+    (byte(26), 1),
+    (byte(27), 1),
+    // Angular resolution.
+    (byte(30), 1),
+    (LOCK, 1),
+    (PRESENT_VOLTAGE, 74),
+    (PRESENT_TEMPERATURE, 28),
 ];
 
 /// A servo before it is switched on.
@@ -93,11 +84,11 @@ const FACTORY: [(usize, u8); 28] = [
 pub struct ServoSetup {
     /// Its id.
     pub id: u8,
-    /// Where it stands, encoder steps. It stays there until its torque was on for the first time, as
+    /// Where it stands, counts. It stays there until its torque was on for the first time, as
     /// if somebody held it.
-    pub ticks: f64,
-    /// Where it sinks to without torque, encoder steps.
-    pub rest_ticks: f64,
+    pub counts: f64,
+    /// Where it sinks to without torque, counts.
+    pub rest_counts: f64,
 }
 
 /// A servo as it is.
@@ -105,12 +96,12 @@ pub struct ServoSetup {
 pub struct ServoView {
     /// Its id.
     pub id: u8,
-    /// Where it stands, encoder steps as it reports them.
-    pub ticks: f64,
-    /// Steps per second.
-    pub ticks_per_s: f64,
+    /// Where it stands, counts, as it reports it.
+    pub counts: f64,
+    /// Counts per second.
+    pub counts_per_s: f64,
     /// Where it was sent last.
-    pub goal_ticks: f64,
+    pub goal_counts: f64,
     /// Whether its motor holds it.
     pub torque: bool,
     /// Whether its torque went off where it had something to fall.
@@ -121,8 +112,8 @@ pub struct ServoView {
 pub(super) struct Servo {
     registers: [u8; SIZE],
     stored: [u8; STORED],
-    /// The encoder's own steps: positions and goals are less the offset.
-    encoder: f64,
+    /// The sensor's own counts: positions and goals are less the offset.
+    sensor: f64,
     velocity: f64,
     rest: f64,
     now_ns: u64,
@@ -130,90 +121,71 @@ pub(super) struct Servo {
     went_limp: bool,
 }
 
-/// Sign and magnitude, the sign in bit `sign`: how these servos say negative numbers.
-fn signed(word: u16, sign: u32) -> f64 {
-    let magnitude = f64::from(word & ((1 << sign) - 1));
-    if word >> sign & 1 == 1 {
-        -magnitude
-    } else {
-        magnitude
-    }
-}
-
-/// The reverse of [`signed`], rounded.
-fn sign_magnitude(value: f64, sign: u32) -> u16 {
-    let most = (1u16 << sign) - 1;
-    let magnitude = (value.abs().round() as u16).min(most);
-    magnitude | u16::from(value < 0.0 && magnitude > 0) << sign
-}
-
 impl Servo {
     pub fn new(setup: ServoSetup) -> Self {
-        let mut registers = [0; SIZE];
-        for (address, value) in FACTORY {
-            registers[address] = value;
-        }
-        registers[r::ID] = setup.id;
-        let mut stored = [0; STORED];
-        stored.copy_from_slice(&registers[..STORED]);
         let mut servo = Self {
-            registers,
-            stored,
-            encoder: setup.ticks,
+            registers: [0; SIZE],
+            stored: [0; STORED],
+            sensor: setup.counts,
             velocity: 0.0,
-            rest: setup.rest_ticks,
+            rest: setup.rest_counts,
             now_ns: 0,
             was_on: false,
             went_limp: false,
         };
+        servo.reset();
+        servo.set(ID, i32::from(setup.id));
+        servo.stored.copy_from_slice(&servo.registers[..STORED]);
         servo.switch_on();
         servo
     }
 
     /// Power was away and is back: what is not stored is as it left the factory.
     pub fn power_cycle(&mut self) {
-        self.registers = [0; SIZE];
-        for (address, value) in FACTORY {
-            self.registers[address] = value;
-        }
+        self.reset();
         self.registers[..STORED].copy_from_slice(&self.stored);
         self.switch_on();
         self.note_limp();
     }
 
+    fn reset(&mut self) {
+        self.registers = [0; SIZE];
+        for (register, value) in FACTORY {
+            self.set(register, value);
+        }
+    }
+
     fn switch_on(&mut self) {
-        let torque_limit = self.word(16);
-        self.set_word(r::TORQUE_LIMIT_W, torque_limit);
+        self.set(TORQUE_LIMIT, self.get(MOST_TORQUE));
         self.feed_back();
-        let here = self.word(r::POSITION_W);
-        self.set_word(r::GOAL_W, here);
+        self.set(GOAL_POSITION, self.get(PRESENT_POSITION));
     }
 
     pub fn id(&self) -> u8 {
-        self.registers[r::ID]
+        self.get(ID) as u8
     }
 
     /// Between a request's end and the begin of the answer.
     pub fn return_delay_ns(&self) -> u64 {
-        u64::from(self.registers[r::RETURN_DELAY]) * 2_000
+        self.get(RETURN_DELAY) as u64 * 2_000
     }
 
     /// Whether it answers to more than pings and reads.
     pub fn answers_writes(&self) -> bool {
-        self.registers[r::RESPONSE_LEVEL] != 0
+        self.get(RESPONSE_LEVEL) != 0
     }
 
     /// What every status of it carries.
     pub fn error_bits(&self) -> u8 {
-        self.registers[r::STATUS]
+        self.get(STATUS) as u8
     }
 
     pub fn view(&self) -> ServoView {
         ServoView {
             id: self.id(),
-            ticks: self.encoder - self.offset(),
-            ticks_per_s: self.velocity,
-            goal_ticks: signed(self.word(r::GOAL_W), 15),
+            counts: self.sensor - self.offset(),
+            counts_per_s: self.velocity,
+            goal_counts: f64::from(self.get(GOAL_POSITION)),
             torque: self.is_on(),
             went_limp: self.went_limp,
         }
@@ -226,36 +198,31 @@ impl Servo {
 
     /// What a host writes. Registers that only the servo writes stay as they are.
     pub fn write(&mut self, address: u8, data: &[u8]) {
-        for (place, value) in (usize::from(address)..SIZE).zip(data) {
-            if place < r::ID || r::FEEDBACK.contains(&place) {
+        let feedback = PRESENT_POSITION.address..PRESENT_CURRENT.address + PRESENT_CURRENT.bytes;
+        for (address, value) in (address..SIZE as u8).zip(data) {
+            if address < ID.address || feedback.contains(&address) {
                 continue;
             }
+            let place = usize::from(address);
             self.registers[place] = *value;
-            if place < STORED && self.registers[r::LOCK] == 0 {
+            if place < STORED && self.get(LOCK) == 0 {
                 self.stored[place] = *value;
             }
         }
-        if self.registers[r::TORQUE] == 128 {
-            // "Here is the middle": it finds its offset and lets go.
-            let offset = sign_magnitude(self.encoder - TICKS_PER_TURN / 2.0, 11);
-            self.set_word(r::OFFSET_W, offset);
-            self.registers[r::TORQUE] = 0;
+        if self.get(TORQUE_ENABLE) == MIDDLE {
+            // It finds its offset and lets go.
+            let offset = self.sensor - f64::from(COUNTS_PER_TURN) / 2.0;
+            self.set(POSITION_OFFSET, offset.round() as i32);
+            self.set(TORQUE_ENABLE, 0);
         }
         self.was_on |= self.is_on();
         self.note_limp();
         self.feed_back();
     }
 
-    /// Sets registers that no host can write: temperature, status, ….
-    pub fn poke(&mut self, address: u8, data: &[u8]) {
-        for (place, value) in (usize::from(address)..SIZE).zip(data) {
-            self.registers[place] = *value;
-        }
-    }
-
     /// Somebody puts the joint there.
-    pub fn put(&mut self, ticks: f64) {
-        self.encoder = ticks + self.offset();
+    pub fn put(&mut self, counts: f64) {
+        self.sensor = counts + self.offset();
         self.velocity = 0.0;
         self.feed_back();
     }
@@ -264,11 +231,11 @@ impl Servo {
     pub fn advance(&mut self, now_ns: u64) {
         while self.now_ns < now_ns {
             let step_ns = (now_ns - self.now_ns).min(STEP_NS);
-            let before = (self.encoder, self.velocity);
+            let before = (self.sensor, self.velocity);
             self.step(step_ns as f64 * 1e-9);
             self.now_ns += step_ns;
             // It stands, so it goes on standing.
-            if before == (self.encoder, self.velocity) && self.velocity == 0.0 {
+            if before == (self.sensor, self.velocity) && self.velocity == 0.0 {
                 self.now_ns = now_ns;
             }
         }
@@ -277,15 +244,14 @@ impl Servo {
 
     fn step(&mut self, dt_s: f64) {
         let (goal, top, acceleration) = if self.is_on() {
-            let unit = 100.0;
-            let acceleration = f64::from(self.registers[r::ACCELERATION]) * unit;
+            let acceleration = 100.0 * f64::from(self.get(ACCELERATION));
             (self.goal(), self.top_speed(), acceleration)
         } else if self.was_on {
-            (self.rest, SAG_TICKS_PER_S, 0.0)
+            (self.rest, SAG_COUNTS_PER_S, 0.0)
         } else {
-            (self.encoder, 0.0, 0.0)
+            (self.sensor, 0.0, 0.0)
         };
-        let error = goal - self.encoder;
+        let error = goal - self.sensor;
         let mut velocity = (error / dt_s).clamp(-top, top);
         if acceleration > 0.0 {
             // No faster than it can brake before the goal, having moved for this step:
@@ -297,58 +263,65 @@ impl Servo {
         }
         let moved = velocity * dt_s;
         let arrives = moved.abs() >= error.abs() && moved * error >= 0.0;
-        self.encoder = if arrives { goal } else { self.encoder + moved };
+        self.sensor = if arrives { goal } else { self.sensor + moved };
         self.velocity = if arrives { error / dt_s } else { velocity };
     }
 
     /// The torque is on, and not limited to nothing.
     fn is_on(&self) -> bool {
-        self.registers[r::TORQUE] == 1 && self.word(r::TORQUE_LIMIT_W) > 0
+        self.get(TORQUE_ENABLE) == 1 && self.get(TORQUE_LIMIT) > 0
     }
 
-    /// The goal in the encoder's steps, within the angle limits where there are any.
+    /// The goal in the sensor's counts, within the angle limits where there are any.
     fn goal(&self) -> f64 {
-        let limits = (self.word(r::LEAST_ANGLE_W), self.word(r::GREATEST_ANGLE_W));
-        let goal = signed(self.word(r::GOAL_W), 15);
-        let (least, greatest) = (f64::from(limits.0), f64::from(limits.1));
-        let within = if least < greatest {
-            goal.clamp(least, greatest)
+        let goal = self.get(GOAL_POSITION);
+        let (lowest, highest) = (self.get(LOWEST_POSITION), self.get(HIGHEST_POSITION));
+        let within = if lowest < highest {
+            goal.clamp(lowest, highest)
         } else {
             goal
         };
-        within + self.offset()
+        f64::from(within) + self.offset()
     }
 
     fn top_speed(&self) -> f64 {
-        match signed(self.word(r::GOAL_SPEED_W), 15).abs() {
-            0.0 => TOP_TICKS_PER_S,
-            speed => speed.min(TOP_TICKS_PER_S),
+        match self.get(GOAL_SPEED).abs() {
+            0 => TOP_COUNTS_PER_S,
+            speed => f64::from(speed).min(TOP_COUNTS_PER_S),
         }
     }
 
     fn offset(&self) -> f64 {
-        signed(self.word(r::OFFSET_W), 11)
+        f64::from(self.get(POSITION_OFFSET))
     }
 
     fn note_limp(&mut self) {
-        let falls = (self.encoder - self.rest).abs() > AT_REST_TICKS;
+        let falls = (self.sensor - self.rest).abs() > AT_REST_COUNTS;
         self.went_limp |= self.was_on && !self.is_on() && falls;
     }
 
     fn feed_back(&mut self) {
-        let position = sign_magnitude(self.encoder - self.offset(), 15);
-        let speed = sign_magnitude(self.velocity, 15);
-        self.set_word(r::POSITION_W, position);
-        self.set_word(r::SPEED_W, speed);
-        self.registers[r::MOVING] = u8::from(self.velocity != 0.0);
+        let position = self.sensor - self.offset();
+        self.set(PRESENT_POSITION, position.round() as i32);
+        self.set(PRESENT_SPEED, self.velocity.round() as i32);
+        self.set(MOVING, i32::from(self.velocity != 0.0));
     }
 
-    fn word(&self, address: usize) -> u16 {
-        u16::from_le_bytes([self.registers[address], self.registers[address + 1]])
+    pub fn get(&self, register: Register) -> i32 {
+        // The table lies within the registers.
+        register.decode(byte(0), &self.registers).unwrap_or(0)
     }
 
-    fn set_word(&mut self, address: usize, word: u16) {
-        self.registers[address..address + 2].copy_from_slice(&word.to_le_bytes());
+    /// Sets any register, also those that no host can write.
+    pub fn set(&mut self, register: Register, value: i32) {
+        let from = usize::from(register.address);
+        let bytes = register.encode(value);
+        for (place, value) in self.registers[from..]
+            .iter_mut()
+            .zip(&bytes[..usize::from(register.bytes)])
+        {
+            *place = *value;
+        }
     }
 }
 
@@ -358,77 +331,69 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    fn servo(ticks: f64, rest_ticks: f64) -> Servo {
+    fn servo(counts: f64, rest_counts: f64) -> Servo {
         Servo::new(ServoSetup {
             id: 1,
-            ticks,
-            rest_ticks,
+            counts,
+            rest_counts,
         })
     }
 
-    fn on(ticks: f64, rest_ticks: f64) -> Servo {
-        let mut servo = servo(ticks, rest_ticks);
-        servo.write(r::TORQUE as u8, &[1]);
+    fn on(counts: f64, rest_counts: f64) -> Servo {
+        let mut servo = servo(counts, rest_counts);
+        tell(&mut servo, TORQUE_ENABLE, 1);
         servo
     }
 
-    fn send(servo: &mut Servo, goal: u16) {
-        servo.write(r::GOAL_W as u8, &goal.to_le_bytes());
-    }
-
-    #[test]
-    fn numbers_have_a_sign_and_a_magnitude() {
-        for value in [-2047.0, -1.0, 0.0, 1.0, 2047.0] {
-            assert_eq!(signed(sign_magnitude(value, 11), 11), value);
-            assert_eq!(signed(sign_magnitude(value, 15), 15), value);
-        }
-        assert_eq!(sign_magnitude(-3.0, 11), 0x803);
+    /// Writes as a host does.
+    fn tell(servo: &mut Servo, register: Register, value: i32) {
+        let bytes = register.encode(value);
+        servo.write(register.address, &bytes[..usize::from(register.bytes)]);
     }
 
     #[test]
     fn it_goes_to_its_goal_at_its_speed_and_stays() {
         let mut servo = on(1000.0, 1000.0);
-        send(&mut servo, 2000);
+        tell(&mut servo, GOAL_POSITION, 2000);
         servo.advance(100 * MS);
-        assert!((servo.view().ticks - 1307.2).abs() < 0.1, "top speed");
-        assert_eq!(servo.registers[r::MOVING], 1);
-        assert_eq!(servo.word(r::SPEED_W), 3072);
-        servo.write(r::GOAL_SPEED_W as u8, &100u16.to_le_bytes());
+        assert!((servo.view().counts - 1307.2).abs() < 0.1, "top speed");
+        assert_eq!((servo.get(MOVING), servo.get(PRESENT_SPEED)), (1, 3072));
+        tell(&mut servo, GOAL_SPEED, 100);
         servo.advance(200 * MS);
-        assert!((servo.view().ticks - 1317.2).abs() < 0.1, "its own speed");
+        assert!((servo.view().counts - 1317.2).abs() < 0.1, "its own speed");
         servo.advance(20_000 * MS);
-        assert_eq!(servo.word(r::POSITION_W), 2000);
-        assert_eq!(
-            (servo.view().ticks_per_s, servo.registers[r::MOVING]),
-            (0.0, 0)
-        );
+        assert_eq!(servo.get(PRESENT_POSITION), 2000);
+        assert_eq!((servo.get(MOVING), servo.get(PRESENT_SPEED)), (0, 0));
+        tell(&mut servo, GOAL_POSITION, 1990);
+        servo.advance(20_001 * MS);
+        assert_eq!(servo.get(PRESENT_SPEED), -100);
     }
 
     #[test]
     fn an_acceleration_bounds_the_change_of_speed_both_ways() {
         let mut servo = on(1000.0, 1000.0);
-        servo.write(r::ACCELERATION as u8, &[50]);
-        send(&mut servo, 2000);
+        tell(&mut servo, ACCELERATION, 50);
+        tell(&mut servo, GOAL_POSITION, 2000);
         let (mut last, mut fastest) = (0.0f64, 0.0f64);
         for i in 1..1500 {
             servo.advance(i * MS);
-            let speed = servo.view().ticks_per_s;
-            // 5000 steps/s² are 5 a millisecond; the last step ends at the goal.
+            let speed = servo.view().counts_per_s;
+            // 5000 counts/s² are 5 a millisecond; the last step ends at the goal.
             assert!((speed - last).abs() < 10.0, "{last} then {speed}");
             fastest = fastest.max(speed);
             last = speed;
         }
         assert!(fastest > 2000.0, "{fastest}");
-        assert_eq!(servo.word(r::POSITION_W), 2000);
+        assert_eq!(servo.get(PRESENT_POSITION), 2000);
     }
 
     #[test]
     fn a_goal_beyond_the_angle_limits_stops_at_them() {
         let mut servo = on(2000.0, 2000.0);
-        servo.write(r::GREATEST_ANGLE_W as u8, &2100u16.to_le_bytes());
-        send(&mut servo, 3000);
+        tell(&mut servo, HIGHEST_POSITION, 2100);
+        tell(&mut servo, GOAL_POSITION, 3000);
         servo.advance(1000 * MS);
-        assert_eq!(servo.word(r::POSITION_W), 2100);
+        assert_eq!(servo.get(PRESENT_POSITION), 2100);
     }
 
     #[test]
@@ -436,60 +401,61 @@ mod tests {
         let mut servo = on(2000.0, 1000.0);
         servo.advance(1000 * MS);
         assert!(!servo.view().went_limp);
-        servo.write(r::TORQUE as u8, &[0]);
+        tell(&mut servo, TORQUE_ENABLE, 0);
         assert!(servo.view().went_limp, "though no time has passed");
         servo.advance(1500 * MS);
-        assert!((servo.view().ticks - 1800.0).abs() < 1.0);
+        assert!((servo.view().counts - 1800.0).abs() < 1.0);
         servo.advance(60_000 * MS);
-        assert_eq!(servo.word(r::POSITION_W), 1000);
+        assert_eq!(servo.get(PRESENT_POSITION), 1000);
     }
 
     #[test]
     fn torque_off_at_rest_is_not_limp_and_before_the_first_torque_it_stands() {
         let mut resting = on(1000.0, 1005.0);
-        resting.write(r::TORQUE as u8, &[0]);
+        tell(&mut resting, TORQUE_ENABLE, 0);
         assert!(!resting.view().went_limp);
         let mut new = servo(2000.0, 1000.0);
         new.advance(5000 * MS);
-        assert_eq!((new.view().ticks, new.view().went_limp), (2000.0, false));
+        assert_eq!((new.view().counts, new.view().went_limp), (2000.0, false));
         let mut choked = on(2000.0, 1000.0);
-        choked.write(r::TORQUE_LIMIT_W as u8, &[0, 0]);
+        tell(&mut choked, TORQUE_LIMIT, 0);
         assert!(choked.view().went_limp, "a torque limit of nothing");
     }
 
     #[test]
     fn stored_registers_outlive_the_power_when_unlocked() {
         let mut servo = on(2000.0, 1000.0);
-        servo.write(r::RETURN_DELAY as u8, &[7]);
-        servo.write(r::LOCK as u8, &[0]);
-        servo.write(r::ID as u8, &[9]);
-        assert_eq!((servo.id(), servo.registers[r::RETURN_DELAY]), (9, 7));
+        tell(&mut servo, RETURN_DELAY, 7);
+        tell(&mut servo, LOCK, 0);
+        tell(&mut servo, ID, 9);
+        assert_eq!((servo.id(), servo.get(RETURN_DELAY)), (9, 7));
         servo.power_cycle();
-        assert_eq!((servo.id(), servo.registers[r::RETURN_DELAY]), (9, 250));
+        assert_eq!((servo.id(), servo.get(RETURN_DELAY)), (9, 250));
         assert!(!servo.view().torque && servo.view().went_limp);
     }
 
     #[test]
     fn the_middle_is_where_it_is_told_to_be() {
         let mut servo = servo(900.0, 900.0);
-        servo.write(r::TORQUE as u8, &[128]);
-        assert_eq!(servo.word(r::POSITION_W), 2048);
-        assert_eq!(signed(servo.word(r::OFFSET_W), 11), -1148.0);
-        servo.write(r::TORQUE as u8, &[1]);
-        send(&mut servo, 2148);
+        tell(&mut servo, TORQUE_ENABLE, MIDDLE);
+        assert_eq!(servo.get(PRESENT_POSITION), 2048);
+        assert_eq!(servo.get(POSITION_OFFSET), -1148);
+        tell(&mut servo, TORQUE_ENABLE, 1);
+        tell(&mut servo, GOAL_POSITION, 2148);
         servo.advance(1000 * MS);
-        assert_eq!((servo.word(r::POSITION_W), servo.encoder), (2148, 1000.0));
+        assert_eq!(servo.get(PRESENT_POSITION), 2148);
+        assert_eq!(servo.sensor, 1000.0);
     }
 
     #[test]
     fn feedback_is_not_written_by_hosts() {
         let mut servo = servo(1000.0, 1000.0);
-        servo.write(r::TEMPERATURE as u8, &[99]);
+        tell(&mut servo, PRESENT_TEMPERATURE, 99);
         servo.write(0, &[9, 9, 9, 9, 9]);
-        assert_eq!(servo.registers[r::TEMPERATURE], 28);
-        assert_eq!(servo.word(r::MODEL_W), 777);
-        servo.poke(r::TEMPERATURE as u8, &[71]);
-        assert_eq!(servo.read(r::TEMPERATURE as u8, 1), Some(&[71][..]));
+        assert_eq!(servo.get(PRESENT_TEMPERATURE), 28);
+        assert_eq!(servo.get(MODEL), 777);
+        servo.set(PRESENT_TEMPERATURE, 71);
+        assert_eq!(servo.read(PRESENT_TEMPERATURE.address, 1), Some(&[71][..]));
         assert_eq!(servo.read(120, 9), None);
     }
 }

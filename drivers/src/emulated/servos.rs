@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 
 use super::servo::{Servo, ServoSetup, ServoView};
-use crate::bus::feetech::{self, BROADCAST, Frame, Request, Scan, Status, entries};
+use crate::bus::{
+    feetech::{self, BROADCAST, Frame, Request, Scan, Status, entries},
+    sts3215::Register,
+};
 
 /// What a byte takes on a line of 1 Mbaud: ten bits.
 pub const BYTE_NS_1M_BAUD: u64 = 10_000;
@@ -64,7 +67,8 @@ pub struct EmulatedBus {
 
 impl EmulatedBus {
     /// Servos as they are switched on, on a line that takes `byte_ns` for a byte
-    /// ([`BYTE_NS_1M_BAUD`]). 0: no time passes on the line, in return delays neither.
+    /// ([`BYTE_NS_1M_BAUD`]). 0: no time passes on the line, in return delays neither; hosts
+    /// that reckon with the wire's time do not believe such answers.
     pub fn new(servos: &[ServoSetup], byte_ns: u64) -> Self {
         Self {
             servos: servos.iter().map(|setup| Servo::new(*setup)).collect(),
@@ -154,20 +158,20 @@ impl EmulatedBus {
         self.not_understood
     }
 
-    /// Somebody puts the joint of servo `id` there, encoder steps.
-    pub fn put(&mut self, id: u8, ticks: f64) {
-        self.of(id, |servo| servo.put(ticks));
+    /// Somebody puts the joint of servo `id` there, counts.
+    pub fn put(&mut self, id: u8, counts: f64) {
+        self.of(id, |servo| servo.put(counts));
     }
 
-    /// Sets registers of servo `id` past the rules for hosts: its temperature, its status, ….
-    pub fn poke(&mut self, id: u8, address: u8, data: &[u8]) {
-        self.of(id, |servo| servo.poke(address, data));
+    /// Sets a register of servo `id` past the rules for hosts: its temperature, its status, ….
+    pub fn poke(&mut self, id: u8, register: Register, value: i32) {
+        self.of(id, |servo| servo.set(register, value));
     }
 
-    /// Registers of servo `id`.
-    pub fn peek(&self, id: u8, address: u8, count: u8) -> Option<&[u8]> {
+    /// A register of servo `id`.
+    pub fn peek(&self, id: u8, register: Register) -> Option<i32> {
         let servo = self.servos.iter().find(|servo| servo.id() == id)?;
-        servo.read(address, count)
+        Some(servo.get(register))
     }
 
     /// The power of servo `id` was away for a moment.
@@ -312,14 +316,17 @@ impl EmulatedBus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::sts3215::{
+        GOAL_POSITION, PRESENT_POSITION, RESPONSE_LEVEL, RETURN_DELAY, STATUS, TORQUE_ENABLE,
+    };
 
     const MS: u64 = 1_000_000;
 
     fn bus(byte_ns: u64) -> EmulatedBus {
         let setup = |id| ServoSetup {
             id,
-            ticks: 1000.0 + 10.0 * f64::from(id),
-            rest_ticks: 500.0,
+            counts: 1000.0 + 10.0 * f64::from(id),
+            rest_counts: 500.0,
         };
         EmulatedBus::new(&[1, 2, 3].map(setup), byte_ns)
     }
@@ -353,24 +360,24 @@ mod tests {
         assert_eq!(replies(&mut bus, 0), [(2, 0, vec![])]);
         let read = Request::Read {
             id: 3,
-            address: 56,
+            address: PRESENT_POSITION.address,
             count: 2,
         };
         tell(&mut bus, 0, read);
         assert_eq!(replies(&mut bus, 0), [(3, 0, vec![6, 4])]);
         let write = Request::Write {
             id: 3,
-            address: 40,
+            address: TORQUE_ENABLE.address,
             data: &[1],
         };
         tell(&mut bus, 0, write);
         assert_eq!(replies(&mut bus, 0), [(3, 0, vec![])]);
         let torque: Vec<bool> = bus.servos().map(|servo| servo.torque).collect();
         assert_eq!(torque, [false, false, true]);
-        bus.poke(3, 65, &[0x20]);
+        bus.poke(3, STATUS, 0x20);
         tell(&mut bus, 0, write);
         assert_eq!(replies(&mut bus, 0), [(3, 0x20, vec![])]);
-        bus.poke(3, 8, &[0]);
+        bus.poke(3, RESPONSE_LEVEL, 0);
         tell(&mut bus, 0, write);
         assert_eq!(replies(&mut bus, 0), [], "response level 0");
     }
@@ -380,22 +387,22 @@ mod tests {
         let mut bus = bus(0);
         let write = Request::Write {
             id: BROADCAST,
-            address: 40,
+            address: TORQUE_ENABLE.address,
             data: &[1],
         };
         tell(&mut bus, 0, write);
         let goals = Request::SyncWrite {
-            address: 42,
+            address: GOAL_POSITION.address,
             count: 2,
             data: &[1, 0xE8, 3, 3, 0xD0, 7],
         };
         tell(&mut bus, 0, goals);
         assert_eq!(replies(&mut bus, 0), []);
         assert!(bus.servos().all(|servo| servo.torque));
-        let goals: Vec<f64> = bus.servos().map(|servo| servo.goal_ticks).collect();
+        let goals: Vec<f64> = bus.servos().map(|servo| servo.goal_counts).collect();
         assert_eq!(goals, [1000.0, 1020.0, 2000.0]);
         bus.advance(5_000 * MS);
-        assert_eq!(bus.servo(3).unwrap().ticks, 2000.0);
+        assert_eq!(bus.servo(3).unwrap().counts, 2000.0);
         assert!(!bus.went_limp());
         bus.power_cycle(3);
         assert!(bus.went_limp());
@@ -406,12 +413,12 @@ mod tests {
         let mut bus = bus(BYTE_NS_1M_BAUD);
         let zero_delay = Request::Write {
             id: BROADCAST,
-            address: 7,
+            address: RETURN_DELAY.address,
             data: &[0],
         };
         tell(&mut bus, 0, zero_delay);
         let read = Request::SyncRead {
-            address: 56,
+            address: PRESENT_POSITION.address,
             count: 2,
             ids: &[3, 9, 1],
         };

@@ -1,0 +1,262 @@
+//! An arm on a bus that is not there: in memory on a fake clock, through the fault decorator, and
+//! behind a pseudo-terminal in real time.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::time::Duration;
+
+use hilt_drivers::{
+    Arm, ArmError, ArmState,
+    bus::{
+        Direction, GripperServo, JointServo, SerialWire, ServoArm, ServoArmConfig, Wire,
+        sts3215::STATUS,
+    },
+    conformance,
+    emulated::{
+        BYTE_NS_1M_BAUD, BusHandle, EmulatedBus, EmulatedCamera, MemoryWire, PtyBus, ServoSetup,
+    },
+    faults::{ERROR_BITS, FaultKind, FaultPlan, FaultSpec, FaultyWire},
+};
+use hilt_kinematics::{Chain, Joint, JointKind};
+use hilt_protocol::{CameraSpec, GripperCommand};
+use hilt_realtime::{Clock, Fake, Monotonic};
+use nalgebra::{Isometry3, Translation3, Vector3};
+
+const MS: u64 = 1_000_000;
+
+/// Servos 1 to 6, bent upright; without torque they would fall.
+fn bus() -> EmulatedBus {
+    let setup = |id| ServoSetup {
+        id,
+        counts: 2048.0,
+        rest_counts: 1200.0,
+    };
+    EmulatedBus::new(&[1, 2, 3, 4, 5, 6].map(setup), BYTE_NS_1M_BAUD)
+}
+
+fn arm<W: Wire>(wire: W) -> ServoArm<W> {
+    let joint = Joint {
+        parent_from_joint: Translation3::new(0.0, 0.0, 0.1).into(),
+        axis: Vector3::y_axis(),
+        kind: JointKind::Revolute,
+        lower: -1.5,
+        upper: 1.5,
+    };
+    let chain = Chain::new(vec![joint; 5], Isometry3::identity()).unwrap();
+    let joint = |id| JointServo {
+        id,
+        zero_counts: 2048,
+        direction: Direction::Along,
+    };
+    let config = ServoArmConfig {
+        joints: (1..=5).map(joint).collect(),
+        gripper: GripperServo {
+            id: 6,
+            open_counts: 3000,
+            closed_counts: 2000,
+            open_width_m: 0.1,
+            closed_width_m: 0.0,
+        },
+        baud: 1_000_000,
+        max_speed_rad_s: 10.0,
+    };
+    ServoArm::new(wire, chain, config).unwrap()
+}
+
+fn passing<C: Clock>(clock: C) -> impl FnMut(u64) -> u64 {
+    move |duration_ns| {
+        clock.sleep_until_ns(clock.now_ns() + duration_ns);
+        clock.now_ns()
+    }
+}
+
+#[test]
+fn an_arm_on_a_bus_in_memory_conforms() {
+    let clock = Fake::at(MS);
+    let wire = MemoryWire::new(bus(), clock.clone());
+    let bus = wire.handle();
+    conformance::arm(&mut arm(wire), passing(clock)).unwrap();
+    assert!(!bus.look(|bus| bus.went_limp()));
+}
+
+#[test]
+fn an_arm_whose_adapter_echoes_conforms() {
+    let clock = Fake::at(MS);
+    let wire = MemoryWire::new(bus(), clock.clone());
+    wire.handle().look(|bus| bus.set_echo(true));
+    conformance::arm(&mut arm(wire), passing(clock)).unwrap();
+}
+
+#[test]
+fn the_fault_decorator_without_faults_changes_nothing() {
+    let clock = Fake::at(MS);
+    let wire = MemoryWire::new(bus(), clock.clone());
+    let wire = FaultyWire::new(wire, FaultPlan::default(), 0, 0);
+    conformance::arm(&mut arm(wire), passing(clock)).unwrap();
+}
+
+#[test]
+fn an_arm_behind_a_pseudo_terminal_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    let pty = PtyBus::start(bus(), &folder.path().join("bus")).unwrap();
+    let wire = SerialWire::open(pty.path().to_str().unwrap(), 1_000_000).unwrap();
+    conformance::arm(&mut arm(wire), passing(Monotonic)).unwrap();
+    assert!(!pty.handle().look(|bus| bus.went_limp()));
+}
+
+#[test]
+fn a_camera_of_an_emulated_arm_conforms_and_shows_what_moves() {
+    let clock = Fake::at(MS);
+    let bus = MemoryWire::new(bus(), clock.clone()).handle();
+    let spec = CameraSpec {
+        name: "front".into(),
+        height: 32,
+        width: 24,
+    };
+    let mut camera = EmulatedCamera::new(vec![bus.clone()], spec);
+    conformance::camera(&mut camera, passing(clock)).unwrap();
+    let before = hilt_drivers::Camera::newest(&mut camera).unwrap();
+    bus.look(|bus| bus.put(3, 3000.0));
+    let after = hilt_drivers::Camera::newest(&mut camera).unwrap();
+    assert_ne!(before.rgb, after.rgb);
+}
+
+#[test]
+fn a_pulled_adapter_leaves_the_arm_held_and_can_be_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut pty = PtyBus::start(bus(), &folder.path().join("bus")).unwrap();
+    let open = |pty: &PtyBus| SerialWire::open(pty.path().to_str().unwrap(), 1_000_000).unwrap();
+    let mut first = arm(open(&pty));
+    first.start().unwrap();
+    let mut target = first.chain().zeros();
+    target.as_mut_slice()[0] = 0.1;
+    first.write(&target, GripperCommand::Open).unwrap();
+    // What was written is through when something that was asked after it is answered.
+    let now_ns = Monotonic.now_ns();
+    first.read_state(now_ns, now_ns + 1000 * MS).unwrap();
+    pty.unplug();
+    assert_eq!(first.read_state(0, 0), Err(ArmError::Unplugged));
+    assert_eq!(first.stop(), Err(ArmError::Unplugged));
+    let held = pty.handle().look(|bus| bus.servo(1)).unwrap();
+    assert!(held.torque && held.goal_counts > 2048.0);
+    pty.replug().unwrap();
+    arm(open(&pty)).start().unwrap();
+    assert!(!pty.handle().look(|bus| bus.went_limp()));
+}
+
+/// A started arm on a wire with one fault from 1.0 s to 1.1 s after the origin, which is now.
+fn faulty(kind: FaultKind, servo: Option<u8>) -> (Fake, BusHandle, ServoArm<impl Wire>) {
+    let clock = Fake::at(MS);
+    let wire = MemoryWire::new(bus(), clock.clone());
+    let bus = wire.handle();
+    let fault = FaultSpec {
+        kind,
+        from_s: 1.0,
+        for_s: 0.1,
+        index: 0,
+        servo,
+        magnitude: None,
+    };
+    let plan = FaultPlan {
+        seed: 3,
+        faults: vec![fault],
+    };
+    let mut arm = arm(FaultyWire::new(wire, plan, 0, clock.now_ns()));
+    arm.start().unwrap();
+    (clock, bus, arm)
+}
+
+fn read<W: Wire>(clock: &Fake, arm: &mut ServoArm<W>) -> Result<ArmState, ArmError> {
+    let now_ns = clock.now_ns();
+    arm.read_state(now_ns, now_ns + 2 * MS)
+}
+
+#[test]
+fn each_fault_of_the_wire_is_named_by_the_arm_and_passes() {
+    type Names = fn(Option<ArmError>) -> bool;
+    let cases: [(FaultKind, Names); 4] = [
+        (FaultKind::ServoSilent, |e| e == Some(ArmError::Silent(3))),
+        (FaultKind::ReplyCorrupted, |e| {
+            e == Some(ArmError::Corrupted(3))
+        }),
+        (FaultKind::WrongId, |e| {
+            matches!(e, Some(ArmError::WrongId { .. }))
+        }),
+        (FaultKind::ErrorByte, |e| {
+            let bits = ERROR_BITS;
+            e == Some(ArmError::Servo { id: 3, bits })
+        }),
+    ];
+    for (kind, names) in cases {
+        let (clock, bus, mut arm) = faulty(kind, Some(3));
+        assert_eq!(read(&clock, &mut arm).unwrap().trouble, None);
+        clock.set_ns(1001 * MS);
+        let trouble = read(&clock, &mut arm).unwrap().trouble;
+        assert!(names(trouble), "{kind:?} was called {trouble:?}");
+        clock.set_ns(1200 * MS);
+        assert_eq!(read(&clock, &mut arm).unwrap().trouble, None);
+        assert!(!bus.look(|bus| bus.went_limp()));
+    }
+}
+
+#[test]
+fn a_pulled_bus_is_named_and_the_servos_hold() {
+    let (clock, bus, mut arm) = faulty(FaultKind::BusUnplugged, None);
+    clock.set_ns(1001 * MS);
+    assert_eq!(read(&clock, &mut arm), Err(ArmError::Unplugged));
+    assert_eq!(arm.stop(), Err(ArmError::Unplugged));
+    assert!(bus.look(|bus| bus.servos().all(|servo| servo.torque)));
+    clock.set_ns(1200 * MS);
+    assert_eq!(read(&clock, &mut arm).unwrap().trouble, None);
+}
+
+#[test]
+fn a_servos_own_error_reaches_the_arm() {
+    let (clock, bus, mut arm) = faulty(FaultKind::CameraGone, None);
+    bus.look(|bus| bus.poke(2, STATUS, 0b100));
+    let expected = ArmError::Servo { id: 2, bits: 0b100 };
+    assert_eq!(read(&clock, &mut arm).unwrap().trouble, Some(expected));
+}
+
+/// Half an hour of random faults at 100 Hz.
+#[test]
+fn under_random_faults_no_value_lands_on_a_wrong_joint() {
+    let duration = Duration::from_secs(1800);
+    let clock = Fake::at(MS);
+    let wire = MemoryWire::new(bus(), clock.clone());
+    let bus = wire.handle();
+    let plan = FaultPlan::random(8, duration, 1, 0);
+    let mut arm = arm(FaultyWire::new(wire, plan, 0, clock.now_ns()));
+    arm.start().unwrap();
+    let mut target = arm.chain().zeros();
+    for (i, q) in target.as_mut_slice().iter_mut().enumerate() {
+        *q = 0.2 * (i as f64 - 2.0);
+    }
+    arm.write(&target, GripperCommand::Open).unwrap();
+    clock.advance_ns(1000 * MS);
+    let (mut good, mut troubled, mut refused) = (0, 0, 0);
+    let (mut of_another, mut spoilt) = (0, 0);
+    while clock.now_ns() < duration.as_nanos() as u64 {
+        match read(&clock, &mut arm) {
+            Ok(state) => {
+                troubled += u32::from(state.trouble.is_some());
+                good += u32::from(state.trouble.is_none());
+                for (is, wanted) in state.joints.as_slice().iter().zip(target.as_slice()) {
+                    let is_at = |q: &f64| (is - q).abs() < 0.01;
+                    if !is_at(wanted) {
+                        of_another += u32::from(target.as_slice().iter().any(is_at));
+                        spoilt += 1;
+                    }
+                }
+            }
+            Err(_) => refused += 1,
+        }
+        clock.advance_ns(10 * MS);
+    }
+    assert!(good > 100_000, "{good}");
+    assert!(troubled > 1000 && refused > 100, "{troubled}, {refused}");
+    assert_eq!(of_another, 0);
+    // Of replies with several wrong bytes the checksum lets 2⁻⁸ through, and of those the jump is
+    // too small to be noticed in some.
+    assert!(spoilt < troubled / 100, "{spoilt} of {troubled}");
+    assert!(!bus.look(|bus| bus.went_limp()));
+}

@@ -4,7 +4,7 @@
 
 use hilt_protocol::{GripperCommand, JointVector};
 
-use crate::{Arm, ArmError, Camera, Teleop};
+use crate::{Arm, ArmError, ArmState, Camera, Teleop};
 
 /// What an implementation does not do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,17 +24,51 @@ fn unexpected<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Vio
 }
 
 /// What a bus has for its replies.
-const READ_NS: u64 = 1_000_000_000;
+const READ_NS: u64 = 20_000_000;
+
+/// Tries until one must go well: a reply may be lost or late now and then, also where nothing is
+/// broken.
+const TRIES: usize = 25;
+
+/// Does it until it goes well.
+fn patiently<T>(
+    what: &'static str,
+    pass_ns: &mut impl FnMut(u64) -> u64,
+    mut act: impl FnMut(u64) -> Result<T, ArmError>,
+) -> Result<T, Violation> {
+    let mut tried = 1;
+    loop {
+        match act(pass_ns(0)) {
+            Err(error) if tried == TRIES => {
+                return Err(Violation(format!("{what}, {TRIES} times: {error}")));
+            }
+            Err(_) => tried += 1,
+            Ok(done) => return Ok(done),
+        }
+        // What is late comes meanwhile.
+        pass_ns(1_000_000);
+    }
+}
+
+/// A state without trouble, or with one that a second question has mended: all of it is new.
+fn read(
+    arm: &mut dyn Arm,
+    pass_ns: &mut impl FnMut(u64) -> u64,
+    what: &'static str,
+) -> Result<ArmState, Violation> {
+    patiently(what, pass_ns, |now_ns| {
+        let state = arm.read_state(now_ns, now_ns + READ_NS)?;
+        let old = state.captured_ns < now_ns;
+        state.trouble.filter(|_| old).map_or(Ok(state), Err)
+    })
+}
 
 /// Every arm: reports finite states in order, refuses bad targets without moving, moves to good
 /// ones, holds when stopped. `pass_ns` lets time pass and gives the time it is then. The arm must
 /// have room to move its first joint by 0.05 rad.
 pub fn arm(arm: &mut dyn Arm, mut pass_ns: impl FnMut(u64) -> u64) -> Result<(), Violation> {
-    arm.start().map_err(unexpected("start"))?;
-    let now_ns = pass_ns(0);
-    let state = arm
-        .read_state(now_ns, now_ns + READ_NS)
-        .map_err(unexpected("read_state"))?;
+    patiently("start", &mut pass_ns, |_| arm.start())?;
+    let state = read(arm, &mut pass_ns, "read_state")?;
     let read_ns = pass_ns(0);
     let dof = arm.chain().dof();
     require(state.joints.as_slice().len() == dof, || {
@@ -83,10 +117,8 @@ pub fn arm(arm: &mut dyn Arm, mut pass_ns: impl FnMut(u64) -> u64) -> Result<(),
     goal.as_mut_slice()[0] += 0.05;
     arm.write(&goal, GripperCommand::Open)
         .map_err(unexpected("write"))?;
-    let now_ns = pass_ns(1_500_000_000);
-    let there = arm
-        .read_state(now_ns, now_ns + READ_NS)
-        .map_err(unexpected("read_state"))?;
+    pass_ns(1_500_000_000);
+    let there = read(arm, &mut pass_ns, "read_state")?;
     let error = (there.joints.as_slice()[0] - goal.as_slice()[0]).abs();
     require(error < 0.01, || {
         format!("1.5 s after its target the first joint is off by {error} rad")
@@ -102,15 +134,13 @@ pub fn arm(arm: &mut dyn Arm, mut pass_ns: impl FnMut(u64) -> u64) -> Result<(),
     require(refused == Err(ArmError::Stopped), || {
         format!("a stopped arm answered a target by {refused:?}")
     })?;
-    let now_ns = pass_ns(500_000_000);
-    let held = arm
-        .read_state(now_ns, now_ns + READ_NS)
-        .map_err(unexpected("read_state while stopped"))?;
+    pass_ns(500_000_000);
+    let held = read(arm, &mut pass_ns, "read_state while stopped")?;
     let moved = (held.joints.as_slice()[0] - there.joints.as_slice()[0]).abs();
     require(moved < 0.01, || {
         format!("a stopped arm moved by {moved} rad")
     })?;
-    arm.start().map_err(unexpected("start after stop"))?;
+    patiently("start after stop", &mut pass_ns, |_| arm.start())?;
     arm.write(&held.joints, GripperCommand::Open)
         .map_err(unexpected("write after start"))
 }

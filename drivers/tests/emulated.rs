@@ -2,70 +2,39 @@
 //! behind a pseudo-terminal in real time.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod rig;
+
 use std::time::Duration;
 
 use hilt_drivers::{
-    Arm, ArmError, ArmState,
-    bus::{
-        Direction, GripperServo, JointServo, SerialWire, ServoArm, ServoArmConfig, Wire,
-        sts3215::STATUS,
-    },
+    Arm, ArmError, ArmState, Camera,
+    bus::{SerialWire, ServoArm, Wire, sts3215::STATUS},
     conformance,
-    emulated::{
-        BYTE_NS_1M_BAUD, BusHandle, EmulatedBus, EmulatedCamera, MemoryWire, PtyBus, ServoSetup,
-    },
+    emulated::{BusHandle, EmulatedCamera, MemoryWire, PtyBus},
     faults::{ERROR_BITS, FaultKind, FaultPlan, FaultSpec, FaultyWire},
 };
-use hilt_kinematics::{Chain, Joint, JointKind};
 use hilt_protocol::{CameraSpec, GripperCommand};
 use hilt_realtime::{Clock, Fake, Monotonic};
-use nalgebra::{Isometry3, Translation3, Vector3};
+use rig::{arm, bus};
 
 const MS: u64 = 1_000_000;
-
-/// Servos 1 to 6, bent upright; without torque they would fall.
-fn bus() -> EmulatedBus {
-    let setup = |id| ServoSetup {
-        id,
-        counts: 2048.0,
-        rest_counts: 1200.0,
-    };
-    EmulatedBus::new(&[1, 2, 3, 4, 5, 6].map(setup), BYTE_NS_1M_BAUD)
-}
-
-fn arm<W: Wire>(wire: W) -> ServoArm<W> {
-    let joint = Joint {
-        parent_from_joint: Translation3::new(0.0, 0.0, 0.1).into(),
-        axis: Vector3::y_axis(),
-        kind: JointKind::Revolute,
-        lower: -1.5,
-        upper: 1.5,
-    };
-    let chain = Chain::new(vec![joint; 5], Isometry3::identity()).unwrap();
-    let joint = |id| JointServo {
-        id,
-        zero_counts: 2048,
-        direction: Direction::Along,
-    };
-    let config = ServoArmConfig {
-        joints: (1..=5).map(joint).collect(),
-        gripper: GripperServo {
-            id: 6,
-            open_counts: 3000,
-            closed_counts: 2000,
-            open_width_m: 0.1,
-            closed_width_m: 0.0,
-        },
-        baud: 1_000_000,
-        max_speed_rad_s: 10.0,
-    };
-    ServoArm::new(wire, chain, config).unwrap()
-}
 
 fn passing<C: Clock>(clock: C) -> impl FnMut(u64) -> u64 {
     move |duration_ns| {
         clock.sleep_until_ns(clock.now_ns() + duration_ns);
         clock.now_ns()
+    }
+}
+
+/// Does it until it goes well: on a machine that is busy the other end answers late now and then.
+fn patiently<T>(mut act: impl FnMut() -> Result<T, ArmError>) -> T {
+    let mut tried = 1;
+    loop {
+        match act() {
+            Ok(done) => return done,
+            Err(error) => assert!(tried < 50, "{error}"),
+        }
+        tried += 1;
     }
 }
 
@@ -114,9 +83,9 @@ fn a_camera_of_an_emulated_arm_conforms_and_shows_what_moves() {
     };
     let mut camera = EmulatedCamera::new(vec![bus.clone()], spec);
     conformance::camera(&mut camera, passing(clock)).unwrap();
-    let before = hilt_drivers::Camera::newest(&mut camera).unwrap();
+    let before = camera.newest().unwrap();
     bus.look(|bus| bus.put(3, 3000.0));
-    let after = hilt_drivers::Camera::newest(&mut camera).unwrap();
+    let after = camera.newest().unwrap();
     assert_ne!(before.rgb, after.rgb);
 }
 
@@ -126,20 +95,25 @@ fn a_pulled_adapter_leaves_the_arm_held_and_can_be_opened_again() {
     let mut pty = PtyBus::start(bus(), &folder.path().join("bus")).unwrap();
     let open = |pty: &PtyBus| SerialWire::open(pty.path().to_str().unwrap(), 1_000_000).unwrap();
     let mut first = arm(open(&pty));
-    first.start().unwrap();
+    patiently(|| first.start());
     let mut target = first.chain().zeros();
     target.as_mut_slice()[0] = 0.1;
     first.write(&target, GripperCommand::Open).unwrap();
     // What was written is through when something that was asked after it is answered.
-    let now_ns = Monotonic.now_ns();
-    first.read_state(now_ns, now_ns + 1000 * MS).unwrap();
+    patiently(|| {
+        let now_ns = Monotonic.now_ns();
+        let state = first.read_state(now_ns, now_ns + 20 * MS)?;
+        let old = state.captured_ns < now_ns;
+        state.trouble.filter(|_| old).map_or(Ok(()), Err)
+    });
     pty.unplug();
     assert_eq!(first.read_state(0, 0), Err(ArmError::Unplugged));
     assert_eq!(first.stop(), Err(ArmError::Unplugged));
     let held = pty.handle().look(|bus| bus.servo(1)).unwrap();
     assert!(held.torque && held.goal_counts > 2048.0);
     pty.replug().unwrap();
-    arm(open(&pty)).start().unwrap();
+    let mut second = arm(open(&pty));
+    patiently(|| second.start());
     assert!(!pty.handle().look(|bus| bus.went_limp()));
 }
 

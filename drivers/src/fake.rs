@@ -20,13 +20,13 @@ use crate::{
 /// Joints of a fake arm.
 const JOINTS: usize = 6;
 /// Bent, tool down, away from singular poses.
-const HOME: [f64; JOINTS] = [0.0, 0.4, 1.3, 0.0, PI - 0.4 - 1.3, 0.0];
+pub(crate) const HOME: [f64; JOINTS] = [0.0, 0.4, 1.3, 0.0, PI - 0.4 - 1.3, 0.0];
 const OPEN_WIDTH_M: f64 = 0.08;
 /// Fingers need half a second from open to closed.
 const FINGER_M_PER_S: f64 = 0.16;
 
 /// A six-axis arm of about human reach whose tool points down at its home.
-fn chain() -> Result<Chain, ChainError> {
+pub(crate) fn chain() -> Result<Chain, ChainError> {
     let joint = |z: f64, axis: Vector3<f64>| Joint {
         parent_from_joint: Translation3::new(0.0, 0.0, z).into(),
         axis: Unit::new_normalize(axis),

@@ -5,87 +5,24 @@ mod common;
 
 use std::{
     path::Path,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
 use common::{
-    engine,
+    acting::Acting,
     learner::{FakeLearner, endpoint, snapshot},
     onnx,
     pty::{AtTerminal, CTRL_C},
     read_log, rig_file, until,
 };
 use hilt_protocol::{ActionSource, Entry, GraphName, Record};
-use hilt_runtime::{
-    actor::{self, ActorOptions, ActorSummary, Standing, Watch},
-    rig::Rig,
-};
+use hilt_runtime::rig::Rig;
 use serde_json::Value;
 
 fn rig(overrides: &[&str]) -> Rig {
     let overrides: Vec<String> = overrides.iter().map(|&s| s.to_owned()).collect();
     Rig::read(&rig_file("fake-dual.toml"), &overrides).unwrap()
-}
-
-/// What the actor says, and how it stands.
-#[derive(Clone, Default)]
-struct Seen {
-    said: Arc<Mutex<Vec<String>>>,
-    standing: Arc<Mutex<Standing>>,
-}
-
-impl Watch for Seen {
-    fn say(&mut self, words: &str) {
-        self.said.lock().unwrap().push(words.to_owned());
-    }
-
-    fn stand(&mut self, standing: &Standing) {
-        *self.standing.lock().unwrap() = standing.clone();
-    }
-}
-
-impl Seen {
-    fn heard(&self, words: &str) -> bool {
-        self.said.lock().unwrap().iter().any(|s| s.contains(words))
-    }
-
-    fn standing(&self) -> Standing {
-        self.standing.lock().unwrap().clone()
-    }
-}
-
-type Result = anyhow::Result<ActorSummary>;
-
-/// The actor on a thread of its own, and what is seen of it.
-struct Acting {
-    seen: Seen,
-    stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<Result>,
-}
-
-impl Acting {
-    fn start(rig: &Rig, endpoint: &str, out: &Path) -> Self {
-        let (rig, seen, stop) = (rig.clone(), Seen::default(), Arc::default());
-        let options = ActorOptions {
-            connect: vec![endpoint.to_owned()],
-            session: "test".to_owned(),
-            seed: 3,
-            out: out.to_owned(),
-            operator: None,
-        };
-        let (mut watch, stopped) = (seen.clone(), Arc::clone(&stop));
-        let thread =
-            std::thread::spawn(move || actor::run(&rig, engine(), &options, &stopped, &mut watch));
-        Self { seen, stop, thread }
-    }
-
-    fn end(self) -> Result {
-        self.thread.join().unwrap()
-    }
 }
 
 /// The log is whole, and the learner has received it, each entry once.
@@ -229,7 +166,7 @@ fn a_learner_that_dies_and_comes_back_has_every_entry_once() {
     until("the actor has used up what was allowed", || {
         acting.seen.standing().env_steps == 19 || acting.seen.standing().env_steps == 20
     });
-    assert!(!acting.thread.is_finished());
+    assert!(!acting.is_finished());
 
     let mut allowed = 20;
     let second = FakeLearner::open(&endpoint, &rig.spec(), received);

@@ -1,6 +1,7 @@
 //! A camera for arms that are not there.
 
 use hilt_protocol::{CameraSpec, Image};
+use hilt_realtime::{Clock, Monotonic};
 
 use super::BusHandle;
 use crate::{Camera, CameraError, bars::draw, bus::sts3215::COUNTS_PER_TURN};
@@ -14,7 +15,7 @@ pub struct EmulatedCamera {
 
 impl EmulatedCamera {
     /// A camera of that name and size that sees these buses. They go by the same clock, and frames
-    /// are stamped by it.
+    /// are stamped by it; without any it sees an empty table on the monotonic clock.
     pub fn new(buses: Vec<BusHandle>, spec: CameraSpec) -> Self {
         Self { buses, spec }
     }
@@ -26,7 +27,10 @@ impl Camera for EmulatedCamera {
     }
 
     fn newest(&mut self) -> Result<Image, CameraError> {
-        let captured_ns = self.buses.first().map_or(0, BusHandle::now_ns);
+        let captured_ns = self
+            .buses
+            .first()
+            .map_or_else(|| Monotonic.now_ns(), BusHandle::now_ns);
         let mut turns = Vec::new();
         for bus in &self.buses {
             let whole = f64::from(COUNTS_PER_TURN);

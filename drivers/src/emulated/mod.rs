@@ -7,9 +7,11 @@
 //! - [`MemoryWire`]: such a bus as a [`Wire`](crate::bus::Wire), in memory, on any clock.
 //! - [`PtyBus`]: such a bus behind a pseudo-terminal, on a thread of its own, in real time.
 //! - [`BusHandle`]: a look into either while it runs.
+//! - [`desk_arm`]: the arm of emulated rigs.
 //! - [`EmulatedCamera`]: draws the joints of such buses.
 
 mod cameras;
+pub mod desk_arm;
 mod memory;
 mod pty;
 mod servo;

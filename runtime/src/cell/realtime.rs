@@ -5,6 +5,8 @@ use std::sync::{Arc, mpsc};
 
 use hilt_drivers::{
     Arm, ArmState, Camera, EpisodeStart, Scene,
+    bus::{SerialWire, ServoArm},
+    emulated::{EmulatedCamera, PtyBus, desk_arm},
     sim::{LiveLift, Role, SimOperator},
 };
 use hilt_protocol::{ArmCommand, Image, JointVector, MAX_ARMS};
@@ -32,8 +34,9 @@ pub(super) fn open(rig: &Rig) -> Result<Cell, CellError> {
     }
     let devices = match (rig.device, &rig.scene) {
         (Device::LiftSim, Some(scene)) => lift(rig, scene)?,
-        _ => {
-            let problem = "device = \"fake\" has no real time; use --set clock=simulated";
+        (Device::Emulated, _) => emulated(rig)?,
+        (Device::LiftSim | Device::Fake, _) => {
+            let problem = "this rig has no real time; use --set clock=simulated";
             return Err(CellError::Rig(problem.to_owned()));
         }
     };
@@ -54,6 +57,8 @@ pub struct Devices {
     pub wills: Option<Box<dyn Wills>>,
     /// The simulated scene, for its operator.
     pub lift: Option<LiveLift>,
+    /// Emulated buses, which live as long as the arms.
+    pub buses: Vec<PtyBus>,
 }
 
 fn lift(rig: &Rig, scene: &hilt_sim::SceneConfig) -> Result<Devices, CellError> {
@@ -69,6 +74,52 @@ fn lift(rig: &Rig, scene: &hilt_sim::SceneConfig) -> Result<Devices, CellError> 
         home: None,
         wills: None,
         lift: Some(lift),
+        buses: Vec::new(),
+    })
+}
+
+fn emulated(rig: &Rig) -> Result<Devices, CellError> {
+    let spec = rig.spec();
+    let opening = |what: String| {
+        move |error: &dyn std::fmt::Display| CellError::Rig(format!("{what}: {error}"))
+    };
+    let mut buses = Vec::new();
+    if rig.ports.is_empty() {
+        for arm in 0..spec.mode.arms() {
+            let name = format!("hilt-bus-{}-{arm}", std::process::id());
+            let link = std::env::temp_dir().join(name);
+            let bus = PtyBus::start(desk_arm::bus(), &link).map_err(|source| {
+                let what = "starting an emulated bus";
+                CellError::System { what, source }
+            })?;
+            buses.push(bus);
+        }
+    }
+    let own = buses.iter().map(|bus| bus.path().to_owned());
+    let ports: Vec<_> = own.chain(rig.ports.iter().cloned()).collect();
+    let mut arms: Vec<Box<dyn Arm + Send>> = Vec::new();
+    for port in &ports {
+        let failed = opening(format!("the arm at {}", port.display()));
+        let config = desk_arm::config();
+        let wire =
+            SerialWire::open(&port.to_string_lossy(), config.baud).map_err(|e| failed(&e))?;
+        let chain = desk_arm::chain().map_err(|e| failed(&e))?;
+        arms.push(Box::new(
+            ServoArm::new(wire, chain, config).map_err(|e| failed(&e))?,
+        ));
+    }
+    let seen: Vec<_> = buses.iter().map(PtyBus::handle).collect();
+    let cameras = spec.cameras.into_iter();
+    Ok(Devices {
+        arms,
+        cameras: cameras
+            .map(|spec| Box::new(EmulatedCamera::new(seen.clone(), spec)) as _)
+            .collect(),
+        scene: None,
+        home: desk_arm::home(),
+        wills: None,
+        lift: None,
+        buses,
     })
 }
 
@@ -91,6 +142,8 @@ pub struct Realtime {
     step_due_ns: u64,
     sequence: u64,
     stages: Vec<(Stage, u64)>,
+    /// Last, so that they are there until the arms are held.
+    _buses: Vec<PtyBus>,
 }
 
 /// Records that wait for the accounts: some seconds of them.
@@ -159,6 +212,7 @@ impl Realtime {
             step_due_ns: now_ns,
             sequence: 0,
             stages: Vec::new(),
+            _buses: devices.buses,
         };
         let mut cell = Cell::new(rig, Box::new(body), &chains);
         cell.records = Some(read_records);

@@ -63,6 +63,7 @@ impl Needs {
     pub fn of(rig: &Rig) -> Self {
         let (ports, cameras) = match rig.device {
             Device::LiftSim | Device::Fake => (Vec::new(), Vec::new()),
+            Device::Emulated => (rig.ports.clone(), Vec::new()),
         };
         Self {
             ports,

@@ -2,7 +2,7 @@
 
 use hilt_sim::SimError;
 
-use super::{Device, Problem, Rig};
+use super::{ClockKind, Device, Problem, Rig};
 
 impl Rig {
     pub(super) fn check(&self) -> Result<(), Problem> {
@@ -88,10 +88,12 @@ impl Rig {
         if let Some(command_ms) = ages.command_ms {
             within("ages.command_ms", command_ms, tick_ms, 1e4)?;
         }
-        if let Some(priority) = self.realtime.priority {
-            within("realtime.priority", f64::from(priority), 1.0, 99.0)?;
-        }
-        Ok(())
+        within(
+            "realtime.priority",
+            f64::from(self.realtime.priority),
+            0.0,
+            99.0,
+        )
     }
 
     fn check_episodes(&self) -> Result<(), Problem> {
@@ -153,8 +155,11 @@ impl Rig {
             (Device::LiftSim, None) => {
                 return Err(("device".into(), "\"lift-sim\" needs a table [scene]".into()));
             }
-            (Device::Fake, Some(_)) => {
-                return Err(("scene".into(), "does not go with device = \"fake\"".into()));
+            (Device::Fake | Device::Emulated, Some(_)) => {
+                return Err((
+                    "scene".into(),
+                    "goes with device = \"lift-sim\" alone".into(),
+                ));
             }
             (Device::LiftSim, Some(scene)) => {
                 if self.mode.arms() != 1 {
@@ -170,7 +175,27 @@ impl Rig {
                     other => ("scene".into(), format!("cannot be used: {other}")),
                 })?;
             }
-            (Device::Fake, None) => {}
+            (Device::Fake | Device::Emulated, None) => {}
+        }
+        match (self.device, self.clock) {
+            (Device::Fake, ClockKind::Monotonic) => {
+                let problem = "is \"monotonic\"; fake arms have no real time, emulated ones do";
+                return Err(("clock".into(), problem.into()));
+            }
+            (Device::Emulated, ClockKind::Simulated) => {
+                let problem = "is \"simulated\"; a serial bus has no lockstep, use \"monotonic\"";
+                return Err(("clock".into(), problem.into()));
+            }
+            _ => {}
+        }
+        let ports = self.ports.len();
+        if ports > 0 && (self.device != Device::Emulated || ports != self.mode.arms()) {
+            let problem = format!(
+                "names {ports} serial devices; a rig of emulated arms may name one per arm ({}), \
+                 others none",
+                self.mode.arms()
+            );
+            return Err(("ports".into(), problem));
         }
         self.spec().validate().map_err(|error| {
             use hilt_protocol::SpecError as E;

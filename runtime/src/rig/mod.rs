@@ -35,6 +35,9 @@ pub enum Device {
     LiftSim,
     /// Arms that follow commands exactly, without physics or task.
     Fake,
+    /// Arms of bus servos over the whole serial path, without task; the buses are emulated. In real
+    /// time only.
+    Emulated,
 }
 
 /// Whose time a run goes by.
@@ -185,6 +188,10 @@ pub struct Rig {
     /// The scripted operator.
     #[serde(default)]
     pub operator: OperatorSettings,
+    /// Serial devices of emulated arms whose buses somebody else emulates, in the order of the arms;
+    /// if not given, this process does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PathBuf>,
     /// Cameras of a rig without a scene.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cameras: Vec<CameraSpec>,
@@ -355,6 +362,7 @@ mod tests {
 
     const LIFT: &str = include_str!("../../../rigs/lift-sim.toml");
     const DUAL: &str = include_str!("../../../rigs/fake-dual.toml");
+    const EMULATED: &str = include_str!("../../../rigs/emulated-dual.toml");
 
     fn parse(text: &str, overrides: &[&str]) -> Result<Rig, RigError> {
         let overrides: Vec<String> = overrides.iter().map(|&s| s.to_owned()).collect();
@@ -388,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_rig_comes_back_from_its_own_toml() {
-        for text in [LIFT, DUAL] {
+        for text in [LIFT, DUAL, EMULATED] {
             let rig = parse(text, &["episode.max_steps=40"]).unwrap();
             assert_eq!(parse(&rig.to_toml().unwrap(), &[]).unwrap(), rig);
         }

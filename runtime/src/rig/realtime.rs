@@ -67,8 +67,8 @@ pub struct Realtime {
     /// The core that is the control thread's own; an isolated one, or the last, if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub core: Option<usize>,
-    /// Its priority under SCHED_FIFO, 1 to 99.
-    pub priority: Option<u8>,
+    /// Its priority under SCHED_FIFO, 1 to 99; 0: scheduled like any other thread.
+    pub priority: u8,
     /// Whether the process's memory is kept from being swapped out.
     pub lock_memory: bool,
 }
@@ -77,7 +77,7 @@ impl Default for Realtime {
     fn default() -> Self {
         Self {
             core: None,
-            priority: Some(80),
+            priority: 80,
             lock_memory: true,
         }
     }
@@ -88,7 +88,7 @@ impl Realtime {
     pub fn wanted(&self) -> Wanted {
         Wanted {
             core: self.core.or_else(cores::spare_here),
-            priority: self.priority,
+            priority: (self.priority > 0).then_some(self.priority),
             lock_memory: self.lock_memory,
         }
     }

@@ -1,6 +1,7 @@
 //! What the tests of the robot process share.
 #![allow(clippy::unwrap_used, dead_code)] // each test file uses a part
 
+pub mod acting;
 pub mod learner;
 pub mod onnx;
 pub mod pty;

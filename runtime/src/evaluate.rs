@@ -190,8 +190,13 @@ pub fn evaluate(
             });
         }
     };
+    // In real time there is one rig, and its threads want their cores.
+    let workers = match rig.clock {
+        ClockKind::Simulated => options.workers.max(1),
+        ClockKind::Monotonic => 1,
+    };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..options.workers.max(1))
+        let workers: Vec<_> = (0..workers)
             .map(|i| {
                 let builder = std::thread::Builder::new().name(format!("evaluate-{i}"));
                 builder.spawn_scoped(scope, work)

@@ -20,6 +20,7 @@ use hilt_drivers::{
 use hilt_protocol::Image;
 use hilt_runtime::{
     actor::{self, ActorOptions, Standing, Watch},
+    bookkeeper::{About, Bookkeeper},
     cell::Cell as Devices,
     doctor::{self, Level, Needs},
     evaluate::{self, EvaluateOptions},
@@ -29,7 +30,7 @@ use hilt_runtime::{
     record::{self, Demonstrator, RecordOptions},
     rig::Rig,
     teleoperate::{self, View},
-    top,
+    top, view,
 };
 use hilt_show::{Request, Show};
 use tracing_subscriber::EnvFilter;
@@ -309,6 +310,13 @@ fn doctor(needs: &Needs) -> anyhow::Result<()> {
 fn teleoperate(rig: &Rig, seed: u64, stop: &AtomicBool) -> anyhow::Result<()> {
     let mut cell = Devices::open(rig)?;
     let mut keyboard = Keyboard::open(rig.mode.arms())?;
+    let about = About {
+        dir: None,
+        run: "teleoperate".to_owned(),
+        rig: rig.name.clone(),
+    };
+    let keeper = Bookkeeper::start(rig, about, cell.take_records(), Box::new(|_| {}))
+        .context("starting the bookkeeper's thread")?;
     let mut show = Show::new("teleoperate", None);
     show.say(&keyboard::help(cell.spec(), false));
     let mut pace = Pace::of(rig, true);
@@ -320,7 +328,12 @@ fn teleoperate(rig: &Rig, seed: u64, stop: &AtomicBool) -> anyhow::Result<()> {
     let steps =
         teleoperate::teleoperate(rig, &mut cell, &mut keyboard, &mut pace, seed, stop, see)?;
     show.end();
+    let last = cell.end();
     println!("{steps} steps driven");
+    if let (Some(_), Some((books, balance))) = (last, keeper.finish(last)) {
+        println!("{}", view::report_text(&books));
+        balance?;
+    }
     Ok(())
 }
 

@@ -32,6 +32,7 @@ use hilt_sim::{CUBE_HALF_M, LIFTED_M, Truth};
 use serde::Serialize;
 
 use crate::{
+    bookkeeper::{About, Bookkeeper},
     cell::Cell,
     pace::Pace,
     rig::Rig,
@@ -150,6 +151,7 @@ struct Recorder<'a> {
     rig: &'a Rig,
     options: &'a RecordOptions,
     cell: Cell,
+    keeper: Bookkeeper,
     demonstrations: RunLog,
     labels: RunLog,
     counts: (u64, u64),
@@ -165,7 +167,7 @@ pub fn record(
     mut say: impl FnMut(u32, &str),
     mut see: impl FnMut(&[Image]),
 ) -> anyhow::Result<RecordSummary> {
-    let cell = Cell::open(rig)?;
+    let mut cell = Cell::open(rig)?;
     // Before the logs: nothing is left behind by a terminal that is none.
     let mut teleop = teleop(rig, options, &cell)?;
     let spec = rig.spec();
@@ -176,19 +178,29 @@ pub fn record(
             return Err(WriteError::Exists(log).into());
         }
     }
-    let log = |dir: &Path, what: &str| {
+    let run = new_run();
+    let log = |dir: &Path, run, what: &str| {
         let metadata = BTreeMap::from([
             ("content".to_owned(), what.to_owned()),
             ("seed".to_owned(), options.seed.to_string()),
         ]);
-        RunLog::create(dir, new_run(), &spec, metadata, None)
+        RunLog::create(dir, run, &spec, metadata, None)
     };
+    let demonstrations = log(&options.out, run, "demonstrations")?;
+    let about = About {
+        dir: Some(options.out.clone()),
+        run: run.to_string(),
+        rig: rig.name.clone(),
+    };
+    let keeper = Bookkeeper::start(rig, about, cell.take_records(), Box::new(|_| {}))
+        .context("starting the bookkeeper's thread")?;
     let mut recorder = Recorder {
         rig,
         options,
         cell,
-        demonstrations: log(&options.out, "demonstrations")?,
-        labels: log(&labels_dir, "labelled frames")?,
+        keeper,
+        demonstrations,
+        labels: log(&labels_dir, new_run(), "labelled frames")?,
         counts: (0, 0),
         see: &mut see,
     };
@@ -198,8 +210,12 @@ pub fn record(
         recorder.label(stop, &mut say)?;
     }
     let (labelled_success, labelled_failure) = recorder.counts;
+    let last = recorder.cell.end();
     recorder.demonstrations.finish()?;
     recorder.labels.finish()?;
+    if let Some((_, Err(error))) = recorder.keeper.finish(last) {
+        tracing::error!("the accounts of the control loop do not balance: {error}");
+    }
     let summary = RecordSummary {
         labelled_success,
         labelled_failure,
@@ -267,18 +283,25 @@ impl Recorder<'_> {
         let mut journal = Seen {
             journal: buffer,
             see: &mut see,
-            took: &mut |_, _| {},
+            took: &mut |stage, duration_ns| self.keeper.took(stage, duration_ns),
         };
-        Ok(
-            session.run_episode(&mut Policy::Nobody, start, &mut journal, |_, _| {
-                pace.wait();
-                if stop.load(Ordering::Relaxed) {
-                    Flow::End
-                } else {
-                    Flow::Go
-                }
-            })?,
-        )
+        let outcome = session.run_episode(&mut Policy::Nobody, start, &mut journal, |_, _| {
+            pace.wait();
+            if stop.load(Ordering::Relaxed) {
+                Flow::End
+            } else {
+                Flow::Go
+            }
+        })?;
+        let counts = self.cell.counts();
+        self.keeper.tell(|news| {
+            news.counts = counts;
+            news.episodes += 1;
+            news.env_steps += u64::from(outcome.steps);
+            // What is kept of it is in the log.
+            news.entries = self.demonstrations.entries() + self.labels.entries();
+        });
+        Ok(outcome)
     }
 
     fn demonstrate(

@@ -4,8 +4,9 @@
 //! - [`newest`]: a newest-value cell between two threads, wait-free on both sides.
 //! - [`Wanted`]: priority, core and memory, asked of the system once when the thread starts;
 //!   [`keep_off`]: everybody else leaves the core; [`cores`]: which one that is.
+//! - [`wills`]: what a process leaves, at every beat, for one that outlives it.
 //!
-//! Clock and cell lock nothing and allocate nothing after they were made.
+//! Clock, cell and wills lock nothing and allocate nothing after they were made.
 #![deny(missing_docs)]
 
 mod clock;
@@ -13,6 +14,7 @@ pub mod cores;
 pub mod newest;
 mod sync;
 mod thread;
+pub mod wills;
 
 pub use clock::{Clock, Fake, Monotonic};
 pub use thread::{Missing, TOUCHED_STACK_BYTES, Wanted, keep_off};

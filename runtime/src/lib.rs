@@ -13,6 +13,7 @@
 //! - [`run_log::RunLog`]: the journal that writes the run's log and streams it to the learner.
 //! - [`accounting`]: how every [`tick`] ended and what its stages took, kept by a thread that has no
 //!   deadline; a [`status::Status`] on disk says it to `hilt` [`top`] and to other programs.
+//! - [`supervisor`]: a second process that holds the arms when this one is gone or hangs.
 //!
 //! What a user starts is above these: [`teleoperate`] by hand, [`record`] demonstrations, [`actor`]
 //! for training, [`evaluate`] an exported policy; before all of them, [`doctor`] looks at the machine.
@@ -42,6 +43,7 @@ pub mod run_log;
 pub mod safety;
 pub mod session;
 pub mod status;
+pub mod supervisor;
 pub mod teleoperate;
 pub mod tick;
 pub mod top;

@@ -29,6 +29,7 @@ use hilt_runtime::{
     picture,
     record::{self, Demonstrator, RecordOptions},
     rig::Rig,
+    supervisor,
     teleoperate::{self, View},
     top, view,
 };
@@ -165,6 +166,13 @@ enum Helper {
 }
 
 fn main() -> anyhow::Result<()> {
+    // Started by a robot process, not typed by anybody: it must not open, load or catch anything.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == supervisor::COMMAND)
+    {
+        supervisor::run();
+    }
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,zenoh=error"));
     tracing_subscriber::fmt()

@@ -143,7 +143,12 @@ struct RigArgs {
 
 impl RigArgs {
     fn read(&self) -> anyhow::Result<Rig> {
-        Ok(Rig::read(&self.rig, &self.set)?)
+        let rig = Rig::read(&self.rig, &self.set)?;
+        Ok(Rig {
+            // This very program, also when its file has been replaced since.
+            supervisor: Some("/proc/self/exe".into()),
+            ..rig
+        })
     }
 }
 

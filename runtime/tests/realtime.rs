@@ -4,20 +4,31 @@
 
 mod common;
 
-use std::{path::Path, sync::atomic::Ordering};
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+    sync::atomic::Ordering,
+};
 
 use common::{
     acting::Acting,
     learner::{FakeLearner, endpoint},
     read_log, rig_file, until,
 };
-use hilt_drivers::emulated::{PtyBus, desk_arm};
+use hilt_drivers::{
+    bus::feetech::Request,
+    emulated::{PtyBus, desk_arm},
+};
 use hilt_protocol::ActionSource;
+use hilt_realtime::{Clock, Monotonic};
 use hilt_runtime::{rig::Rig, status::Status, tick::Outcome};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Two arms on buses of the test's own, so that it can look at them and pull their plugs.
 struct Arms {
     buses: Vec<PtyBus>,
+    overrides: Vec<String>,
     rig: Rig,
 }
 
@@ -33,12 +44,17 @@ impl Arms {
             "ages.state_ms=2000".to_owned(),
             "ages.frame_ms=2000".to_owned(),
             "ages.policy_ms=5000".to_owned(),
+            "ages.loop_ms=5000".to_owned(),
             "ages.jump_ms=20000".to_owned(),
             "realtime.lock_memory=false".to_owned(),
         ];
         all.extend(overrides.iter().map(|&s| s.to_owned()));
         let rig = Rig::read(&rig_file("emulated-dual.toml"), &all).unwrap();
-        Self { buses, rig }
+        Self {
+            buses,
+            overrides: all,
+            rig,
+        }
     }
 
     fn went_limp(&self) -> bool {
@@ -118,4 +134,79 @@ fn a_pulled_plug_stops_both_arms_ends_the_run_and_is_named() {
     assert!(first.look(|bus| bus.servos().all(still)));
     assert!(!arms.went_limp());
     assert!(read_log(&out).1);
+}
+
+/// The frames that set goals which the bus has heard since `since_ns`.
+fn goals(bus: &PtyBus, since_ns: u64) -> Vec<Vec<u8>> {
+    let sets_goals = |request: &Request| matches!(request, Request::SyncWrite { .. });
+    bus.handle().look(|bus| {
+        bus.heard()
+            .filter(|heard| heard.at_ns >= since_ns)
+            .filter(|heard| heard.request().as_ref().is_some_and(sets_goals))
+            .map(|heard| heard.bytes().to_vec())
+            .collect()
+    })
+}
+
+#[test]
+fn a_killed_actor_leaves_arms_that_are_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, endpoint) = (dir.path().join("run"), endpoint());
+    let arms = Arms::new(dir.path(), &[]);
+    let learner = learner(&endpoint, &arms.rig);
+    let sets = arms.overrides.iter().flat_map(|set| ["--set", set]);
+    let mut actor = Command::new(env!("CARGO_BIN_EXE_hilt"))
+        .arg("actor")
+        .arg("--rig")
+        .arg(rig_file("emulated-dual.toml"))
+        .args(sets)
+        .args([
+            "--operator",
+            "none",
+            "--session",
+            "test",
+            "--connect",
+            &endpoint,
+        ])
+        .arg("--out")
+        .arg(&out)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until("some steps", || learner.steps().len() > 5);
+    let moving = |bus: &PtyBus| {
+        let fast = |servo: hilt_drivers::emulated::ServoView| servo.counts_per_s.abs() > 20.0;
+        bus.handle().look(|bus| bus.servos().any(fast))
+    };
+    until("both arms move", || arms.buses.iter().all(moving));
+    actor.kill().unwrap();
+    let killed_ns = Monotonic.now_ns();
+    actor.wait().unwrap();
+    let heard: Vec<_> = arms.buses.iter().map(|bus| goals(bus, 0)).collect();
+    // What the supervisor says to each bus is what the robot said last: again, and nothing else.
+    for (bus, before) in arms.buses.iter().zip(&heard) {
+        until("the arm is told to hold", || {
+            goals(bus, killed_ns).len() > 3
+        });
+        let told = goals(bus, killed_ns);
+        assert!(told.iter().all(|frame| frame == &told[0]), "{told:?}");
+        assert!(before.contains(&told[0]), "a goal that nobody had given");
+    }
+    until("both arms stand", || !arms.buses.iter().any(moving));
+    assert!(!arms.went_limp());
+    // It says what happened and how to end it, and that is done here.
+    let mut words = String::new();
+    let mut lines = BufReader::new(actor.stderr.take().unwrap()).lines();
+    let id = loop {
+        let line = lines.next().unwrap().unwrap();
+        words += &line;
+        if let Some((_, id)) = line.split_once("kill ") {
+            break id.trim().parse().unwrap();
+        }
+    };
+    assert!(words.contains("the robot process is gone"), "{words}");
+    kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).unwrap();
+    // What was done before is in the log.
+    assert!(!read_log(&out).0.is_empty());
 }

@@ -86,9 +86,8 @@ impl Robot {
         };
         let buses: Vec<_> = paths.split(':').map(open_bus).collect();
         let descriptors: Vec<_> = buses.iter().map(AsFd::as_fd).collect();
-        let mut hilt = Command::new(env!("CARGO_BIN_EXE_hilt"));
-        hilt.arg(supervisor::COMMAND);
-        let (supervised, wills) = supervisor::start_as(hilt, &descriptors, stall).unwrap();
+        let (supervised, wills) =
+            supervisor::start(Path::new(env!("CARGO_BIN_EXE_hilt")), &descriptors, stall).unwrap();
         let tick = 0;
         Self {
             buses,
@@ -512,8 +511,8 @@ fn by_hand_it_says_that_it_is_not_for_hands() {
 
 #[test]
 fn a_program_that_is_no_supervisor_is_no_supervisor() {
-    let error = supervisor::start_as(Command::new("true"), &[], LONG).unwrap_err();
+    let error = supervisor::start(Path::new("true"), &[], LONG).unwrap_err();
     assert!(error.to_string().contains("does not take over"), "{error}");
-    let error = supervisor::start_as(Command::new("/no/such/program"), &[], LONG).unwrap_err();
+    let error = supervisor::start(Path::new("/no/such/program"), &[], LONG).unwrap_err();
     assert!(error.to_string().contains("/no/such/program"), "{error}");
 }

@@ -1,11 +1,15 @@
 //! A rig in real time: a control thread moves the arms, a thread per camera looks, and whoever asks
 //! is the policy thread, which steps at absolute deadlines of its own.
 
-use std::sync::{Arc, mpsc};
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use hilt_drivers::{
     Arm, ArmState, Camera, EpisodeStart, Scene,
-    bus::{SerialWire, ServoArm},
+    bus::{SerialWire, ServoArm, Wire},
     emulated::{EmulatedCamera, PtyBus, desk_arm},
     sim::{LiveLift, Role, SimOperator},
 };
@@ -21,6 +25,7 @@ use crate::{
         LoopCells, Mode, Order, Report, Targets, Wills, Wish, spawn,
     },
     rig::{Device, Rig},
+    supervisor::{self, Supervised, WillWriter},
     tick::{OutcomeCounts, Stage},
 };
 
@@ -55,6 +60,8 @@ pub struct Devices {
     pub home: Option<JointVector>,
     /// Where the arms' wills go.
     pub wills: Option<Box<dyn Wills>>,
+    /// The process that executes them.
+    pub supervised: Option<Supervised>,
     /// The simulated scene, for its operator.
     pub lift: Option<LiveLift>,
     /// Emulated buses, which live as long as the arms.
@@ -73,6 +80,7 @@ fn lift(rig: &Rig, scene: &hilt_sim::SceneConfig) -> Result<Devices, CellError> 
         scene: Some(Box::new(lift.clone())),
         home: None,
         wills: None,
+        supervised: None,
         lift: Some(lift),
         buses: Vec::new(),
     })
@@ -98,16 +106,20 @@ fn emulated(rig: &Rig) -> Result<Devices, CellError> {
     let own = buses.iter().map(|bus| bus.path().to_owned());
     let ports: Vec<_> = own.chain(rig.ports.iter().cloned()).collect();
     let mut arms: Vec<Box<dyn Arm + Send>> = Vec::new();
+    let mut descriptors = Vec::new();
     for port in &ports {
         let failed = opening(format!("the arm at {}", port.display()));
         let config = desk_arm::config();
         let wire =
             SerialWire::open(&port.to_string_lossy(), config.baud).map_err(|e| failed(&e))?;
+        let duplicate = wire.descriptor().map(|line| line.try_clone_to_owned());
+        descriptors.extend(duplicate.transpose().map_err(|e| failed(&e))?);
         let chain = desk_arm::chain().map_err(|e| failed(&e))?;
         arms.push(Box::new(
             ServoArm::new(wire, chain, config).map_err(|e| failed(&e))?,
         ));
     }
+    let (supervised, wills) = supervise(rig, &descriptors)?.unzip();
     let seen: Vec<_> = buses.iter().map(PtyBus::handle).collect();
     let cameras = spec.cameras.into_iter();
     Ok(Devices {
@@ -117,16 +129,28 @@ fn emulated(rig: &Rig) -> Result<Devices, CellError> {
             .collect(),
         scene: None,
         home: desk_arm::home(),
-        wills: None,
+        wills: wills.map(|wills| Box::new(wills) as _),
+        supervised,
         lift: None,
         buses,
     })
 }
 
+/// Starts who holds the arms on these buses when this process is gone.
+fn supervise(rig: &Rig, buses: &[OwnedFd]) -> Result<Option<(Supervised, WillWriter)>, CellError> {
+    let Some(program) = &rig.supervisor else {
+        return Ok(None);
+    };
+    let buses: Vec<_> = buses.iter().map(|bus| bus.as_fd()).collect();
+    let stall = Duration::from_micros((rig.ages.loop_ms * 1e3) as u64);
+    let started = supervisor::start(program, &buses, stall);
+    started.map(Some).map_err(|e| CellError::Rig(e.to_string()))
+}
+
 /// The policy thread's side of a rig in real time.
 pub struct Realtime {
-    /// First, so that it is dropped first: it brings the arms to a standstill.
     control: Option<ControlThread>,
+    supervised: Option<Supervised>,
     clock: Monotonic,
     config: ControlConfig,
     orders: newest::Writer<Order>,
@@ -198,6 +222,7 @@ impl Realtime {
         let now_ns = Monotonic.now_ns();
         let body = Self {
             control: Some(control),
+            supervised: devices.supervised,
             clock: Monotonic,
             deadlines: Deadlines::new(now_ns, config.interpolation_ns),
             config,
@@ -290,6 +315,12 @@ impl Realtime {
     }
 }
 
+impl Drop for Realtime {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 /// Starts the arms and reads where they stand.
 fn start_arms(
     arms: &mut [Box<dyn Arm + Send>],
@@ -379,6 +410,14 @@ impl Body for Realtime {
         self.stages.push((Stage::Publish, took_ns));
         self.clock.sleep_until_ns(self.deadlines.next_ns());
         self.step_due_ns = self.deadlines.wake(self.clock.now_ns()).due_ns;
+        if let Some(supervised) = &mut self.supervised
+            && let Ok(Some(status)) = supervised.lost()
+        {
+            tracing::warn!(
+                "the supervisor has ended ({status}); nobody holds the arms if this process dies: start it again soon"
+            );
+            self.supervised = None;
+        }
         let report = self.reports.read();
         match (report.mode, report.fault) {
             (Mode::Fault | Mode::Stopping, Some(fault)) => Err(CellError::Stopped(fault)),
@@ -412,6 +451,11 @@ impl Body for Realtime {
 
     fn end(&mut self) -> Option<Report> {
         drop(self.control.take());
+        if let Some(supervised) = self.supervised.take()
+            && let Err(error) = supervised.end()
+        {
+            tracing::error!("{error}");
+        }
         Some(self.reports.read())
     }
 

@@ -90,7 +90,7 @@ pub struct LoopCells {
 pub trait Wills: Send {
     /// The loop lives: what each arm is to be sent when it does not any more. `armed`: the arms may
     /// be moving.
-    fn beat(&mut self, armed: bool, wills: [&[u8]; MAX_ARMS]);
+    fn beat(&mut self, armed: bool, wills: &[&[u8]]);
 
     /// Somebody has taken the buses, because the loop seemed dead.
     fn overtaken(&self) -> bool;
@@ -165,7 +165,8 @@ impl<C: Clock> ControlLoop<C> {
             self.cells.frames.all(),
             overtaken,
         );
-        self.beat();
+        // In idle the arms hold by their servos alone; only then nobody has to act.
+        self.beat(self.state.mode() != Mode::Idle);
         record.number = self.number;
         record.missed = slot.missed;
         let times = &record.times;
@@ -183,14 +184,13 @@ impl<C: Clock> ControlLoop<C> {
         record
     }
 
-    fn beat(&mut self) {
+    fn beat(&mut self, armed: bool) {
         if let Some(wills) = &mut self.cells.wills {
             let mut each: [&[u8]; MAX_ARMS] = [&[]; MAX_ARMS];
             for (will, arm) in each.iter_mut().zip(&self.arms) {
                 *will = arm.will();
             }
-            // In idle too the arms hold by their servos alone; only then nobody has to act.
-            wills.beat(self.state.mode() != Mode::Idle, each);
+            wills.beat(armed, &each[..self.arms.len().min(MAX_ARMS)]);
         }
     }
 
@@ -233,6 +233,7 @@ impl<C: Clock> ControlLoop<C> {
             // Whoever does not hear this has been told of by a fault before.
             let _ = arm.stop();
         }
+        self.beat(false);
     }
 }
 

@@ -150,6 +150,10 @@ pub struct Rig {
     /// What it is called: its file's name.
     #[serde(skip)]
     pub name: String,
+    /// The program whose `supervise` guards arms on a bus against this process's death: `hilt`. If
+    /// not given, nobody does.
+    #[serde(skip)]
+    pub supervisor: Option<PathBuf>,
     /// Arms and grippers.
     pub mode: SetupMode,
     /// Axes that the policy moves, in the order of the action's columns.

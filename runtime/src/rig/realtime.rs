@@ -20,19 +20,23 @@ pub struct Ages {
     /// Older ones are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command_ms: Option<f64>,
+    /// The control loop's last tick. After so long the supervisor takes the buses and holds the arms.
+    pub loop_ms: f64,
     /// The tick before. What is longer ago is no lateness but a machine that stood still.
     pub jump_ms: f64,
 }
 
 impl Default for Ages {
     /// 100 ms for a frame: three of a camera's 30 Hz. 50 ms for the state, which is five hundredths
-    /// of a radian at one radian a second.
+    /// of a radian at one radian a second. 80 ms for the loop: a dead robot's arm is to be held within
+    /// 100 ms.
     fn default() -> Self {
         Self {
             state_ms: 50.0,
             frame_ms: 100.0,
             policy_ms: None,
             command_ms: None,
+            loop_ms: 80.0,
             jump_ms: 1000.0,
         }
     }

@@ -29,11 +29,14 @@ use std::{
         fd::{BorrowedFd, OwnedFd},
         unix::{net::UnixStream, process::CommandExt},
     },
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
 use hilt_realtime::wills::{self, Reader, Writer};
+
+use crate::control::Wills;
 
 pub use hand_over::MAX_BUSES;
 pub use process::run;
@@ -48,6 +51,18 @@ pub const COMMAND: &str = "supervise";
 /// goes to a bus, `taken_over()`. A loop that ends in order stops its arms and then beats once more
 /// with `armed` false; from then on it may pause.
 pub type WillWriter = Writer<Shared>;
+
+impl Wills for WillWriter {
+    fn beat(&mut self, armed: bool, wills: &[&[u8]]) {
+        // Too long a will, or too many, would have been refused when the supervisor was started;
+        // the control thread cannot mend it, and the wills from before stay in force.
+        let _ = Writer::beat(self, armed, wills.iter().copied());
+    }
+
+    fn overtaken(&self) -> bool {
+        self.taken_over()
+    }
+}
 
 /// Why there is no supervisor.
 #[derive(Debug, thiserror::Error)]
@@ -92,27 +107,18 @@ pub enum EndError {
 }
 
 /// Starts a supervisor for these buses, one per arm, before the control thread begins to tick.
+/// `program` is `hilt`.
 ///
 /// It takes over when an armed control thread has not beaten for `stall`. The death of a large process
-/// is seen by that too, so this is most of the time in which a dead robot's arm stops: the larger of
-/// 50 ms and five ticks is a good value. To be called before this thread is pinned to a core: the
-/// supervisor runs where its parent may run.
+/// is seen by that too, so this is most of the time in which a dead robot's arm stops. To be called
+/// before this thread is pinned to a core: the supervisor runs where its parent may run.
 pub fn start(
+    program: &Path,
     buses: &[BorrowedFd<'_>],
     stall: Duration,
 ) -> Result<(Supervised, WillWriter), StartError> {
-    // This very binary, also when its file has been replaced since.
-    let mut program = Command::new("/proc/self/exe");
+    let mut program = Command::new(program);
     program.arg0("hilt").arg(COMMAND);
-    start_as(program, buses, stall)
-}
-
-/// As [`start`], with a command that gets to [`run`].
-pub fn start_as(
-    mut program: Command,
-    buses: &[BorrowedFd<'_>],
-    stall: Duration,
-) -> Result<(Supervised, WillWriter), StartError> {
     if buses.len() > MAX_BUSES {
         return Err(StartError::TooMany(buses.len()));
     }

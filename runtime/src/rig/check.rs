@@ -81,7 +81,7 @@ impl Rig {
         let period_ms = 1e3 / f64::from(self.policy_hz);
         within("ages.state_ms", ages.state_ms, 2.0 * tick_ms, 1e4)?;
         within("ages.frame_ms", ages.frame_ms, 1.0, 1e4)?;
-        within("ages.loop_ms", ages.loop_ms, 5.0 * tick_ms, 1e4)?;
+        within("ages.loop_ms", ages.loop_ms, 2.0 * tick_ms, 1e4)?;
         within("ages.jump_ms", ages.jump_ms, 10.0 * tick_ms, 1e5)?;
         if let Some(policy_ms) = ages.policy_ms {
             within("ages.policy_ms", policy_ms, period_ms, 1e5)?;

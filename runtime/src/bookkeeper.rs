@@ -150,8 +150,12 @@ impl Bookkeeper {
 }
 
 impl Drop for Bookkeeper {
+    /// A run that an error ends leaves its figures as well.
     fn drop(&mut self) {
-        self.end();
+        if let Some(keeper) = self.end() {
+            // Nobody is left to be told whether they balance.
+            let _ = keeper.close(None);
+        }
     }
 }
 

@@ -30,14 +30,26 @@ impl Deadlines {
         self.next_ns
     }
 
+    /// The deadline to sleep until, seen from `now_ns`: never farther away than a period. If it
+    /// was, the clock ran backwards, and a loop that waited for it would stand still for as long as
+    /// that was.
+    pub fn until_ns(&mut self, now_ns: u64) -> u64 {
+        self.next_ns = self.next_ns.min(now_ns.saturating_add(self.period_ns));
+        self.next_ns
+    }
+
     /// Time between deadlines.
     pub fn period_ns(&self) -> u64 {
         self.period_ns
     }
 
     /// The loop woke at `now_ns`: the slot that it is in. Slots whose whole period has passed are
-    /// missed; nobody makes up for them by haste.
+    /// missed; nobody makes up for them by haste. After a clock that ran backwards the grid begins
+    /// anew.
     pub fn wake(&mut self, now_ns: u64) -> Slot {
+        if self.next_ns > now_ns.saturating_add(self.period_ns) {
+            self.next_ns = now_ns;
+        }
         let missed = now_ns.saturating_sub(self.next_ns) / self.period_ns;
         let due_ns = self.next_ns + missed * self.period_ns;
         self.next_ns = due_ns + self.period_ns;
@@ -63,8 +75,11 @@ mod tests {
         assert_eq!(at(120), (0, 120));
         assert_eq!(at(155), (2, 150));
         assert_eq!(at(160), (0, 160));
-        // A clock that ran backwards: the next deadline stays where it was.
-        assert_eq!(at(3), (0, 170));
+        // A clock that ran backwards: the grid begins anew.
+        assert_eq!(at(3), (0, 3));
+        assert_eq!(deadlines.next_ns(), 13);
+        assert_eq!(deadlines.until_ns(12), 13);
+        assert_eq!(deadlines.until_ns(1), 11);
     }
 
     proptest! {

@@ -143,7 +143,8 @@ impl<C: Clock> ControlLoop<C> {
     /// Sleeps until the next deadline and takes its tick. `rest`: whatever the orders say, the arms
     /// are brought to a standstill.
     pub fn tick(&mut self, rest: bool) -> TickRecord {
-        self.clock.sleep_until_ns(self.deadlines.next_ns());
+        let until_ns = self.deadlines.until_ns(self.clock.now_ns());
+        self.clock.sleep_until_ns(until_ns);
         let slot = self.deadlines.wake(self.clock.now_ns());
         if slot.missed > 0 {
             self.state.recount(None, Outcome::Missed, slot.missed);
@@ -211,6 +212,11 @@ impl<C: Clock> ControlLoop<C> {
         report.resets = record.inputs.order.resets;
         report.counts = self.state.counts();
         self.cells.reports.write(*report);
+    }
+
+    /// When the next tick is due, nanoseconds.
+    pub fn next_ns(&self) -> u64 {
+        self.deadlines.next_ns()
     }
 
     /// The state, to look at.

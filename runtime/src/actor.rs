@@ -23,12 +23,15 @@ use hilt_drivers::{
 };
 use hilt_link::{ActorConfig, ActorLink, WindowLimits};
 use hilt_protocol::{Image, noise::mix};
+use hilt_realtime::Monotonic;
 use hilt_show::{Rate, per_s, percent};
 use serde::Serialize;
 
 use crate::{
     bookkeeper::{About, Bookkeeper},
+    brain::Brain,
     cell::Cell,
+    faulty::{Faults, FaultyBrain, FaultyJournal},
     inference::Engine,
     learner_side::LearnerSide,
     pace::Pace,
@@ -239,9 +242,14 @@ pub fn run(
 ) -> anyhow::Result<ActorSummary> {
     let began = Instant::now();
     let spec = rig.spec();
-    let mut cell = Cell::open(rig)?;
+    let faults = Faults::begin(rig.faults.clone(), Monotonic);
+    if let Some(words) = faults.words() {
+        watch.say(&words);
+    }
+    let mut cell = Cell::open_with(rig, &faults)?;
     // Before there is a log: nothing is left behind by a terminal that is none.
-    let (mut teleop, trust) = teleop(rig, options, &cell)?;
+    let (teleop, trust) = teleop(rig, options, &cell)?;
+    let mut teleop = teleop.map(|teleop| faults.teleop(teleop));
     let by_person = options.operator == Some(Demonstrator::Keyboard);
     if by_person {
         watch.say(&keyboard::help(&spec, true));
@@ -265,7 +273,7 @@ pub fn run(
     ]);
     let mut log = RunLog::create(&options.out, run, &spec, metadata, Some(Arc::clone(&link)))?;
     std::fs::write(options.out.join("rig.toml"), rig.to_toml()?)?;
-    let (mut brain, mut learner) = LearnerSide::meet(
+    let (brain, learner) = LearnerSide::meet(
         Arc::clone(&link),
         engine,
         &spec,
@@ -274,6 +282,8 @@ pub fn run(
         stop,
         &mut |words| watch.say(words),
     )?;
+    let mut brain = FaultyBrain::new(brain, faults.clone());
+    let mut learner = learner.with_faults(faults.clone());
     let rows_path = options.out.join("episodes.jsonl");
     let mut rows =
         BufWriter::new(File::create(&rows_path).with_context(|| rows_path.display().to_string())?);
@@ -287,15 +297,13 @@ pub fn run(
     let keeper = RefCell::new(keeper);
     let mut session = Session {
         cell: &mut cell,
-        // Not `as_deref_mut`: that would borrow for as long as the box's own lifetime.
-        teleop: teleop
-            .as_mut()
-            .map(|teleop| &mut **teleop as &mut dyn Teleop),
+        teleop: teleop.as_mut().map(|teleop| teleop as &mut dyn Teleop),
         rules: rig.classifier,
         episode: rig.episode,
         seed: options.seed,
         steps: 0,
     };
+    let mut journal = FaultyJournal::new(&mut log, faults);
     let mut rates = Rates::default();
     // Episodes that an unfit input broke off, and how many of them on end.
     let (mut broken_episodes, mut broken) = (0, 0);
@@ -311,7 +319,7 @@ pub fn run(
         let mut policy = Policy::Brain(&mut brain);
         let shown = RefCell::new(&mut *watch);
         let mut journal = Seen {
-            journal: &mut log,
+            journal: &mut journal,
             see: &mut |images| {
                 if by_person {
                     shown.borrow_mut().see(images);
@@ -352,7 +360,7 @@ pub fn run(
                 // A reset and its steps are an entry each.
                 news.entries = steps + rates.episodes + 1;
                 news.acknowledged = link.stats().acked;
-                news.learner_alive = Some(link.learner().alive);
+                news.learner_alive = Some(learner.is_alive());
             });
             // The learner may have been waited for: the person's time goes on from here.
             pace.wait();

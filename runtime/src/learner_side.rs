@@ -13,9 +13,12 @@ use std::{
 use anyhow::bail;
 use hilt_link::{ActorLink, LinkError};
 use hilt_protocol::{Graph, GraphName, Progress, RigSpec};
+use hilt_realtime::Clock;
 
 use crate::{
     brain::Brain,
+    control::{Fault, FaultKind},
+    faulty::{Faults, FaultyLearner},
     inference::{Engine, OnnxBrain, PolicyFiles, SnapshotSource},
     session::Flow,
 };
@@ -23,9 +26,35 @@ use crate::{
 /// How long to wait before looking again.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// What is known of the learner.
+pub trait Learner {
+    /// Whether it answers.
+    fn is_alive(&self) -> bool;
+
+    /// Its last word on its progress.
+    fn progress(&self) -> Option<Progress>;
+
+    /// Waits up to `timeout` for progress that `wanted` says yes to.
+    fn wait_progress(&self, timeout: Duration, wanted: &dyn Fn(&Progress) -> bool);
+}
+
+impl Learner for Arc<ActorLink> {
+    fn is_alive(&self) -> bool {
+        self.learner().alive
+    }
+
+    fn progress(&self) -> Option<Progress> {
+        ActorLink::progress(self)
+    }
+
+    fn wait_progress(&self, timeout: Duration, wanted: &dyn Fn(&Progress) -> bool) {
+        ActorLink::wait_progress(self, timeout, wanted);
+    }
+}
+
 /// How far the actor may go.
 pub struct LearnerSide {
-    link: Arc<ActorLink>,
+    learner: Box<dyn Learner>,
     /// In lockstep the learner sets the pace.
     lockstep: bool,
     /// Steps that the learner had before this run.
@@ -69,6 +98,24 @@ pub fn snapshots(link: Arc<ActorLink>, graph: GraphName) -> SnapshotSource {
 }
 
 impl LearnerSide {
+    /// For a learner whose graphs are there already.
+    pub fn new(learner: Box<dyn Learner>, lockstep: bool) -> Self {
+        Self {
+            learner,
+            lockstep,
+            prior_steps: None,
+            waiting_for: None,
+        }
+    }
+
+    /// The same with a learner that a plan's faults strike.
+    pub fn with_faults<C: Clock + Clone + 'static>(self, faults: Faults<C>) -> Self {
+        Self {
+            learner: Box::new(FaultyLearner::new(self.learner, faults)),
+            ..self
+        }
+    }
+
     /// Fetches the graphs, loads them, and waits for the first weights of the classifier — and of
     /// the policy, unless the run begins with random actions.
     pub fn meet(
@@ -89,12 +136,7 @@ impl LearnerSide {
         let mut brain = OnnxBrain::load(engine, spec, &files, |graph| {
             Some(snapshots(Arc::clone(&link), graph))
         })?;
-        let side = Self {
-            link,
-            lockstep,
-            prior_steps: None,
-            waiting_for: None,
-        };
+        let side = Self::new(Box::new(link), lockstep);
         let mut said = false;
         loop {
             Brain::refresh(&mut brain);
@@ -114,7 +156,12 @@ impl LearnerSide {
 
     /// The learner's last word.
     pub fn progress(&self) -> Option<Progress> {
-        self.link.progress()
+        self.learner.progress()
+    }
+
+    /// Whether it answers.
+    pub fn is_alive(&self) -> bool {
+        self.learner.is_alive()
     }
 
     /// Before a step, `steps` of which were taken in this run: takes new weights, and in lockstep
@@ -129,17 +176,20 @@ impl LearnerSide {
     ) -> Flow {
         loop {
             brain.refresh();
-            let progress = self.link.progress();
+            let progress = self.learner.progress();
             if stop.load(Ordering::Relaxed) || progress.is_some_and(|p| p.finished) {
                 return Flow::End;
             }
+            let alive = self.learner.is_alive();
             let ready = may_act || brain.version() > 0;
             let allowed = !self.lockstep || progress.is_some_and(|p| self.allows(&p, steps));
             if ready && allowed {
                 self.waiting_for = None;
-                return Flow::Go;
+                return match alive {
+                    true => Flow::Go,
+                    false => Flow::Despite(Fault::at(FaultKind::LearnerGone, 0)),
+                };
             }
-            let alive = self.link.learner().alive;
             let reason = match (alive, ready) {
                 (false, _) => Some("the learner is gone; waiting for it to come back"),
                 (true, false) => Some("waiting for the learner's first snapshot"),
@@ -153,7 +203,7 @@ impl LearnerSide {
             if ready && alive {
                 let base = self.prior_steps.unwrap_or(0);
                 let wanted = |p: &Progress| p.finished || base + steps < p.allowed_steps;
-                self.link.wait_progress(LOOK, wanted);
+                self.learner.wait_progress(LOOK, &wanted);
             } else {
                 std::thread::sleep(LOOK);
             }

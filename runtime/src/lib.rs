@@ -11,6 +11,7 @@
 //! - [`session::Session`]: runs episodes: policy, takeovers, reward, and every step into a
 //!   [`run_log::Journal`].
 //! - [`run_log::RunLog`]: the journal that writes the run's log and streams it to the learner.
+//! - [`faulty`]: a rig's `[faults]` table, applied to all of these.
 //! - [`accounting`]: how every [`tick`] ended and what its stages took, kept by a thread that has no
 //!   deadline; a [`status::Status`] on disk says it to `hilt` [`top`] and to other programs.
 //! - [`supervisor`]: a second process that holds the arms when this one is gone or hangs.
@@ -32,6 +33,7 @@ pub mod control;
 pub mod doctor;
 pub mod episode;
 pub mod evaluate;
+pub mod faulty;
 pub mod filmstrip;
 pub mod inference;
 pub mod learner_side;

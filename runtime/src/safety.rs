@@ -75,6 +75,8 @@ pub struct Filtered {
 /// Which limits held an action back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitsHit {
+    /// A column may not be beyond [-1, 1].
+    pub bounds: bool,
     /// The target may not be farther from the measured tool.
     pub leash: bool,
     /// The target may not leave the workspace.
@@ -86,9 +88,15 @@ pub struct LimitsHit {
 }
 
 impl LimitsHit {
+    /// Whether any was hit.
+    pub fn any(self) -> bool {
+        self != Self::default()
+    }
+
     /// The names of those that were hit.
     pub fn names(self) -> Vec<&'static str> {
         let all = [
+            (self.bounds, "bounds"),
             (self.leash, "leash"),
             (self.workspace, "workspace"),
             (self.speed, "speed"),
@@ -162,7 +170,10 @@ impl SafetyFilter {
         if let Some(column) = action.iter().position(|v| !v.is_finite()) {
             return Err(ActionRefused::NotFinite(column));
         }
-        let mut limits = LimitsHit::default();
+        let mut limits = LimitsHit {
+            bounds: action.iter().any(|v| v.abs() > 1.0),
+            ..LimitsHit::default()
+        };
         let goal = self.goal(target, action, measured, &mut limits);
         let (base_from_tool, joints) = self.joints_for(target, &goal, &mut limits);
         let gripper = match action.get(self.axes.len()) {
@@ -413,6 +424,7 @@ mod tests {
             (out.limits.names(), out.target)
         };
         assert_eq!(hit(&filter, &target, [0.5, 0.5, 0.0, -1.0]).0, [""; 0]);
+        assert_eq!(hit(&filter, &target, [0.5, 0.5, 0.0, 1.5]).0, ["bounds"]);
         let mut far = target;
         for _ in 0..2 {
             far = hit(&filter, &far, [0.0, 1.0, 0.0, 0.0]).1;

@@ -88,6 +88,8 @@ impl Journal for Seen<'_> {
 pub enum Flow {
     /// With the next step.
     Go,
+    /// With the next step, although this is wrong; it is told with the step's command.
+    Despite(Fault),
     /// Not at all: the run is over.
     End,
 }
@@ -225,9 +227,13 @@ impl Session<'_> {
         let mut outcome = Outcome::default();
         let mut lifted = false;
         loop {
-            if go(policy, self.steps) == Flow::End {
-                outcome.cut = true;
-                return Ok(outcome);
+            match go(policy, self.steps) {
+                Flow::Go => {}
+                Flow::Despite(fault) => self.cell.note(fault),
+                Flow::End => {
+                    outcome.cut = true;
+                    return Ok(outcome);
+                }
             }
             let noise_seed = mix(self.seed ^ mix(self.steps + 1));
             let (action, source) = self.choose(policy, &observation, noise_seed)?;

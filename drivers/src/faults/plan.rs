@@ -87,6 +87,11 @@ impl FaultKind {
         }
     }
 
+    /// Whether it is a fault of an arm's wire.
+    pub fn strikes_a_wire(self) -> bool {
+        self.device() == Device::Arm
+    }
+
     /// Whether it may strike some replies and others not.
     fn takes_a_share(self) -> bool {
         self.device() == Device::Arm && self != Self::BusUnplugged
@@ -294,8 +299,10 @@ impl FaultSpec {
             let problem = format!("{}; the rig has {devices}, counted from 0", self.index);
             return Err(("index", problem));
         }
-        if self.servo.is_some() && !self.kind.takes_a_share() {
-            let problem = "only faults of a servo's replies take one; leave it out".to_owned();
+        if let Some(id) = self.servo
+            && !self.kind.takes_a_share()
+        {
+            let problem = format!("{id}; only faults of a servo's replies take one, leave it out");
             return Err(("servo", problem));
         }
         let Some(magnitude) = self.magnitude else {

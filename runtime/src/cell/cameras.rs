@@ -18,52 +18,54 @@ use crate::control::FrameTimes;
 /// by the control thread.
 type Slot = Arc<Mutex<Option<Result<Image, CameraError>>>>;
 
-/// The running threads.
+/// Where the newest frames are.
 pub(super) struct Cameras {
     slots: Vec<Slot>,
     names: Vec<String>,
-    ending: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+}
+
+/// A camera, and where its frames go: what a camera's thread works on.
+pub struct Eye {
+    camera: Box<dyn Camera + Send>,
+    index: usize,
+    slot: Slot,
+    times: Arc<FrameTimes>,
 }
 
 /// A camera is asked so often, at most; one that has a pace of its own makes its thread wait.
 const PERIOD_NS: u64 = 1_000_000_000 / 30;
 
+impl Eye {
+    /// Takes the camera's newest frame and tells of it.
+    pub fn look(&mut self) {
+        let frame = self.camera.newest();
+        if let Ok(image) = &frame {
+            self.times.set(self.index, image.captured_ns);
+        }
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(frame);
+    }
+}
+
 impl Cameras {
-    /// Starts a thread per camera, which tells `times` of every frame.
-    pub(super) fn start(
+    /// Both sides of `cameras`: where their frames are, and what looks for them and tells `times` of
+    /// every one.
+    pub(super) fn new(
         cameras: Vec<Box<dyn Camera + Send>>,
         times: &Arc<FrameTimes>,
-    ) -> std::io::Result<Self> {
-        let ending = Arc::new(AtomicBool::new(false));
-        let (mut slots, mut names, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, mut camera) in cameras.into_iter().enumerate() {
-            let slot = Slot::default();
-            let name = camera.spec().name.clone();
-            let (own, over, times) = (Arc::clone(&slot), Arc::clone(&ending), Arc::clone(times));
-            let work = move || {
-                let mut due_ns = Monotonic.now_ns();
-                while !over.load(Ordering::Relaxed) {
-                    let frame = camera.newest();
-                    if let Ok(image) = &frame {
-                        times.set(index, image.captured_ns);
-                    }
-                    *own.lock().unwrap_or_else(PoisonError::into_inner) = Some(frame);
-                    due_ns = (due_ns + PERIOD_NS).max(Monotonic.now_ns());
-                    Monotonic.sleep_until_ns(due_ns);
-                }
-            };
-            let thread = std::thread::Builder::new().name(format!("camera-{name}"));
-            threads.push(thread.spawn(work)?);
-            slots.push(slot);
-            names.push(name);
-        }
-        Ok(Self {
-            slots,
-            names,
-            ending,
-            threads,
-        })
+    ) -> (Self, Vec<Eye>) {
+        let names = cameras.iter().map(|c| c.spec().name.clone()).collect();
+        let eyes: Vec<_> = cameras
+            .into_iter()
+            .enumerate()
+            .map(|(index, camera)| Eye {
+                camera,
+                index,
+                slot: Slot::default(),
+                times: Arc::clone(times),
+            })
+            .collect();
+        let slots = eyes.iter().map(|eye| Arc::clone(&eye.slot)).collect();
+        (Self { slots, names }, eyes)
     }
 
     /// The newest frame of each.
@@ -83,7 +85,35 @@ impl Cameras {
     }
 }
 
-impl Drop for Cameras {
+/// The running threads. Dropping it ends them.
+pub struct CameraThreads {
+    ending: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl CameraThreads {
+    /// Starts a thread per camera.
+    pub(super) fn start(eyes: Vec<Eye>) -> std::io::Result<Self> {
+        let ending = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::new();
+        for mut eye in eyes {
+            let over = Arc::clone(&ending);
+            let name = format!("camera-{}", eye.camera.spec().name);
+            let work = move || {
+                let mut due_ns = Monotonic.now_ns();
+                while !over.load(Ordering::Relaxed) {
+                    eye.look();
+                    due_ns = (due_ns + PERIOD_NS).max(Monotonic.now_ns());
+                    Monotonic.sleep_until_ns(due_ns);
+                }
+            };
+            threads.push(std::thread::Builder::new().name(name).spawn(work)?);
+        }
+        Ok(Self { ending, threads })
+    }
+}
+
+impl Drop for CameraThreads {
     fn drop(&mut self) {
         self.ending.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {

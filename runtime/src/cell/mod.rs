@@ -5,19 +5,21 @@
 //! says what was really commanded. Who moves the arms there is the cell's [`Body`]: in
 //! [`lockstep`] the thread that asks, in [`realtime`] a control thread.
 
-mod cameras;
+pub mod cameras;
 pub mod lockstep;
 pub mod realtime;
 
 use hilt_drivers::{ArmState, CameraError, EpisodeStart, WorldError, sim::Role, sim::SimOperator};
 use hilt_kinematics::Chain;
 use hilt_protocol::{ArmCommand, GripperCommand, Image, MAX_ARMS, Observation, RigSpec};
+use hilt_realtime::Monotonic;
 use hilt_sim::Truth;
 use ringbuf::HeapCons;
 
 use crate::{
     control::{Fault, FaultKind, Report, Targets, TickRecord},
     episode::{ArmFacts, proprio},
+    faulty::Faults,
     rig::{ClockKind, Rig},
     safety::{ActionRefused, ArmTarget, Filtered, LimitsHit, SafetyFilter},
     tick::{OutcomeCounts, Stage},
@@ -111,6 +113,9 @@ pub trait Body {
     /// Something is wrong with what commands the arms: it is answered as the table of faults says.
     fn fail(&mut self, _fault: Fault) {}
 
+    /// Something is wrong, and the next command is given all the same: it goes with that command.
+    fn note(&mut self, _fault: Fault) {}
+
     /// Brings the arms to a standstill for good; the control thread's last word.
     fn end(&mut self) -> Option<Report> {
         None
@@ -142,11 +147,21 @@ pub(crate) fn first_gripper(spec: &RigSpec) -> GripperCommand {
 }
 
 impl Cell {
-    /// Opens the rig's devices, in lockstep or in real time as its clock says.
+    /// Opens the rig's devices, in lockstep or in real time as its clock says. The times of its
+    /// faults count from now.
     pub fn open(rig: &Rig) -> Result<Self, CellError> {
+        let faults = Faults::begin(rig.faults.clone(), Monotonic);
+        if let Some(words) = faults.words() {
+            tracing::warn!("{words}");
+        }
+        Self::open_with(rig, &faults)
+    }
+
+    /// As [`Cell::open`], with these faults.
+    pub fn open_with(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Self, CellError> {
         match rig.clock {
             ClockKind::Simulated => lockstep::open(rig),
-            ClockKind::Monotonic => realtime::open(rig),
+            ClockKind::Monotonic => realtime::open(rig, faults),
         }
     }
 
@@ -205,6 +220,11 @@ impl Cell {
     /// Something is wrong with what commands the arms: it is answered as the table of faults says.
     pub fn fail(&mut self, fault: Fault) {
         self.body.fail(fault);
+    }
+
+    /// Something is wrong, and the next step is taken all the same: the loop's records tell it.
+    pub fn note(&mut self, fault: Fault) {
+        self.body.note(fault);
     }
 
     /// Brings the arms to a standstill for good; the control thread's last word, `None` in lockstep.
@@ -282,6 +302,9 @@ impl Cell {
             }
             other => other?,
         };
+        if filtered.iter().any(|out| out.limits.any()) {
+            self.body.note(Fault::at(FaultKind::PolicyOutOfBounds, 0));
+        }
         let before = (self.targets.clone(), self.toggled_ns.clone());
         for ((target, toggled_ns), out) in self
             .targets
@@ -300,10 +323,11 @@ impl Cell {
             activate_ns: now_ns,
             arms: self.command_targets(),
         };
-        let followed = self.body.follow(command)?;
-        if !followed {
+        let followed = self.body.follow(command);
+        if !matches!(followed, Ok(true)) {
             (self.targets, self.toggled_ns) = before;
         }
+        let followed = followed?;
         let states = self.body.states()?;
         let facts = self
             .filters

@@ -18,19 +18,23 @@ use hilt_realtime::{Clock, Missing, Monotonic, Wanted, keep_off, newest};
 use hilt_sim::Truth;
 use ringbuf::{HeapRb, traits::Split};
 
-use super::{Body, Cell, CellError, cameras::Cameras};
+use super::{
+    Body, Cell, CellError,
+    cameras::{CameraThreads, Cameras, Eye},
+};
 use crate::{
     control::{
         ControlConfig, ControlLoop, ControlThread, Deadlines, Fault, FaultKind, FrameTimes,
         LoopCells, Mode, Order, Report, Targets, Wills, Wish, spawn,
     },
+    faulty::Faults,
     rig::{Device, Rig},
     supervisor::{self, Supervised, WillWriter},
     tick::{OutcomeCounts, Stage},
 };
 
 /// Opens the rig's devices and starts its threads.
-pub(super) fn open(rig: &Rig) -> Result<Cell, CellError> {
+pub(super) fn open(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Cell, CellError> {
     let wanted = rig.realtime.wanted();
     if let Some(core) = wanted.core
         && let Err(missing) = keep_off(core)
@@ -39,13 +43,13 @@ pub(super) fn open(rig: &Rig) -> Result<Cell, CellError> {
     }
     let devices = match (rig.device, &rig.scene) {
         (Device::LiftSim, Some(scene)) => lift(rig, scene)?,
-        (Device::Emulated, _) => emulated(rig)?,
+        (Device::Emulated, _) => emulated(rig, faults)?,
         (Device::LiftSim | Device::Fake, _) => {
             let problem = "this rig has no real time; use --set clock=simulated";
             return Err(CellError::Rig(problem.to_owned()));
         }
     };
-    Realtime::start(rig, devices, wanted)
+    Realtime::start(rig, devices, wanted, faults)
 }
 
 /// A rig's devices, open.
@@ -86,7 +90,7 @@ fn lift(rig: &Rig, scene: &hilt_sim::SceneConfig) -> Result<Devices, CellError> 
     })
 }
 
-fn emulated(rig: &Rig) -> Result<Devices, CellError> {
+fn emulated(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Devices, CellError> {
     let spec = rig.spec();
     let opening = |what: String| {
         move |error: &dyn std::fmt::Display| CellError::Rig(format!("{what}: {error}"))
@@ -107,13 +111,14 @@ fn emulated(rig: &Rig) -> Result<Devices, CellError> {
     let ports: Vec<_> = own.chain(rig.ports.iter().cloned()).collect();
     let mut arms: Vec<Box<dyn Arm + Send>> = Vec::new();
     let mut descriptors = Vec::new();
-    for port in &ports {
+    for (index, port) in ports.iter().enumerate() {
         let failed = opening(format!("the arm at {}", port.display()));
         let config = desk_arm::config();
         let wire =
             SerialWire::open(&port.to_string_lossy(), config.baud).map_err(|e| failed(&e))?;
         let duplicate = wire.descriptor().map(|line| line.try_clone_to_owned());
         descriptors.extend(duplicate.transpose().map_err(|e| failed(&e))?);
+        let wire = faults.wire(wire, index);
         let chain = desk_arm::chain().map_err(|e| failed(&e))?;
         arms.push(Box::new(
             ServoArm::new(wire, chain, config).map_err(|e| failed(&e))?,
@@ -147,14 +152,23 @@ fn supervise(rig: &Rig, buses: &[OwnedFd]) -> Result<Option<(Supervised, WillWri
     started.map(Some).map_err(|e| CellError::Rig(e.to_string()))
 }
 
-/// The policy thread's side of a rig in real time.
-pub struct Realtime {
-    control: Option<ControlThread>,
+/// What runs beside the policy thread; dropped in this order, the arms at a standstill first.
+pub struct Threads {
+    _control: ControlThread,
+    _cameras: CameraThreads,
+}
+
+/// The policy thread's side of a rig in real time: `C` is its clock, `T` what runs beside it, which
+/// brings the arms to a standstill when it is dropped.
+pub struct Realtime<C = Monotonic, T = Threads> {
+    threads: Option<T>,
     supervised: Option<Supervised>,
-    clock: Monotonic,
+    clock: C,
     config: ControlConfig,
     orders: newest::Writer<Order>,
     order: Order,
+    /// What goes with the next command.
+    noted: Option<Fault>,
     reports: newest::Reader<Report>,
     cameras: Cameras,
     frames: Arc<FrameTimes>,
@@ -181,22 +195,60 @@ const HOME_SHARE: f64 = 0.3;
 
 impl Realtime {
     /// Starts the arms and the threads. `wanted`: what the control thread asks of the system.
-    pub fn start(rig: &Rig, mut devices: Devices, wanted: Wanted) -> Result<Cell, CellError> {
+    pub fn start(
+        rig: &Rig,
+        mut devices: Devices,
+        wanted: Wanted,
+        faults: &Faults<Monotonic>,
+    ) -> Result<Cell, CellError> {
+        let system = |what| move |source| CellError::System { what, source };
+        let cameras = devices.cameras.into_iter().enumerate();
+        devices.cameras = cameras
+            .map(|(index, camera)| Box::new(faults.camera(camera, index)) as _)
+            .collect();
+        let clocks = (Monotonic, faults.clock());
+        Realtime::with(rig, devices, clocks, |control, eyes| {
+            let cameras =
+                CameraThreads::start(eyes).map_err(system("starting a camera's thread"))?;
+            let (tell, told) = mpsc::sync_channel::<Vec<Missing>>(1);
+            let control = spawn(control, move || {
+                // Received below; if not, that thread is gone, and this one ends with it.
+                let _ = tell.send(wanted.apply());
+            })
+            .map_err(system("starting the control thread"))?;
+            for missing in told.recv().unwrap_or_default() {
+                tracing::warn!("{missing}");
+            }
+            Ok(Threads {
+                _control: control,
+                _cameras: cameras,
+            })
+        })
+    }
+}
+
+impl<C: Clock + 'static, T: 'static> Realtime<C, T> {
+    /// As [`Realtime::start`], by any clocks, that of the policy and that of the control loop; `run`
+    /// makes the control loop tick and the cameras look.
+    pub fn with<L: Clock>(
+        rig: &Rig,
+        mut devices: Devices,
+        (clock, loop_clock): (C, L),
+        run: impl FnOnce(ControlLoop<L>, Vec<Eye>) -> Result<T, CellError>,
+    ) -> Result<Cell, CellError> {
         let spec = rig.spec();
         let fits = (devices.cameras.iter().map(|c| c.spec())).eq(&spec.cameras);
         if devices.arms.len() != spec.mode.arms() || !fits {
             let problem = "the devices are not those of the rig's spec";
             return Err(CellError::Rig(problem.to_owned()));
         }
-        let system = |what| move |source| CellError::System { what, source };
         let config = rig.control(devices.arms.iter().map(|arm| arm.chain()));
-        let targets = start_arms(&mut devices.arms, &config)?;
+        let targets = start_arms(&mut devices.arms, &config, &clock)?;
         let chains: Vec<_> = (devices.arms.iter())
             .map(|arm| arm.chain().clone())
             .collect();
         let frames = Arc::new(FrameTimes::default());
-        let cameras = Cameras::start(devices.cameras, &frames)
-            .map_err(system("starting a camera's thread"))?;
+        let (cameras, eyes) = Cameras::new(devices.cameras, &frames);
         let (orders, read_orders) = newest::newest(Order::default());
         let (write_reports, reports) = newest::newest(Report::default());
         let (records, read_records) = HeapRb::new(RECORDS).split();
@@ -209,25 +261,18 @@ impl Realtime {
         };
         // A tenth of a tick, as `accounting::Budgets` says of waking up.
         let late_ns = config.tick_ns / 10;
-        let control = ControlLoop::new(Monotonic, config, late_ns, devices.arms, targets, cells);
-        let (tell, told) = mpsc::sync_channel::<Vec<Missing>>(1);
-        let control = spawn(control, move || {
-            // Received below; if not, that thread is gone, and this one ends with it.
-            let _ = tell.send(wanted.apply());
-        })
-        .map_err(system("starting the control thread"))?;
-        for missing in told.recv().unwrap_or_default() {
-            tracing::warn!("{missing}");
-        }
-        let now_ns = Monotonic.now_ns();
+        let control = ControlLoop::new(loop_clock, config, late_ns, devices.arms, targets, cells);
+        let threads = run(control, eyes)?;
+        let now_ns = clock.now_ns();
         let body = Self {
-            control: Some(control),
+            threads: Some(threads),
             supervised: devices.supervised,
-            clock: Monotonic,
+            clock,
             deadlines: Deadlines::new(now_ns, config.interpolation_ns),
             config,
             orders,
             order: Order::default(),
+            noted: None,
             reports,
             cameras,
             frames,
@@ -260,7 +305,9 @@ impl Realtime {
             if there(&report) {
                 return Ok(report);
             }
+            // A report from before the reset tells of what was, not of what is.
             if report.mode == Mode::Fault
+                && report.resets == self.order.resets
                 && let Some(fault) = report.fault
             {
                 return Err(CellError::Stopped(fault));
@@ -315,9 +362,21 @@ impl Realtime {
     }
 }
 
-impl Drop for Realtime {
+impl<C, T> Realtime<C, T> {
+    /// Brings the arms to a standstill, and then ends who would hold them otherwise.
+    fn close(&mut self) {
+        drop(self.threads.take());
+        if let Some(supervised) = self.supervised.take()
+            && let Err(error) = supervised.end()
+        {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+impl<C, T> Drop for Realtime<C, T> {
     fn drop(&mut self) {
-        self.end();
+        self.close();
     }
 }
 
@@ -325,13 +384,14 @@ impl Drop for Realtime {
 fn start_arms(
     arms: &mut [Box<dyn Arm + Send>],
     config: &ControlConfig,
+    clock: &impl Clock,
 ) -> Result<Targets, CellError> {
     let mut targets = [None; MAX_ARMS];
     let slots = targets.iter_mut().zip(&config.bounds);
     for (index, (arm, (target, bounds))) in arms.iter_mut().zip(slots).enumerate() {
         let stopped = |error| CellError::Stopped(Fault::of_arm(index, error));
         arm.start().map_err(stopped)?;
-        let now_ns = Monotonic.now_ns();
+        let now_ns = clock.now_ns();
         // Not in a hurry yet: every servo may answer in its own time.
         let state = arm.read_state(now_ns, now_ns + 1_000_000_000);
         let state = state.map_err(stopped)?;
@@ -340,14 +400,14 @@ fn start_arms(
     Ok(targets)
 }
 
-impl Body for Realtime {
+impl<C: Clock + 'static, T: 'static> Body for Realtime<C, T> {
     fn now_ns(&self) -> u64 {
         self.clock.now_ns()
     }
 
     fn reset(&mut self, start: EpisodeStart) -> Result<Targets, CellError> {
         (self.order.wish, self.order.command) = (Wish::Rest, None);
-        self.order.fault = None;
+        (self.order.fault, self.noted) = (None, None);
         self.wait(|report| matches!(report.mode, Mode::Idle | Mode::Fault))?;
         if let Some(scene) = &mut self.scene {
             scene.reset(start)?;
@@ -400,6 +460,7 @@ impl Body for Realtime {
         // The sequence is the control loop's: the way home has its own commands.
         self.sequence += 1;
         let sequence = self.sequence;
+        self.order.fault = self.noted.take();
         self.order.command = Some(ArmCommand {
             sequence,
             activate_ns: self.step_due_ns,
@@ -449,13 +510,12 @@ impl Body for Realtime {
         let _ = self.wait(|report| report.mode != Mode::Running);
     }
 
+    fn note(&mut self, fault: Fault) {
+        self.noted.get_or_insert(fault);
+    }
+
     fn end(&mut self) -> Option<Report> {
-        drop(self.control.take());
-        if let Some(supervised) = self.supervised.take()
-            && let Err(error) = supervised.end()
-        {
-            tracing::error!("{error}");
-        }
+        self.close();
         Some(self.reports.read())
     }
 

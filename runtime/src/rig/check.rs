@@ -11,6 +11,7 @@ impl Rig {
         self.check_realtime()?;
         self.check_episodes()?;
         self.check_device()?;
+        self.check_faults()?;
         if let Some(model) = &self.model {
             for name in ["encoder.onnx", "policy.onnx"] {
                 if !model.join(name).is_file() {
@@ -149,6 +150,35 @@ impl Rig {
             0.0,
             1.0,
         )
+    }
+
+    fn check_faults(&self) -> Result<(), Problem> {
+        let Some(plan) = &self.faults else {
+            return Ok(());
+        };
+        if self.clock == ClockKind::Simulated {
+            let problem = "need real time; use --set clock=monotonic";
+            return Err(("faults".into(), problem.into()));
+        }
+        let spec = self.spec();
+        plan.check(spec.mode.arms(), spec.cameras.len())
+            .map_err(|error| {
+                (
+                    format!("faults.{}", error.field),
+                    format!("is {}", error.problem),
+                )
+            })?;
+        match plan
+            .faults
+            .iter()
+            .position(|fault| fault.kind.strikes_a_wire())
+        {
+            Some(i) if self.device == Device::LiftSim => {
+                let problem = "strikes the wire of an arm; a simulated arm has none";
+                Err((format!("faults.faults[{i}].kind"), problem.into()))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_device(&self) -> Result<(), Problem> {

@@ -9,6 +9,7 @@ mod realtime;
 
 use std::path::{Path, PathBuf};
 
+use hilt_drivers::faults::FaultPlan;
 use hilt_kinematics::Chain;
 use hilt_protocol::{
     Axis, CameraSpec, MAX_ARMS, RigSpec, SetupMode,
@@ -202,6 +203,9 @@ pub struct Rig {
     /// The simulated scene with its cameras.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scene: Option<SceneConfig>,
+    /// What breaks on purpose, for tests; times count from the begin of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<FaultPlan>,
 }
 
 fn default_providers() -> Vec<Provider> {
@@ -447,6 +451,34 @@ mod tests {
             );
             assert!(error.contains(words), "{error} does not say {words}");
         }
+    }
+
+    #[test]
+    fn a_plan_of_faults_is_checked_with_the_rig_and_kept() {
+        let with = |table: &str| {
+            let text = format!("{LIFT}\n[faults]\nseed = 3\n{table}\n");
+            parse(&text, &["clock=monotonic"])
+        };
+        let rig =
+            with("faults = [{ kind = \"camera-gone\", from_s = 1.0, for_s = 0.5, index = 1 }]");
+        let rig = rig.unwrap();
+        assert_eq!(rig.faults.as_ref().unwrap().faults.len(), 1);
+        assert_eq!(parse(&rig.to_toml().unwrap(), &[]).unwrap(), rig);
+        let table =
+            "faults = [\n  { kind = \"camera-gone\", from_s = 1.0, for_s = 0.5, index = 2 },\n]";
+        let line = LIFT.lines().count() + 5;
+        let error = with(table).unwrap_err().to_string();
+        let words = "`faults.faults[0].index` is 2; the rig has 2";
+        assert!(
+            error.starts_with(&format!("rig.toml:{line}: ")) && error.contains(words),
+            "{error}"
+        );
+        let wire = "faults = [{ kind = \"servo-silent\", from_s = 1.0, for_s = 0.5 }]";
+        let error = with(wire).unwrap_err().to_string();
+        assert!(error.contains("`faults.faults[0].kind`"), "{error}");
+        let text = format!("{LIFT}\n[faults]\n");
+        let error = parse(&text, &[]).unwrap_err().to_string();
+        assert!(error.contains("clock=monotonic"), "{error}");
     }
 
     #[test]

@@ -76,6 +76,7 @@ impl Lockstep {
         let mut config = rig.control(arms.iter().map(|arm| arm.chain()));
         // In lockstep a command is there when its tick is, and nothing ages.
         (config.late_ns, config.ages) = (0, AgeLimits::NONE);
+        config.following_rad = f64::INFINITY;
         Ok(Self {
             world,
             lift: None,

@@ -15,6 +15,8 @@ pub enum FaultKind {
     ServoError,
     /// A joint reports positions that it cannot have reached.
     Implausible,
+    /// A joint is not where it was sent: it is blocked, overloaded, or has lost its power.
+    Astray,
     /// The bus is gone.
     BusLost,
     /// The arm is stopped, or refuses a target that the loop has checked: a mistake in hilt.
@@ -65,6 +67,9 @@ pub enum Bound {
     Ticks(u32),
     /// One tick after the arms' state has reached its age limit (`ages.state_ms`).
     StateAge,
+    /// One tick after a joint has been farther from where it was sent than `limits.following_rad`
+    /// for its limit (`ages.astray_ms`).
+    Following,
     /// One tick after the newest frame has reached its age limit (`ages.frame_ms`).
     FrameAge,
     /// One tick after the policy's last sign has reached its age limit (`ages.policy_ms`).
@@ -110,7 +115,7 @@ const fn row(
 /// looks before it moves again. A device that a person must be able to use stops for the same
 /// reason. An input of the policy only holds: when it is back, nothing has been lost. What concerns
 /// neither arm nor policy goes on.
-pub const TABLE: [Row; 19] = {
+pub const TABLE: [Row; 20] = {
     use {Answer::*, Bound::*, FaultKind::*};
     [
         row(
@@ -147,6 +152,13 @@ pub const TABLE: [Row; 19] = {
             StateAge,
             Stop,
             "check the servo's gears and its calibration",
+        ),
+        row(
+            Astray,
+            "a joint is not where it was sent",
+            Following,
+            Stop,
+            "free the arm, check that every servo has power, lower its speed or its load",
         ),
         row(
             BusLost,

@@ -31,6 +31,8 @@ pub struct AgeLimits {
     pub frame_ns: u64,
     /// The policy's last sign.
     pub policy_ns: u64,
+    /// A joint that is not where it was sent.
+    pub astray_ns: u64,
     /// The tick before this one: what is longer ago is no lateness but a jump of the clock.
     pub tick_ns: u64,
 }
@@ -41,6 +43,7 @@ impl AgeLimits {
         state_ns: u64::MAX,
         frame_ns: u64::MAX,
         policy_ns: u64::MAX,
+        astray_ns: u64::MAX,
         tick_ns: u64::MAX,
     };
 }
@@ -62,6 +65,8 @@ pub struct ControlConfig {
     pub bounds: [Option<JointBounds>; MAX_ARMS],
     /// How old inputs may be.
     pub ages: AgeLimits,
+    /// How far a joint may be from where it was sent, radians.
+    pub following_rad: f64,
     /// What the grippers are told after a reset.
     pub gripper: GripperCommand,
 }
@@ -135,6 +140,8 @@ pub struct ControlState {
     resets: u64,
     /// Ticks on end in which the arm reported an error of a servo.
     servo_errors: [u32; MAX_ARMS],
+    /// Since when a joint of the arm has been astray, nanoseconds.
+    astray_ns: [Option<u64>; MAX_ARMS],
     last_ns: Option<u64>,
     counts: OutcomeCounts,
     /// Over everything that came in and went out so far.
@@ -157,6 +164,7 @@ impl ControlState {
             refused_sequence: None,
             resets: 0,
             servo_errors: [0; MAX_ARMS],
+            astray_ns: [None; MAX_ARMS],
             last_ns: None,
             counts: OutcomeCounts::default(),
             hash: 0,
@@ -322,6 +330,17 @@ fn gravest(
                 {
                     found(Fault::of_arm(arm, error));
                 }
+                let since_ns = &mut state.astray_ns[arm];
+                let reference = state.references[arm].as_ref();
+                *since_ns = match reference {
+                    Some(reference) if is_astray(config, state.mode, reference, report) => {
+                        since_ns.or(Some(now_ns))
+                    }
+                    _ => None,
+                };
+                if since_ns.is_some_and(|since_ns| older(since_ns, config.ages.astray_ns)) {
+                    found(Fault::at(FaultKind::Astray, arm));
+                }
                 if older(report.captured_ns, config.ages.state_ns) {
                     found(match report.trouble {
                         Some(error) => Fault::of_arm(arm, error),
@@ -347,6 +366,14 @@ fn gravest(
         }
     }
     worst
+}
+
+/// Whether a joint that is being moved or held is not where it was sent. At rest a person may have
+/// put the arm elsewhere.
+fn is_astray(config: &ControlConfig, mode: Mode, reference: &Reference, report: &ArmState) -> bool {
+    let away = |(sent, is): (&f64, &f64)| (sent - is).abs() > config.following_rad;
+    let mut joints = (reference.joints.as_slice().iter()).zip(report.joints.as_slice());
+    matches!(mode, Mode::Running | Mode::Held | Mode::Stopping) && joints.any(away)
 }
 
 /// Looks at a command that was not seen before: why it is refused, or that it is fresh.

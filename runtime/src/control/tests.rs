@@ -38,8 +38,10 @@ fn config() -> ControlConfig {
             state_ns: 50,
             frame_ns: 100,
             policy_ns: 300,
+            astray_ns: 80,
             tick_ns: 1000,
         },
+        following_rad: 5.0,
         gripper: GripperCommand::Open,
     }
 }
@@ -197,6 +199,11 @@ fn wrong(kind: FaultKind) -> impl Fn(&mut ControlInputs, u64) {
                     state.trouble = Some(ArmError::Servo { id: 3, bits: 32 });
                 }
             }
+            FaultKind::Astray => {
+                if let Some(Ok(state)) = &mut inputs.reports[1] {
+                    state.joints.as_mut_slice()[3] = -9.0;
+                }
+            }
             FaultKind::BusLost => inputs.reports[1] = Some(Err(ArmError::Unplugged)),
             FaultKind::DeviceFault => inputs.reports[1] = None,
             FaultKind::TargetRefused => inputs.reports[1] = Some(Err(ArmError::Stopped)),
@@ -226,6 +233,8 @@ fn bound_ticks(kind: FaultKind) -> u64 {
         Bound::StateAge => after(ages.state_ns),
         Bound::FrameAge => after(ages.frame_ns),
         Bound::PolicyAge => after(ages.policy_ns),
+        // It counts from the tick that sees it first.
+        Bound::Following => after(ages.astray_ns) + 1,
         Bound::PolicyStep => 1,
     }
 }

@@ -63,6 +63,7 @@ impl Rig {
         if let Some(hardest) = l.joint_acceleration_rad_s2 {
             within("limits.joint_acceleration_rad_s2", hardest, 0.1, 1000.0)?;
         }
+        within("limits.following_rad", l.following_rad, 0.01, 3.0)?;
         for i in 0..3 {
             let (low, high) = (l.workspace_min_m[i], l.workspace_max_m[i]);
             within("limits.workspace_min_m", low, -5.0, 5.0)?;
@@ -82,6 +83,7 @@ impl Rig {
         let period_ms = 1e3 / f64::from(self.policy_hz);
         within("ages.state_ms", ages.state_ms, 2.0 * tick_ms, 1e4)?;
         within("ages.frame_ms", ages.frame_ms, 1.0, 1e4)?;
+        within("ages.astray_ms", ages.astray_ms, tick_ms, 1e4)?;
         within("ages.loop_ms", ages.loop_ms, 2.0 * tick_ms, 1e4)?;
         within("ages.jump_ms", ages.jump_ms, 10.0 * tick_ms, 1e5)?;
         if let Some(policy_ms) = ages.policy_ms {

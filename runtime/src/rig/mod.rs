@@ -74,10 +74,19 @@ pub struct Limits {
     /// Hardest joint, rad/s²; if not given, only the velocity is bounded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub joint_acceleration_rad_s2: Option<f64>,
+    /// A joint that is farther from where it was sent, radians, does not follow: the arms are stopped.
+    /// In real time only.
+    #[serde(default = "default_following_rad")]
+    pub following_rad: f64,
 }
 
 fn default_step_rad() -> f64 {
     0.1
+}
+
+/// A servo of 3 rad/s that lags by 150 ms.
+fn default_following_rad() -> f64 {
+    0.45
 }
 
 fn default_leash_rad() -> f64 {
@@ -344,6 +353,7 @@ impl Rig {
             late_ns: self.ages.command_ns(self.policy_period_ns()),
             bounds,
             ages: self.ages.limits(self.policy_period_ns()),
+            following_rad: self.limits.following_rad,
             gripper: first_gripper(&spec),
         }
     }

@@ -20,6 +20,9 @@ pub struct Ages {
     /// Older ones are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command_ms: Option<f64>,
+    /// A joint that is farther from where it was sent than `limits.following_rad`. After so long it does
+    /// not follow any more, and the arms are stopped.
+    pub astray_ms: f64,
     /// The control loop's last tick. After so long the supervisor takes the buses and holds the arms.
     pub loop_ms: f64,
     /// The tick before. What is longer ago is no lateness but a machine that stood still.
@@ -36,6 +39,7 @@ impl Default for Ages {
             frame_ms: 100.0,
             policy_ms: None,
             command_ms: None,
+            astray_ms: 200.0,
             loop_ms: 80.0,
             jump_ms: 1000.0,
         }
@@ -53,6 +57,7 @@ impl Ages {
             state_ns: ns(self.state_ms),
             frame_ns: ns(self.frame_ms),
             policy_ns: self.policy_ms.map_or(4 * policy_period_ns, ns),
+            astray_ns: ns(self.astray_ms),
             tick_ns: ns(self.jump_ms),
         }
     }

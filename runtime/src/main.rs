@@ -21,7 +21,7 @@ use hilt_protocol::Image;
 use hilt_runtime::{
     actor::{self, ActorOptions, Standing, Watch},
     bookkeeper::{About, Bookkeeper},
-    cell::Cell as Devices,
+    cell::{Cell as Devices, realtime::keep_core},
     doctor::{self, Level, Needs},
     evaluate::{self, EvaluateOptions},
     inference::Engine,
@@ -144,6 +144,7 @@ struct RigArgs {
 impl RigArgs {
     fn read(&self) -> anyhow::Result<Rig> {
         let rig = Rig::read(&self.rig, &self.set)?;
+        keep_core(&rig);
         Ok(Rig {
             // This very program, also when its file has been replaced since.
             supervisor: Some("/proc/self/exe".into()),

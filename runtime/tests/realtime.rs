@@ -21,7 +21,7 @@ use hilt_drivers::{
     emulated::{PtyBus, desk_arm},
 };
 use hilt_protocol::ActionSource;
-use hilt_realtime::{Clock, Monotonic};
+use hilt_realtime::{Clock, Monotonic, cores};
 use hilt_runtime::{rig::Rig, status::Status, tick::Outcome};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -148,6 +148,29 @@ fn goals(bus: &PtyBus, since_ns: u64) -> Vec<Vec<u8>> {
     })
 }
 
+/// Of all threads of a process the control thread alone may use `core`. The one that waits for
+/// Ctrl-C is older than the rig, and sleeps.
+fn nobody_else_is_on(core: usize, process: u32) {
+    let read =
+        |path: &Path, file: &str| std::fs::read_to_string(path.join(file)).unwrap_or_default();
+    let mut threads = Vec::new();
+    for task in std::fs::read_dir(format!("/proc/{process}/task")).unwrap() {
+        let path = task.unwrap().path();
+        let status = read(&path, "status");
+        let list = |line: &str| {
+            line.strip_prefix("Cpus_allowed_list:")
+                .map(|l| l.trim().to_owned())
+        };
+        if let Some(allowed) = status.lines().find_map(list)
+            && cores::parse(&allowed).unwrap().contains(&core)
+        {
+            threads.push(read(&path, "comm").trim().to_owned());
+        }
+    }
+    threads.retain(|name| name != "ctrl-c");
+    assert_eq!(threads, ["control"]);
+}
+
 #[test]
 fn a_killed_actor_leaves_arms_that_are_held() {
     let dir = tempfile::tempdir().unwrap();
@@ -179,6 +202,9 @@ fn a_killed_actor_leaves_arms_that_are_held() {
         let fast = |servo: hilt_drivers::emulated::ServoView| servo.counts_per_s.abs() > 20.0;
         bus.handle().look(|bus| bus.servos().any(fast))
     };
+    if let Some(core) = cores::spare_here() {
+        nobody_else_is_on(core, actor.id());
+    }
     until("both arms move", || arms.buses.iter().all(moving));
     actor.kill().unwrap();
     let killed_ns = Monotonic.now_ns();

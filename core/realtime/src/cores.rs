@@ -53,9 +53,9 @@ pub fn usable() -> Vec<usize> {
 }
 
 /// The core for control where none was named: one that the kernel keeps others off, else the last;
-/// `None` when there is only one.
+/// `None` when there are fewer than three: policy, cameras and log would have to share a single one.
 pub fn spare(usable: &[usize], isolated: &[usize]) -> Option<usize> {
-    if usable.len() < 2 {
+    if usable.len() < 3 {
         return None;
     }
     let set_aside = isolated.iter().find(|core| usable.contains(core));
@@ -90,9 +90,10 @@ mod tests {
     }
 
     #[test]
-    fn the_spare_core_is_an_isolated_one_or_the_last_and_never_the_only_one() {
+    fn the_spare_core_is_an_isolated_one_or_the_last_of_three_or_more() {
         assert_eq!(spare(&[0, 1, 2, 3], &[2, 3]), Some(2));
         assert_eq!(spare(&[0, 1, 3], &[2]), Some(3));
+        assert_eq!(spare(&[0, 1], &[]), None);
         assert_eq!(spare(&[0], &[0]), None);
         assert_eq!(spare(&[], &[]), None);
     }

@@ -28,19 +28,14 @@ use crate::{
         LoopCells, Mode, Order, Report, Targets, Wills, Wish, spawn,
     },
     faulty::Faults,
-    rig::{Device, Rig},
+    rig::{ClockKind, Device, Rig},
     supervisor::{self, Supervised, WillWriter},
     tick::{OutcomeCounts, Stage},
 };
 
 /// Opens the rig's devices and starts its threads.
 pub(super) fn open(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Cell, CellError> {
-    let wanted = rig.realtime.wanted();
-    if let Some(core) = wanted.core
-        && let Err(missing) = keep_off(core)
-    {
-        tracing::warn!("{missing}");
-    }
+    let wanted = keep_core(rig);
     let devices = match (rig.device, &rig.scene) {
         (Device::LiftSim, Some(scene)) => lift(rig, scene)?,
         (Device::Emulated, _) => emulated(rig, faults)?,
@@ -50,6 +45,18 @@ pub(super) fn open(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Cell, CellEr
         }
     };
     Realtime::start(rig, devices, wanted, faults)
+}
+
+/// Leaves the control thread's core to it: this thread, and all that it starts from here on, keep off.
+/// So it is called before ONNX Runtime, zenoh and their like start theirs. Does nothing in lockstep.
+pub fn keep_core(rig: &Rig) -> Wanted {
+    let wanted = rig.realtime.wanted();
+    if let (ClockKind::Monotonic, Some(core)) = (rig.clock, wanted.core)
+        && let Err(missing) = keep_off(core)
+    {
+        tracing::warn!("{missing}");
+    }
+    wanted
 }
 
 /// A rig's devices, open.

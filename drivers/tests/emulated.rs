@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hilt_drivers::{
     Arm, ArmError, ArmState, Camera,
-    bus::{SerialWire, ServoArm, Wire, sts3215::STATUS},
+    bus::{SerialWire, ServoArm, Wire, WireError, sts3215::STATUS},
     conformance,
     emulated::{BusHandle, EmulatedCamera, MemoryWire, PtyBus},
     faults::{ERROR_BITS, FaultKind, FaultPlan, FaultSpec, FaultyWire},
@@ -61,6 +61,41 @@ fn the_fault_decorator_without_faults_changes_nothing() {
     let wire = MemoryWire::new(bus(), clock.clone());
     let wire = FaultyWire::new(wire, FaultPlan::default(), 0, 0);
     conformance::arm(&mut arm(wire), passing(clock)).unwrap();
+}
+
+/// A line on which every write takes longer than the replies to it.
+struct Interrupted(MemoryWire, Fake);
+
+impl Wire for Interrupted {
+    fn now_ns(&self) -> u64 {
+        self.0.now_ns()
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        self.0.write(bytes)?;
+        self.1.advance_ns(5 * MS);
+        Ok(())
+    }
+
+    fn read(&mut self, buffer: &mut [u8], until_ns: u64) -> Result<usize, WireError> {
+        self.0.read(buffer, until_ns)
+    }
+
+    fn drain(&mut self) -> Result<(), WireError> {
+        self.0.drain()
+    }
+}
+
+#[test]
+fn replies_that_were_there_when_the_write_returned_are_believed() {
+    let clock = Fake::at(MS);
+    let wire = MemoryWire::new(bus(), clock.clone());
+    let mut arm = arm(Interrupted(wire, clock.clone()));
+    arm.start().unwrap();
+    let now_ns = clock.now_ns();
+    let state = arm.read_state(now_ns, now_ns + 6 * MS).unwrap();
+    assert_eq!(state.trouble, None);
+    assert_eq!(clock.now_ns(), now_ns + 5 * MS, "it was asked once");
 }
 
 #[test]

@@ -185,17 +185,20 @@ impl<W: Wire> ServoArm<W> {
         self.wire_ns(OVERHEAD + 2 + servos) + self.replies_ns(servos) + TURNAROUND_NS
     }
 
-    /// Puts a request on an otherwise silent line.
+    /// Puts a request on an otherwise silent line. Gives its length, and the earliest time at which
+    /// all of it can have been there: taken before the write, because the replies may be here when
+    /// a thread that was interrupted comes back from it.
     fn send(
         &mut self,
         request: Request,
         buffer: &mut [u8; REQUEST_BYTES],
-    ) -> Result<usize, ArmError> {
+    ) -> Result<(usize, u64), ArmError> {
         let bytes = request.encode(buffer).map_err(|_| ArmError::Device)?;
         self.wire.drain().map_err(arm_error)?;
         self.inbox.begin();
+        let sent_ns = self.wire.now_ns() + self.wire_ns(bytes);
         self.wire.write(&buffer[..bytes]).map_err(arm_error)?;
-        Ok(bytes)
+        Ok((bytes, sent_ns))
     }
 
     /// Asks the servos at these places for position and speed. Ends when all have answered, at
@@ -221,9 +224,8 @@ impl<W: Wire> ServoArm<W> {
             ids: &data[..servos],
         };
         let mut buffer = [0; REQUEST_BYTES];
-        let sent = self.send(request, &mut buffer)?;
         // What comes while the request is still on the line was asked for before.
-        let earliest_ns = self.wire.now_ns() + self.wire_ns(sent);
+        let (sent, earliest_ns) = self.send(request, &mut buffer)?;
         let mut heard_ns = earliest_ns;
         let mut round = Round::new(ids, asked);
         while !round.complete() {
@@ -322,8 +324,8 @@ impl<W: Wire> ServoArm<W> {
             return Ok(Some(ArmError::Device));
         };
         let mut buffer = [0; REQUEST_BYTES];
-        let sent = self.send(request, &mut buffer)?;
-        let until_ns = self.wire.now_ns() + self.wire_ns(sent) + patience_ns;
+        let (sent, sent_ns) = self.send(request, &mut buffer)?;
+        let until_ns = sent_ns + patience_ns;
         loop {
             let space = self.inbox.space();
             let came = self.wire.read(space, until_ns).map_err(arm_error)?;

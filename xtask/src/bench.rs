@@ -13,13 +13,14 @@ use serde::{Deserialize, Serialize};
 use crate::{process, report::number};
 
 /// Name, package, its folder, example.
-const BENCHES: [(&str, &str, &str, &str); 6] = [
+const BENCHES: [(&str, &str, &str, &str); 7] = [
     ("sim", "hilt-sim", "core/sim", "bench_sim"),
     ("policy", "hilt-tests", "tests", "bench_policy"),
     ("learner", "hilt-learner", "learner", "bench_learner"),
     ("stream", "hilt-learner", "learner", "bench_stream"),
     ("snapshot", "hilt-tests", "tests", "bench_snapshot"),
     ("replay", "hilt-learner", "learner", "bench_replay"),
+    ("proof", "hilt-runtime", "runtime", "bench_proof"),
 ];
 
 /// One figure, with what it is compared to.

@@ -229,7 +229,7 @@ impl Supervisor {
 }
 
 impl Wills for Supervisor {
-    fn beat(&mut self, armed: bool, wills: [&[u8]; MAX_ARMS]) {
+    fn beat(&mut self, armed: bool, wills: &[&[u8]]) {
         for (kept, will) in self.wills.iter_mut().zip(wills) {
             kept[..will.len()].copy_from_slice(will);
         }

@@ -58,6 +58,7 @@ pub const MEMORY: Pace = Pace {
         state_ns: 5 * MS,
         frame_ns: 10 * MS,
         policy_ns: 20 * MS,
+        astray_ns: 10 * MS,
         tick_ns: 50 * MS,
     },
     fault_ns: (200 * MS, 600 * MS),
@@ -76,6 +77,7 @@ pub const PTY: Pace = Pace {
         state_ns: 40 * MS,
         frame_ns: 60 * MS,
         policy_ns: 100 * MS,
+        astray_ns: 60 * MS,
         tick_ns: 200 * MS,
     },
     fault_ns: (200 * MS, 400 * MS),
@@ -284,6 +286,7 @@ impl Rig {
             late_ns: pace.step_ns,
             bounds,
             ages: pace.ages,
+            following_rad: 0.3,
             gripper: GripperCommand::Open,
         };
         let supervisor = Supervisor::new(Arc::clone(&hooks), misdeed);

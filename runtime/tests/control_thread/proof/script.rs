@@ -412,6 +412,13 @@ impl Script {
             |play| play.side.act(arm, push),
             |_| {},
         )?;
+        // A servo that lost its power for a moment sinks.
+        let limp = Act::Poke {
+            servo: 2,
+            register: sts3215::TORQUE_ENABLE,
+            value: 0,
+        };
+        self.fault(FaultKind::Astray, |play| play.side.act(arm, limp), |_| {})?;
         // A servo that is set to turn like a wheel. It shows when the arm is started again.
         let mode = |value| Act::Poke {
             servo: 4,

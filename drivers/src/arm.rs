@@ -3,6 +3,8 @@
 use hilt_kinematics::Chain;
 use hilt_protocol::{GripperCommand, JointVector};
 
+use crate::bus::ServoArmConfig;
+
 /// What an arm reports.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ArmState {
@@ -102,6 +104,14 @@ impl ArmError {
         }
     }
 
+    /// Whether it is the device that failed; else the command was refused before it came there.
+    pub fn is_of_device(self) -> bool {
+        !matches!(
+            self,
+            Self::Stopped | Self::Joints { .. } | Self::NotFinite(_) | Self::OutOfLimits(_)
+        )
+    }
+
     /// From what [`ArmError::to_bytes`] gave; `None` for anything else.
     pub fn from_bytes(bytes: [u8; 4]) -> Option<Self> {
         let [kind, a, b, 0] = bytes else { return None };
@@ -124,6 +134,18 @@ impl ArmError {
             _ => return None,
         })
     }
+}
+
+/// How an arm's commands become bytes: what a [`Replica`](crate::Replica) needs to make the same
+/// ones without the device.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Encoding {
+    /// It has no wire.
+    None,
+    /// Those of a [`RemoteArm`](crate::remote::RemoteArm).
+    Remote,
+    /// Those of a [`ServoArm`](crate::bus::ServoArm).
+    Servos(ServoArmConfig),
 }
 
 /// A local arm: calls return at once, on the thread that owns its bus.
@@ -156,6 +178,11 @@ pub trait Arm {
     fn will(&self) -> &[u8] {
         &[]
     }
+
+    /// How its commands become bytes.
+    fn encoding(&self) -> Encoding {
+        Encoding::None
+    }
 }
 
 /// The checks that every arm makes before a target goes to its bus.
@@ -178,4 +205,44 @@ pub(crate) fn check_target(chain: &Chain, joints: &JointVector) -> Result<(), Ar
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_is_what_its_bytes_say() {
+        let expected = [
+            ArmError::Stopped,
+            ArmError::Joints {
+                expected: 6,
+                got: 5,
+            },
+            ArmError::NotFinite(3),
+            ArmError::OutOfLimits(6),
+            ArmError::Silent(253),
+            ArmError::Corrupted(1),
+            ArmError::WrongId {
+                expected: 4,
+                got: 200,
+            },
+            ArmError::Servo { id: 2, bits: 0x21 },
+            ArmError::Implausible(5),
+            ArmError::Mode(9),
+            ArmError::Unplugged,
+            ArmError::Device,
+        ];
+        let mut kinds = Vec::new();
+        for error in expected {
+            let bytes = error.to_bytes();
+            assert_eq!(ArmError::from_bytes(bytes), Some(error));
+            kinds.push(bytes[0]);
+        }
+        kinds.sort();
+        assert_eq!(kinds, (1..=12).collect::<Vec<_>>(), "one for each kind");
+        for bytes in [[0; 4], [13, 0, 0, 0], [1, 1, 0, 0], [5, 1, 0, 1]] {
+            assert_eq!(ArmError::from_bytes(bytes), None, "{bytes:?}");
+        }
+    }
 }

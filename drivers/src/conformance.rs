@@ -24,7 +24,7 @@ fn unexpected<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Vio
 }
 
 /// What a bus has for its replies.
-const READ_NS: u64 = 20_000_000;
+const READ_NS: u64 = 1_000_000_000;
 
 /// Tries until one must go well: a reply may be lost or late now and then, also where nothing is
 /// broken.

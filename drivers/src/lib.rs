@@ -26,13 +26,15 @@ pub mod fake;
 pub mod faults;
 pub mod keyboard;
 pub mod remote;
+mod replica;
 pub mod sim;
 mod teleop;
 mod terminal;
 mod world;
 
-pub use arm::{Arm, ArmError, ArmState};
+pub use arm::{Arm, ArmError, ArmState, Encoding};
 pub use camera::{Camera, CameraError};
+pub use replica::Replica;
 pub use teleop::{Intent, Teleop, TeleopError, TeleopEvent};
 pub use terminal::SavedTerminal;
 pub use world::{EpisodeStart, Scene, World, WorldError};

@@ -15,7 +15,7 @@ use hilt_kinematics::Chain;
 use hilt_protocol::{GripperCommand, JointVector, MAX_JOINTS};
 use hilt_realtime::{Clock, Monotonic, newest};
 
-use crate::{Arm, ArmError, ArmState, arm::check_target};
+use crate::{Arm, ArmError, ArmState, Encoding, arm::check_target};
 
 /// What a remote device is told.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,6 +24,25 @@ pub enum RemoteCommand {
     Hold,
     /// To go there.
     Target(JointVector, GripperCommand),
+}
+
+/// A float per joint and a byte for the gripper.
+pub(crate) const SENT_BYTES: usize = 8 * MAX_JOINTS + 1;
+
+impl RemoteCommand {
+    /// As bytes, for logs: a target's joints and whether the gripper is closed. Gives how many.
+    pub(crate) fn encode(&self, out: &mut [u8; SENT_BYTES]) -> usize {
+        let Self::Target(joints, gripper) = self else {
+            return 0;
+        };
+        let mut len = 0;
+        for q in joints.as_slice() {
+            out[len..len + 8].copy_from_slice(&q.to_le_bytes());
+            len += 8;
+        }
+        out[len] = u8::from(*gripper == GripperCommand::Closed);
+        len + 1
+    }
 }
 
 /// What is at the other end. Its calls may wait.
@@ -50,8 +69,6 @@ pub struct RemoteArm {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A float per joint and a byte for the gripper.
-const SENT_BYTES: usize = 8 * MAX_JOINTS + 1;
 /// So long, nanoseconds, until the first state has to be there.
 const FIRST_NS: u64 = 5_000_000_000;
 
@@ -101,16 +118,7 @@ impl RemoteArm {
     fn send(&mut self, command: RemoteCommand) {
         self.commanded += 1;
         self.commands.write((self.commanded, command));
-        let mut len = 0;
-        if let RemoteCommand::Target(joints, gripper) = command {
-            for q in joints.as_slice() {
-                self.sent[len..len + 8].copy_from_slice(&q.to_le_bytes());
-                len += 8;
-            }
-            self.sent[len] = u8::from(gripper == GripperCommand::Closed);
-            len += 1;
-        }
-        self.sent_len = len;
+        self.sent_len = command.encode(&mut self.sent);
     }
 }
 
@@ -157,5 +165,9 @@ impl Arm for RemoteArm {
 
     fn sent(&self) -> &[u8] {
         &self.sent[..self.sent_len]
+    }
+
+    fn encoding(&self) -> Encoding {
+        Encoding::Remote
     }
 }

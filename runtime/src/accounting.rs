@@ -41,8 +41,9 @@ impl Budgets {
     ///
     /// Of the control period: a tenth for waking up (100 µs at 1 kHz, where ros2_control warns as
     /// well), a half for reading the arms, a tenth for deciding, a quarter for writing. Reading and
-    /// writing six bus servos at 1 Mbaud take 620 and 260 µs on the wire, which is about that
-    /// ratio. The last twentieth is for handing the tick's record on and going to sleep.
+    /// writing six bus servos at 1 Mbaud take 740 and 260 µs on the wire. The last twentieth is for
+    /// handing the tick's record on and going to sleep. Arms that do not answer are waited for a little
+    /// longer than their budget (`control::realtime`), and that is counted.
     ///
     /// Of the policy period: six tenths for the encoder, two for the head, one for making the
     /// action a command. Frames may be 100 ms old, whatever the period is.

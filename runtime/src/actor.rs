@@ -28,11 +28,11 @@ use hilt_show::{Rate, per_s, percent};
 use serde::Serialize;
 
 use crate::{
-    bookkeeper::{About, Bookkeeper},
+    bookkeeper::{About, Bookkeeper, Onward},
     brain::Brain,
     cell::Cell,
     faulty::{Faults, FaultyBrain, FaultyJournal},
-    inference::Engine,
+    inference::{Engine, Kept},
     learner_side::LearnerSide,
     pace::Pace,
     record::Demonstrator,
@@ -40,6 +40,7 @@ use crate::{
     run_log::{RunLog, new_run},
     session::{Confusion, Flow, Outcome, Policy, Seen, Session},
     status::Timing,
+    tick_log::{self, TickLog},
     view,
 };
 
@@ -272,13 +273,25 @@ pub fn run(
         ("seed".to_owned(), options.seed.to_string()),
     ]);
     let mut log = RunLog::create(&options.out, run, &spec, metadata, Some(Arc::clone(&link)))?;
-    std::fs::write(options.out.join("rig.toml"), rig.to_toml()?)?;
+    let toml = rig.to_toml()?;
+    std::fs::write(options.out.join("rig.toml"), &toml)?;
+    let ticks = match cell.began().cloned() {
+        Some(began) => Some(TickLog::create(
+            &options.out,
+            &tick_log::About { rig: toml, began },
+        )?),
+        None => None,
+    };
+    if let Some(ticks) = &ticks {
+        cell.log_to(ticks.sender());
+    }
     let (brain, learner) = LearnerSide::meet(
         Arc::clone(&link),
         engine,
         &spec,
         rig.clock == ClockKind::Simulated,
         rig.episode.random_steps > 0,
+        &Kept::of_run(&options.out),
         stop,
         &mut |words| watch.say(words),
     )?;
@@ -292,7 +305,12 @@ pub fn run(
         run: run.to_string(),
         rig: rig.name.clone(),
     };
-    let keeper = Bookkeeper::start(rig, about, cell.take_records(), Box::new(|_| {}))
+    let sender = ticks.as_ref().map(TickLog::sender);
+    let onward: Onward = match sender.clone() {
+        Some(sender) => Box::new(move |records| sender.ticks(records.to_vec())),
+        None => Box::new(|_| {}),
+    };
+    let keeper = Bookkeeper::start(rig, about, cell.take_records(), onward)
         .context("starting the bookkeeper's thread")?;
     let keeper = RefCell::new(keeper);
     let mut session = Session {
@@ -361,6 +379,7 @@ pub fn run(
                 news.entries = steps + rates.episodes + 1;
                 news.acknowledged = link.stats().acked;
                 news.learner_alive = Some(learner.is_alive());
+                news.log_losses = sender.as_ref().map_or(0, |sender| sender.losses().total());
             });
             // The learner may have been waited for: the person's time goes on from here.
             pace.wait();
@@ -423,6 +442,13 @@ pub fn run(
     });
     let (books, balance) = (keeper.into_inner().finish(last))
         .context("the run's figures are lost; its log is whole")?;
+    let lost = ticks.map(TickLog::finish).unwrap_or_default();
+    if lost.total() > 0 {
+        let (ticks, decisions) = (lost.ticks, lost.decisions);
+        watch.say(&format!(
+            "{ticks} ticks and {decisions} decisions are not in the log: the disk was full or slow"
+        ));
+    }
     if let Err(error) = balance {
         tracing::error!("the accounts of the control loop do not balance: {error}");
     }

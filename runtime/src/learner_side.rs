@@ -19,7 +19,7 @@ use crate::{
     brain::Brain,
     control::{Fault, FaultKind},
     faulty::{Faults, FaultyLearner},
-    inference::{Engine, OnnxBrain, PolicyFiles, SnapshotSource},
+    inference::{Engine, Kept, OnnxBrain, PolicyFiles, SnapshotSource},
     session::Flow,
 };
 
@@ -117,13 +117,18 @@ impl LearnerSide {
     }
 
     /// Fetches the graphs, loads them, and waits for the first weights of the classifier — and of
-    /// the policy, unless the run begins with random actions.
+    /// the policy, unless the run begins with random actions. Graphs and weights are kept in `kept`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all that a run begins with, by name"
+    )]
     pub fn meet(
         link: Arc<ActorLink>,
         engine: &Engine,
         spec: &RigSpec,
         lockstep: bool,
         random_first: bool,
+        kept: &Kept,
         stop: &AtomicBool,
         say: &mut dyn FnMut(&str),
     ) -> anyhow::Result<(OnnxBrain, Self)> {
@@ -133,9 +138,14 @@ impl LearnerSide {
             policy: get(GraphName::Policy)?,
             classifier: Some(get(GraphName::Classifier)?),
         };
-        let mut brain = OnnxBrain::load(engine, spec, &files, |graph| {
-            Some(snapshots(Arc::clone(&link), graph))
-        })?;
+        let graphs = [&files.encoder, &files.policy];
+        for graph in graphs.into_iter().chain(&files.classifier) {
+            if let Err(error) = kept.keep_graph(graph) {
+                tracing::warn!("{error}; `hilt verify` cannot run this policy again");
+            }
+        }
+        let source = |graph| Some(snapshots(Arc::clone(&link), graph));
+        let mut brain = OnnxBrain::load_keeping(engine, spec, &files, source, Some(kept))?;
         let side = Self::new(Box::new(link), lockstep);
         let mut said = false;
         loop {

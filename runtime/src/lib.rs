@@ -6,6 +6,8 @@
 //! - [`cell::Cell`]: the rig's devices in lockstep. It resets, observes, and executes an action:
 //!   [`safety`] makes it a joint target and says what was really commanded, [`control`] brings the
 //!   arms there tick by tick, both pure.
+//! - [`decision`]: what a policy step decides and what from; [`tick_log`] keeps it, and what every
+//!   tick saw and did, so that [`verify`] can recompute a run bit for bit.
 //! - [`brain::Brain`]: what acts and judges; [`inference`] is the one that runs on ONNX Runtime.
 //! - [`episode`]: proprioception, when the classifier's word counts, how a step ends. Pure.
 //! - [`session::Session`]: runs episodes: policy, takeovers, reward, and every step into a
@@ -30,6 +32,7 @@ pub mod bookkeeper;
 pub mod brain;
 pub mod cell;
 pub mod control;
+pub mod decision;
 pub mod doctor;
 pub mod episode;
 pub mod evaluate;
@@ -48,5 +51,7 @@ pub mod status;
 pub mod supervisor;
 pub mod teleoperate;
 pub mod tick;
+pub mod tick_log;
 pub mod top;
+pub mod verify;
 pub mod view;

@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     io::IsTerminal,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -31,7 +31,9 @@ use hilt_runtime::{
     rig::Rig,
     supervisor,
     teleoperate::{self, View},
-    top, view,
+    top,
+    verify::{self, Recheck},
+    view,
 };
 use hilt_show::{Request, Show};
 use tracing_subscriber::EnvFilter;
@@ -119,6 +121,13 @@ enum Command {
         /// Threads, each with a simulation of its own; as many as there are cores if not given.
         #[arg(long)]
         workers: Option<usize>,
+    },
+    /// Recompute a run from its log, bit for bit. Exit status: 0 identical, 1 divergent, 2 incomplete
+    /// or not to be read.
+    Verify {
+        /// The run's folder.
+        #[arg(value_name = "RUN-DIR")]
+        dir: PathBuf,
     },
     /// Show how a run stands, live: its ticks, stages, inputs, policy and learner.
     Top {
@@ -295,6 +304,7 @@ fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
                 stop,
             )
         }
+        Command::Verify { dir } => verify(&dir),
         Command::Top { dir, once } => {
             let dir = top::find(dir.as_deref())?;
             match once || !std::io::stdout().is_terminal() {
@@ -319,6 +329,36 @@ fn doctor(needs: &Needs) -> anyhow::Result<()> {
         bail!("the rig does not run before what is marked MEND is done");
     }
     Ok(())
+}
+
+/// Ends the program with the verdict as its status.
+fn verify(dir: &Path) -> ! {
+    let status = match verify::verify(dir) {
+        Ok(verdict) => {
+            print!("{verdict}");
+            match verify_inference(dir) {
+                Ok(recheck) => {
+                    print!("{recheck}");
+                    if recheck.off > 0 { 1 } else { verdict.status() }
+                }
+                Err(error) => {
+                    println!("inference was not rechecked: {error}");
+                    verdict.status()
+                }
+            }
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            2
+        }
+    };
+    std::process::exit(status)
+}
+
+fn verify_inference(dir: &Path) -> anyhow::Result<Recheck> {
+    let rig = Rig::read(&dir.join("rig.toml"), &[])?;
+    let engine = Engine::open(&rig.providers, rig.inference_threads)?;
+    Ok(verify::recheck(dir, &engine)?)
 }
 
 fn teleoperate(rig: &Rig, seed: u64, stop: &AtomicBool) -> anyhow::Result<()> {

@@ -8,9 +8,10 @@ use hilt_sim::Truth;
 use serde::Serialize;
 
 use crate::{
-    brain::{Brain, BrainError, random_action},
+    brain::{Brain, BrainError},
     cell::{Cell, CellError},
     control::{Fault, FaultKind},
+    decision::{By, Choice},
     episode::{ClassifierRules, Ending, end_step},
     rig::EpisodeConfig,
     run_log::{Journal, JournalError},
@@ -236,8 +237,9 @@ impl Session<'_> {
                 }
             }
             let noise_seed = mix(self.seed ^ mix(self.steps + 1));
-            let (action, source) = self.choose(policy, &observation, noise_seed)?;
-            let executed = self.cell.step(&action)?;
+            let choice = self.choose(policy, &observation, noise_seed)?;
+            let source = choice.source;
+            let executed = self.cell.execute(choice)?;
             self.steps += 1;
             outcome.steps += 1;
             outcome.intervened += u32::from(source.is_intervention());
@@ -297,19 +299,44 @@ impl Session<'_> {
         policy: &mut Policy<'_>,
         observation: &Observation,
         noise_seed: u64,
-    ) -> Result<(Vec<f32>, ActionSource), SessionError> {
-        let spec = self.cell.spec();
+    ) -> Result<Choice, SessionError> {
+        let (by, source) = self.choose_who(policy, observation, noise_seed)?;
+        let policy_version = match policy {
+            Policy::Brain(brain) => brain.version(),
+            Policy::Nobody => 0,
+        };
+        Ok(Choice {
+            by,
+            source,
+            noise_seed,
+            policy_version,
+        })
+    }
+
+    fn choose_who(
+        &mut self,
+        policy: &mut Policy<'_>,
+        observation: &Observation,
+        noise_seed: u64,
+    ) -> Result<(By, ActionSource), SessionError> {
+        let now_ns = self.cell.now_ns();
         if let Some(teleop) = &mut self.teleop
-            && let Some(intent) = teleop.intent(self.cell.now_ns())?
+            && let Some(intent) = teleop.intent(now_ns)?
         {
-            return Ok((intent_action(&intent, spec), teleop.source()));
+            let age_ns = now_ns.saturating_sub(intent.captured_ns);
+            if age_ns > self.cell.oldest_intent_ns() {
+                let ms = age_ns / 1_000_000;
+                let words = format!("what it says is {ms} ms old; the device or its thread hangs");
+                return Err(TeleopError(words).into());
+            }
+            return Ok((By::Intent(intent), teleop.source()));
         }
         if self.steps < self.episode.random_steps {
-            return Ok((random_action(spec, noise_seed), ActionSource::Random));
+            return Ok((By::Random, ActionSource::Random));
         }
         match policy {
             Policy::Brain(brain) => Ok((
-                brain.act(observation, noise_seed, true)?,
+                By::Policy(brain.act(observation, noise_seed, true)?),
                 ActionSource::Policy,
             )),
             Policy::Nobody => {
@@ -317,7 +344,7 @@ impl Session<'_> {
                     .teleop
                     .as_ref()
                     .map_or(ActionSource::Random, |t| t.source());
-                Ok((vec![0.0; spec.action_dim()], source))
+                Ok((By::Nobody, source))
             }
         }
     }

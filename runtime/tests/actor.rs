@@ -11,13 +11,18 @@ use std::{
 
 use common::{
     acting::Acting,
+    engine,
     learner::{FakeLearner, endpoint, snapshot},
     onnx,
     pty::{AtTerminal, CTRL_C},
     read_log, rig_file, until,
 };
-use hilt_protocol::{ActionSource, Entry, GraphName, Record};
-use hilt_runtime::rig::Rig;
+use hilt_protocol::{ActionSource, Entry, GraphName, Record, wire};
+use hilt_runtime::{
+    inference::Kept,
+    rig::Rig,
+    verify::{recheck, verify},
+};
 use serde_json::Value;
 
 fn rig(overrides: &[&str]) -> Rig {
@@ -143,6 +148,28 @@ fn the_actor_keeps_the_learners_pace_takes_its_weights_and_refuses_bad_ones() {
     let file: Value = serde_json::from_slice(&file).unwrap();
     assert_eq!(file["missed_ticks"], "not measured");
     assert_eq!(file["clock"], "simulated");
+
+    // Recomputed from its log, the run is the same, and so is what its two policies said.
+    let verdict = verify(&out).unwrap();
+    assert_eq!(verdict.status(), 0, "{verdict}");
+    assert!(verdict.lockstep);
+    assert_eq!((verdict.decisions, verdict.swaps), (summary.env_steps, 1));
+    let inference = recheck(&out, engine()).unwrap();
+    assert_eq!(inference.steps, summary.env_steps, "{inference}");
+    assert_eq!((inference.off, inference.not_kept), (0, 0), "{inference}");
+    // Other weights in place of those that acted; and none.
+    let kept = Kept::of_run(&out);
+    let mut other = snapshot(&graph, 4, vec![1, 10], &still);
+    other.weights[0].data[1] = 0.25;
+    other.probe.output.data[1] = 0.25;
+    let bytes = wire::encode_snapshot(&other);
+    kept.keep_snapshot(GraphName::Policy, 4, &bytes).unwrap();
+    let inference = recheck(&out, engine()).unwrap();
+    let off = inference.first_off.clone().unwrap();
+    assert_eq!((off.version, off.recomputed[1]), (4, 0.25), "{inference}");
+    std::fs::remove_file(out.join("weights/policy-000000000004.snapshot")).unwrap();
+    let inference = recheck(&out, engine()).unwrap();
+    assert!(inference.not_kept > 0 && inference.off == 0, "{inference}");
 }
 
 #[test]

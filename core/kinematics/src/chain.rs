@@ -86,6 +86,11 @@ impl Chain {
         &self.joints
     }
 
+    /// Pose of the tool in the last joint's frame.
+    pub fn last_from_tool(&self) -> &Isometry3<f64> {
+        &self.last_from_tool
+    }
+
     /// Number of joints.
     pub fn dof(&self) -> usize {
         self.joints.len()

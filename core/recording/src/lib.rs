@@ -7,7 +7,8 @@
 //! - [`recover`] makes a cut file a regular one, written beside and renamed.
 //! - [`find_runs`] lists the runs under a folder.
 //!
-//! The file says itself what its entries are made of, so that other MCAP tools can read them.
+//! Below it is what any log of messages needs: [`ChannelWriter`] and [`ChannelReader`]. A file says
+//! itself what its messages are made of ([`descriptor`]), so that other MCAP tools can read them.
 //!
 //! [`pickle`] reads files of HIL-SERL's and other Python programs, and runs nothing of them.
 //!
@@ -15,11 +16,14 @@
 //! entries have to be read with.
 #![deny(missing_docs)]
 
+mod channels;
+pub mod descriptor;
 pub mod pickle;
 mod reader;
 mod schema;
 mod writer;
 
+pub use channels::{Channel, ChannelReader, ChannelWriter, Message};
 pub use reader::{ReadError, RecoveryReport, RunReader, find_runs, read_spec, recover};
 pub use writer::{RunWriter, WriteError};
 
@@ -29,5 +33,3 @@ pub const LOG_FILE: &str = "run.mcap";
 pub const SPEC_FILE: &str = "spec.json";
 /// Topic of the entries, each in the wire form of `hilt_protocol::wire`.
 pub const TOPIC: &str = "/hilt/entries";
-/// Name of the MCAP metadata record that tells where a run comes from.
-const METADATA: &str = "hilt";

@@ -2,21 +2,13 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufReader, Read},
+    io,
     path::{Path, PathBuf},
 };
 
 use hilt_protocol::{Entry, RigSpec, wire};
-use mcap::{
-    parse_record,
-    records::{Record, op},
-    sans_io::linear_reader::{LinearReadEvent, LinearReader, LinearReaderOptions},
-};
 
-use crate::{LOG_FILE, SPEC_FILE, TOPIC, writer};
-
-/// No record of ours is near this; a longer one is a broken length field.
-const LONGEST_RECORD: usize = 256 << 20;
+use crate::{ChannelReader, LOG_FILE, Message, SPEC_FILE, TOPIC, writer};
 
 /// Why entries cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -57,15 +49,9 @@ pub enum ReadError {
 
 /// A run's entries, in order.
 pub struct RunReader {
-    path: PathBuf,
-    file: BufReader<File>,
-    reader: LinearReader,
-    channels: Vec<u16>,
+    messages: ChannelReader,
     read: u64,
-    consumed: u64,
-    cut: Option<String>,
-    footer: bool,
-    done: bool,
+    failed: bool,
 }
 
 impl RunReader {
@@ -76,34 +62,17 @@ impl RunReader {
         } else {
             dir.to_owned()
         };
-        let file = File::open(&path).map_err(|source| ReadError::Io {
-            path: path.clone(),
-            source,
-        })?;
-        let options = LinearReaderOptions::default()
-            .with_skip_end_magic(true)
-            // A chunk is checked before any of its messages is given out.
-            .with_prevalidate_chunk_crcs(true)
-            .with_record_length_limit(LONGEST_RECORD);
-        let reader = LinearReader::new_with_options(options);
-        let file = BufReader::with_capacity(1 << 20, file);
         Ok(Self {
-            path,
-            file,
-            reader,
-            channels: Vec::new(),
+            messages: ChannelReader::open(&path, &[TOPIC])?,
             read: 0,
-            consumed: 0,
-            cut: None,
-            footer: false,
-            done: false,
+            failed: false,
         })
     }
 
     /// Where the file is cut, and why reading stopped there; `None` for a file that ends as it
     /// should (or has not been read to its end).
     pub fn cut(&self) -> Option<&str> {
-        self.cut.as_deref()
+        self.messages.cut()
     }
 
     /// Entries from this sequence number on.
@@ -115,63 +84,14 @@ impl RunReader {
         })
     }
 
-    fn next_entry(&mut self) -> Result<Option<Entry>, ReadError> {
-        loop {
-            let event = match self.reader.next_event() {
-                None => {
-                    // Killed between two chunks: every entry is whole, the file is not.
-                    if !self.footer {
-                        let at = self.consumed;
-                        self.cut = Some(format!("{at} bytes in: it ends without a footer"));
-                    }
-                    return Ok(None);
-                }
-                Some(Ok(event)) => event,
-                Some(Err(e)) => {
-                    self.cut = Some(format!("{} bytes in: {e}", self.consumed));
-                    return Ok(None);
-                }
-            };
-            match event {
-                LinearReadEvent::ReadRequest(wanted) => {
-                    // Asked for in pieces: a broken length field must not allocate its claim.
-                    let buffer = self.reader.insert(wanted.min(1 << 20));
-                    let read = self.file.read(buffer);
-                    let n = read.map_err(|source| ReadError::Io {
-                        path: self.path.clone(),
-                        source,
-                    })?;
-                    self.consumed += n as u64;
-                    self.reader.notify_read(n);
-                }
-                LinearReadEvent::Record {
-                    opcode: opcode @ (op::CHANNEL | op::MESSAGE),
-                    data,
-                } => match parse_record(opcode, data) {
-                    Ok(Record::Channel(channel)) if channel.topic == TOPIC => {
-                        self.channels.push(channel.id)
-                    }
-                    Ok(Record::Message { header, data })
-                        if self.channels.contains(&header.channel_id) =>
-                    {
-                        let entry =
-                            wire::decode_entry(&data).map_err(|reason| ReadError::Entry {
-                                path: self.path.clone(),
-                                index: self.read,
-                                reason,
-                            })?;
-                        self.read += 1;
-                        return Ok(Some(entry));
-                    }
-                    Ok(_) => {}
-                    Err(e) => {
-                        self.cut = Some(format!("{} bytes in: {e}", self.consumed));
-                        return Ok(None);
-                    }
-                },
-                LinearReadEvent::Record { opcode, .. } => self.footer |= opcode == op::FOOTER,
-            }
-        }
+    fn decode(&mut self, message: &Message) -> Result<Entry, ReadError> {
+        let entry = wire::decode_entry(&message.bytes).map_err(|reason| ReadError::Entry {
+            path: self.messages.path().to_owned(),
+            index: self.read,
+            reason,
+        })?;
+        self.read += 1;
+        Ok(entry)
     }
 }
 
@@ -179,12 +99,13 @@ impl Iterator for RunReader {
     type Item = Result<Entry, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
+        if self.failed {
             return None;
         }
-        let next = self.next_entry().transpose();
-        self.done = !matches!(next, Some(Ok(_)));
-        next
+        let message = self.messages.next()?;
+        let entry = message.and_then(|message| self.decode(&message));
+        self.failed = entry.is_err();
+        Some(entry)
     }
 }
 
@@ -242,7 +163,7 @@ pub fn recover(dir: &Path) -> Result<RecoveryReport, ReadError> {
         entry?;
         entries += 1;
     }
-    let Some(cut) = reader.cut.take() else {
+    let Some(cut) = reader.cut().map(str::to_owned) else {
         return Ok(RecoveryReport { entries, cut: None });
     };
     let first = RunReader::open(dir)?.next().transpose()?;

@@ -8,12 +8,8 @@ use std::{
 };
 
 use hilt_protocol::{Entry, RigSpec, RunId, wire};
-use mcap::{WriteOptions, Writer, records::MessageHeader, records::Metadata};
 
-use crate::{LOG_FILE, METADATA, SPEC_FILE, TOPIC, schema};
-
-/// Chunks end by [`RunWriter::flush`]; this bound only keeps an unflushed one from growing.
-const CHUNK_BYTES: u64 = 8 << 20;
+use crate::{Channel, ChannelWriter, LOG_FILE, SPEC_FILE, TOPIC, schema};
 
 /// Why an entry is not in the log.
 #[derive(Debug, thiserror::Error)]
@@ -40,12 +36,7 @@ pub enum WriteError {
 }
 
 /// Writes one run. Generic over the sink so that a full disk can be tested.
-pub struct RunWriter<W: Write + Seek = BufWriter<File>> {
-    path: PathBuf,
-    writer: Writer<W>,
-    channel: u16,
-    sync: Option<File>,
-}
+pub struct RunWriter<W: Write + Seek = BufWriter<File>>(ChannelWriter<W>);
 
 impl RunWriter {
     /// Starts a run in `dir`, which is created. `metadata` tells where it comes from (rig, seed,
@@ -62,122 +53,64 @@ impl RunWriter {
         };
         fs::create_dir_all(dir).map_err(io(dir))?;
         let path = dir.join(LOG_FILE);
-        let file = match File::create_new(&path) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(WriteError::Exists(path));
-            }
-            other => other.map_err(io(&path))?,
-        };
+        let schema = schema::bytes();
+        let writer = ChannelWriter::create(&path, about(run, metadata), &[entries(&schema)])?;
         let spec_path = dir.join(SPEC_FILE);
         let json = serde_json::to_vec_pretty(spec).map_err(|e| io(&spec_path)(e.into()))?;
         fs::write(&spec_path, json).map_err(io(&spec_path))?;
-        let sync = file.try_clone().map_err(io(&path))?;
-        Self::over(
-            BufWriter::with_capacity(1 << 20, file),
-            path,
-            run,
-            metadata,
-            Some(sync),
-        )
+        Ok(Self(writer))
     }
 }
 
 impl<W: Write + Seek> RunWriter<W> {
     fn over(
         sink: W,
-        path: PathBuf,
+        path: &Path,
         run: RunId,
-        mut metadata: BTreeMap<String, String>,
+        metadata: BTreeMap<String, String>,
         sync: Option<File>,
     ) -> Result<Self, WriteError> {
-        let failed = |e: mcap::McapError| named(&path, e);
-        let options = WriteOptions::new()
-            .profile("hilt")
-            .library(concat!("hilt ", env!("CARGO_PKG_VERSION")))
-            .compression(None)
-            .chunk_size(Some(CHUNK_BYTES));
-        let mut writer = options.create(sink).map_err(failed)?;
-        let about = [("wire_version".to_owned(), wire::VERSION.to_string())].into();
-        let schema = writer
-            .add_schema(schema::NAME, "protobuf", &schema::bytes())
-            .map_err(failed)?;
-        let channel = writer
-            .add_channel(schema, TOPIC, "protobuf", &about)
-            .map_err(failed)?;
-        metadata.insert("run".to_owned(), run.to_string());
-        writer
-            .write_metadata(&Metadata {
-                name: METADATA.to_owned(),
-                metadata,
-            })
-            .map_err(failed)?;
-        let mut run = Self {
-            path,
-            writer,
-            channel,
-            sync,
-        };
-        run.flush()?;
-        Ok(run)
+        let (schema, metadata) = (schema::bytes(), about(run, metadata));
+        ChannelWriter::over(sink, path, metadata, &[entries(&schema)], sync).map(Self)
     }
 
     /// Appends an entry. It is in the file after the next [`RunWriter::flush`].
     pub fn append(&mut self, entry: &Entry) -> Result<(), WriteError> {
-        let time = entry.observation().captured_ns;
-        let header = MessageHeader {
-            channel_id: self.channel,
-            sequence: entry.sequence as u32,
-            log_time: time,
-            publish_time: time,
-        };
+        let time_ns = entry.observation().captured_ns;
         let bytes = wire::encode_entry(entry);
-        self.writer
-            .write_to_known_channel(&header, &bytes)
-            .map_err(|e| named(&self.path, e))
+        self.0.append(0, entry.sequence, time_ns, &bytes)
     }
 
     /// Ends the chunk and hands it to the operating system: what was appended survives this
     /// process from here on, and readers of the growing file see it.
     pub fn flush(&mut self) -> Result<(), WriteError> {
-        self.writer.flush().map_err(|e| named(&self.path, e))
+        self.0.flush()
     }
 
     /// Flushes, and waits until the disk has it: what was appended survives a loss of power.
     pub fn sync(&mut self) -> Result<(), WriteError> {
-        self.flush()?;
-        match &self.sync {
-            Some(file) => file.sync_data().map_err(|source| WriteError::Io {
-                path: self.path.clone(),
-                source,
-            }),
-            None => Ok(()),
-        }
+        self.0.sync()
     }
 
     /// Ends the run: index and footer, and a sync.
-    pub fn finish(mut self) -> Result<(), WriteError> {
-        self.writer.finish().map_err(|e| named(&self.path, e))?;
-        match &self.sync {
-            Some(file) => file.sync_all().map_err(|source| WriteError::Io {
-                path: self.path.clone(),
-                source,
-            }),
-            None => Ok(()),
-        }
+    pub fn finish(self) -> Result<(), WriteError> {
+        self.0.finish()
     }
 }
 
-fn named(path: &Path, error: mcap::McapError) -> WriteError {
-    match error {
-        mcap::McapError::Io(source) => WriteError::Io {
-            path: path.to_owned(),
-            source,
-        },
-        other => WriteError::Format {
-            path: path.to_owned(),
-            reason: other.to_string(),
-        },
+/// The channel of the entries.
+fn entries(schema: &[u8]) -> Channel<'_> {
+    Channel {
+        topic: TOPIC,
+        message: schema::NAME,
+        schema,
+        metadata: [("wire_version".to_owned(), wire::VERSION.to_string())].into(),
     }
+}
+
+fn about(run: RunId, mut metadata: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    metadata.insert("run".to_owned(), run.to_string());
+    metadata
 }
 
 /// Copies entries into a sink: what recovery writes.
@@ -192,13 +125,7 @@ pub(crate) fn write_all(
         source,
     })?;
     let metadata = [("recovered".to_owned(), "true".to_owned())].into();
-    let mut writer = RunWriter::over(
-        BufWriter::new(file),
-        path.to_owned(),
-        run,
-        metadata,
-        Some(sync),
-    )?;
+    let mut writer = RunWriter::over(BufWriter::new(file), path, run, metadata, Some(sync))?;
     let mut count = 0;
     for entry in entries {
         writer.append(&entry)?;
@@ -245,7 +172,7 @@ mod tests {
             inner: Cursor::default(),
             room: 4000,
         };
-        let path = PathBuf::from("run.mcap");
+        let path = Path::new("run.mcap");
         let mut writer = RunWriter::over(disk, path, RunId(1), BTreeMap::new(), None).unwrap();
         let observation = hilt_protocol::Observation {
             captured_ns: 0,

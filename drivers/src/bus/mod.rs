@@ -10,6 +10,8 @@ mod servo_arm;
 pub mod sts3215;
 mod wire;
 
+pub(crate) use servo_arm::{Commands, Goals};
+
 pub use serial::{OpenError, SerialWire};
 pub use servo_arm::{
     Direction, GripperServo, JointServo, ServoArm, ServoArmConfig, ServoArmConfigError,

@@ -16,6 +16,7 @@ use crate::{
     },
     rig::{Device, Rig},
     tick::OutcomeCounts,
+    tick_log::{ArmAbout, Began},
 };
 
 /// Opens the rig's devices.
@@ -57,6 +58,7 @@ pub struct Lockstep {
     state: ControlState,
     ticks_per_step: u64,
     clock: Fake,
+    ordered: Option<ArmCommand>,
 }
 
 impl Lockstep {
@@ -86,13 +88,22 @@ impl Lockstep {
             state: ControlState::at([None; MAX_ARMS]),
             ticks_per_step: u64::from(rig.ticks_per_step()),
             clock: Fake::default(),
+            ordered: None,
         })
     }
 
     /// The cell with this body.
     pub fn into_cell(self, rig: &Rig) -> Cell {
         let chains: Vec<_> = self.arms.iter().map(|arm| arm.chain().clone()).collect();
-        Cell::new(rig, Box::new(self), &chains)
+        let began = Began {
+            config: self.config,
+            late_ns: self.config.tick_ns,
+            targets: self.state.targets(),
+            arms: self.arms.iter().map(|arm| ArmAbout::of(&**arm)).collect(),
+        };
+        let mut cell = Cell::new(rig, Box::new(self), &chains);
+        cell.began = Some(began);
+        cell
     }
 
     fn tick(&mut self, command: Option<ArmCommand>, wish: Wish) -> TickRecord {
@@ -172,6 +183,7 @@ impl Body for Lockstep {
     }
 
     fn follow(&mut self, command: ArmCommand) -> Result<bool, CellError> {
+        self.ordered = Some(command);
         let start_ns = self.world.now_ns();
         let period_ns = self.config.interpolation_ns;
         for tick in 1..=self.ticks_per_step {
@@ -186,6 +198,10 @@ impl Body for Lockstep {
             self.world.advance_ns(until_ns.saturating_sub(now_ns))?;
         }
         Ok(true)
+    }
+
+    fn ordered(&self) -> Option<ArmCommand> {
+        self.ordered
     }
 
     fn truth(&self) -> Option<Truth> {

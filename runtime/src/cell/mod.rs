@@ -11,18 +11,20 @@ pub mod realtime;
 
 use hilt_drivers::{ArmState, CameraError, EpisodeStart, WorldError, sim::Role, sim::SimOperator};
 use hilt_kinematics::Chain;
-use hilt_protocol::{ArmCommand, GripperCommand, Image, MAX_ARMS, Observation, RigSpec};
+use hilt_protocol::{ArmCommand, GripperCommand, Image, Observation, RigSpec};
 use hilt_realtime::Monotonic;
 use hilt_sim::Truth;
 use ringbuf::HeapCons;
 
 use crate::{
     control::{Fault, FaultKind, Report, Targets, TickRecord},
+    decision::{self, Choice, Decision, Stand, Why},
     episode::{ArmFacts, proprio},
     faulty::Faults,
     rig::{ClockKind, Rig},
-    safety::{ActionRefused, ArmTarget, Filtered, LimitsHit, SafetyFilter},
+    safety::{ActionRefused, ArmTarget, LimitsHit, SafetyFilter},
     tick::{OutcomeCounts, Stage},
+    tick_log::{Began, TickLogSender},
 };
 
 /// Why the cell stopped working.
@@ -94,6 +96,14 @@ pub trait Body {
     /// the command came too late and was not followed; the arms stay where the last one sent them.
     fn follow(&mut self, command: ArmCommand) -> Result<bool, CellError>;
 
+    /// The newest command that it followed or tried to, with the number and the time that it gave it.
+    fn ordered(&self) -> Option<ArmCommand>;
+
+    /// What it decided on its own since the last call: the arms' way home.
+    fn decided(&mut self) -> Vec<Decision> {
+        Vec::new()
+    }
+
     /// What only a simulator knows; `None` where there is no task.
     fn truth(&self) -> Option<Truth>;
 
@@ -108,6 +118,11 @@ pub trait Body {
     /// What the policy's stages took since the last call, nanoseconds.
     fn stages(&mut self) -> Vec<(Stage, u64)> {
         Vec::new()
+    }
+
+    /// A person's intent that is older than this, nanoseconds, is not acted on.
+    fn oldest_intent_ns(&self) -> u64 {
+        u64::MAX
     }
 
     /// Something is wrong with what commands the arms: it is answered as the table of faults says.
@@ -135,6 +150,8 @@ pub struct Cell {
     gripper: GripperCommand,
     sequence: u64,
     records: Option<HeapCons<TickRecord>>,
+    began: Option<Began>,
+    log: Option<TickLogSender>,
 }
 
 /// What the grippers are told at the beginning of an episode.
@@ -183,6 +200,8 @@ impl Cell {
             body,
             sequence: 0,
             records: None,
+            began: None,
+            log: None,
         }
     }
 
@@ -217,6 +236,11 @@ impl Cell {
         self.body.report()
     }
 
+    /// A person's intent that is older than this, nanoseconds, is not acted on.
+    pub fn oldest_intent_ns(&self) -> u64 {
+        self.body.oldest_intent_ns()
+    }
+
     /// Something is wrong with what commands the arms: it is answered as the table of faults says.
     pub fn fail(&mut self, fault: Fault) {
         self.body.fail(fault);
@@ -237,6 +261,22 @@ impl Cell {
         self.records.take()
     }
 
+    /// How the control loop began, for its log; `None` where nobody has said.
+    pub fn began(&self) -> Option<&Began> {
+        self.began.as_ref()
+    }
+
+    /// Every decision goes to `log` from now on.
+    pub fn log_to(&mut self, log: TickLogSender) {
+        self.log = Some(log);
+    }
+
+    fn log(&self, decision: Decision) {
+        if let Some(log) = &self.log {
+            log.decision(decision);
+        }
+    }
+
     /// The scripted operator of the rig's scene, if it has one.
     pub fn operator(&self, rig: &Rig, role: Role) -> Option<SimOperator> {
         self.body.operator(rig, role)
@@ -244,7 +284,11 @@ impl Cell {
 
     /// Begins an episode.
     pub fn reset(&mut self, start: EpisodeStart) -> Result<Observation, CellError> {
-        let standing = self.body.reset(start)?;
+        let standing = self.body.reset(start);
+        for decision in self.body.decided() {
+            self.log(decision);
+        }
+        let standing = standing?;
         let joints = standing.iter().flatten().map(|(joints, _)| joints);
         let arms = self.filters.iter().zip(joints);
         self.targets = arms
@@ -255,14 +299,6 @@ impl Cell {
         self.toggled_ns.fill(long_ago_ns);
         let states = self.body.states()?;
         self.observe(&states)
-    }
-
-    fn command_targets(&self) -> Targets {
-        let mut targets = [None; MAX_ARMS];
-        for (slot, target) in targets.iter_mut().zip(&self.targets) {
-            *slot = Some((target.joints, target.gripper));
-        }
-        targets
     }
 
     /// What the arms report now.
@@ -294,13 +330,36 @@ impl Cell {
 
     /// Executes an action for one policy period, and observes.
     pub fn step(&mut self, action: &[f32]) -> Result<Executed, CellError> {
+        self.execute(Choice::given(action))
+    }
+
+    /// Executes what whoever acts has chosen for one policy period, and observes.
+    pub fn execute(&mut self, choice: Choice) -> Result<Executed, CellError> {
+        let stands = self.stands()?;
+        let action = choice.action(&self.spec);
+        let filtered = decision::filter(&self.spec, &self.filters, &stands, &action);
         let now_ns = self.body.now_ns();
-        let filtered = match self.filter(action) {
-            Err(CellError::Action(refused @ ActionRefused::NotFinite(_))) => {
-                self.body.fail(Fault::at(FaultKind::PolicyNotFinite, 0));
+        let decided = |action, command, followed| Decision {
+            now_ns,
+            why: Why::Step {
+                choice,
+                stands,
+                action,
+            },
+            command,
+            followed,
+            hash: 0,
+        };
+        let filtered = match filtered {
+            Ok(filtered) => filtered,
+            Err(refused) => {
+                // Logged first: to fail waits until the arms are held.
+                self.log(decided(Vec::new(), None, None));
+                if matches!(refused, ActionRefused::NotFinite(_)) {
+                    self.body.fail(Fault::at(FaultKind::PolicyNotFinite, 0));
+                }
                 return Err(refused.into());
             }
-            other => other?,
         };
         if filtered.iter().any(|out| out.limits.any()) {
             self.body.note(Fault::at(FaultKind::PolicyOutOfBounds, 0));
@@ -321,9 +380,14 @@ impl Cell {
         let command = ArmCommand {
             sequence: self.sequence,
             activate_ns: now_ns,
-            arms: self.command_targets(),
+            arms: decision::targets(&self.targets),
         };
         let followed = self.body.follow(command);
+        let commanded: Vec<_> = (filtered.iter())
+            .flat_map(|out| out.commanded.iter().copied())
+            .collect();
+        let known = followed.as_ref().ok().copied();
+        self.log(decided(commanded.clone(), self.body.ordered(), known));
         if !matches!(followed, Ok(true)) {
             (self.targets, self.toggled_ns) = before;
         }
@@ -350,7 +414,7 @@ impl Cell {
                 false => 0,
             },
             action: match followed {
-                true => filtered.into_iter().flat_map(|out| out.commanded).collect(),
+                true => commanded,
                 // What was commanded is to stay.
                 false => vec![0.0; self.spec.action_dim()],
             },
@@ -361,31 +425,15 @@ impl Cell {
         })
     }
 
-    fn filter(&mut self, action: &[f32]) -> Result<Vec<Filtered>, CellError> {
+    fn stands(&mut self) -> Result<Vec<Stand>, CellError> {
         if self.targets.is_empty() {
             let first = "the arms do not stand anywhere yet; reset the cell before its first step";
             return Err(CellError::Rig(first.to_owned()));
         }
-        let (expected, got) = (self.spec.action_dim(), action.len());
-        if expected != got {
-            return Err(ActionRefused::Columns { expected, got }.into());
-        }
         let states = self.body.states()?;
-        let columns = self.spec.columns_per_arm();
-        let parts = action.chunks_exact(columns).enumerate();
-        parts
-            .zip(self.filters.iter().zip(&self.targets).zip(&states))
-            .map(|((arm, part), ((filter, target), state))| {
-                filter
-                    .filter(target, part, state)
-                    .map_err(|refused| match refused {
-                        // Named by its place in the whole action.
-                        ActionRefused::NotFinite(column) => {
-                            ActionRefused::NotFinite(arm * columns + column).into()
-                        }
-                        other => other.into(),
-                    })
-            })
-            .collect()
+        let arms = states.into_iter().zip(&self.targets);
+        Ok(arms
+            .map(|(state, &target)| Stand { state, target })
+            .collect())
     }
 }

@@ -27,10 +27,12 @@ use crate::{
         ControlConfig, ControlLoop, ControlThread, Deadlines, Fault, FaultKind, FrameTimes,
         LoopCells, Mode, Order, Report, Targets, Wills, Wish, spawn,
     },
+    decision::{Decision, Why, homeward},
     faulty::Faults,
     rig::{ClockKind, Device, Rig},
     supervisor::{self, Supervised, WillWriter},
     tick::{OutcomeCounts, Stage},
+    tick_log::{ArmAbout, Began},
 };
 
 /// Opens the rig's devices and starts its threads.
@@ -179,6 +181,7 @@ pub struct Realtime<C = Monotonic, T = Threads> {
     reports: newest::Reader<Report>,
     cameras: Cameras,
     frames: Arc<FrameTimes>,
+    oldest_intent_ns: u64,
     scene: Option<Box<dyn Scene>>,
     home: Option<JointVector>,
     lift: Option<LiveLift>,
@@ -186,6 +189,7 @@ pub struct Realtime<C = Monotonic, T = Threads> {
     deadlines: Deadlines,
     step_due_ns: u64,
     sequence: u64,
+    decided: Vec<Decision>,
     stages: Vec<(Stage, u64)>,
     /// Last, so that they are there until the arms are held.
     _buses: Vec<PtyBus>,
@@ -195,10 +199,6 @@ pub struct Realtime<C = Monotonic, T = Threads> {
 const RECORDS: usize = 4096;
 /// So long, nanoseconds, the arms may take to come to a standstill, and inputs to come at first.
 const SETTLE_NS: u64 = 10_000_000_000;
-/// An arm is home when no joint is farther from it, radians.
-const HOME_RAD: f64 = 0.02;
-/// On the way home the joints take this share of their highest speed.
-const HOME_SHARE: f64 = 0.3;
 
 impl Realtime {
     /// Starts the arms and the threads. `wanted`: what the control thread asks of the system.
@@ -254,6 +254,8 @@ impl<C: Clock + 'static, T: 'static> Realtime<C, T> {
         let chains: Vec<_> = (devices.arms.iter())
             .map(|arm| arm.chain().clone())
             .collect();
+        let arms_about = devices.arms.iter().map(|arm| ArmAbout::of(&**arm));
+        let arms_about = arms_about.collect();
         let frames = Arc::new(FrameTimes::default());
         let (cameras, eyes) = Cameras::new(devices.cameras, &frames);
         let (orders, read_orders) = newest::newest(Order::default());
@@ -283,16 +285,24 @@ impl<C: Clock + 'static, T: 'static> Realtime<C, T> {
             reports,
             cameras,
             frames,
+            oldest_intent_ns: rig.ages.intent_ns(),
             scene: devices.scene,
             home: devices.home,
             lift: devices.lift,
             step_due_ns: now_ns,
             sequence: 0,
+            decided: Vec::new(),
             stages: Vec::new(),
             _buses: devices.buses,
         };
         let mut cell = Cell::new(rig, Box::new(body), &chains);
         cell.records = Some(read_records);
+        cell.began = Some(Began {
+            config,
+            late_ns,
+            targets,
+            arms: arms_about,
+        });
         Ok(cell)
     }
 
@@ -342,30 +352,29 @@ impl<C: Clock + 'static, T: 'static> Realtime<C, T> {
 
     /// Brings the arms home, slowly, by commands like any others.
     fn go_home(&mut self, home: &JointVector, mut targets: Targets) -> Result<Targets, CellError> {
-        let bounds = self.config.bounds;
-        loop {
-            let mut farthest = 0.0f64;
-            for (target, bounds) in targets.iter_mut().zip(&bounds) {
-                let (Some((joints, _)), Some(bounds)) = (target, bounds) else {
-                    continue;
-                };
-                let step_s = self.config.interpolation_ns as f64 * 1e-9;
-                let step = bounds.velocity_rad_s * HOME_SHARE * step_s;
-                for (q, home) in joints.as_mut_slice().iter_mut().zip(home.as_slice()) {
-                    farthest = farthest.max((home - *q).abs());
-                    *q += (home - *q).clamp(-step, step);
-                }
-            }
-            if farthest < HOME_RAD {
-                return Ok(targets);
-            }
-            let command = ArmCommand {
+        let (bounds, period_ns) = (self.config.bounds, self.config.interpolation_ns);
+        while let Some(next) = homeward(&targets, home, &bounds, period_ns) {
+            let now_ns = self.clock.now_ns();
+            let followed = self.follow(ArmCommand {
                 sequence: self.sequence + 1,
                 activate_ns: 0,
-                arms: targets,
+                arms: next,
+            });
+            let why = Why::Home {
+                from: targets,
+                home: *home,
             };
-            self.follow(command)?;
+            self.decided.push(Decision {
+                now_ns,
+                why,
+                command: self.order.command,
+                followed: followed.as_ref().ok().copied(),
+                hash: 0,
+            });
+            followed?;
+            targets = next;
         }
+        Ok(targets)
     }
 }
 
@@ -495,6 +504,14 @@ impl<C: Clock + 'static, T: 'static> Body for Realtime<C, T> {
         }
     }
 
+    fn ordered(&self) -> Option<ArmCommand> {
+        self.order.command
+    }
+
+    fn decided(&mut self) -> Vec<Decision> {
+        std::mem::take(&mut self.decided)
+    }
+
     fn truth(&self) -> Option<Truth> {
         self.scene.as_ref()?.truth()
     }
@@ -509,6 +526,10 @@ impl<C: Clock + 'static, T: 'static> Body for Realtime<C, T> {
 
     fn stages(&mut self) -> Vec<(Stage, u64)> {
         std::mem::take(&mut self.stages)
+    }
+
+    fn oldest_intent_ns(&self) -> u64 {
+        self.oldest_intent_ns
     }
 
     fn fail(&mut self, fault: Fault) {

@@ -16,6 +16,13 @@ use crate::tick::Outcome;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hash64(u64);
 
+/// The hash of some bytes.
+pub fn hash_bytes(bytes: &[u8]) -> u64 {
+    let mut hash = Hash64::from(0);
+    hash.bytes(bytes);
+    hash.finish()
+}
+
 impl From<u64> for Hash64 {
     fn from(seed: u64) -> Self {
         Self(seed)

@@ -3,7 +3,7 @@
 //!
 //! - [`faults`]: everything that can go wrong, in one table: when it is seen, what is done.
 //! - [`machine`]: the mode of the arms, from idle to fault.
-//! - [`reference`]: where an arm is sent, within the velocity and the acceleration of its joints.
+//! - [`mod@reference`]: where an arm is sent, within the velocity and the acceleration of its joints.
 //! - [`step`](fn@step): a tick as a pure function of state and inputs, made of these three.
 //! - [`tick`]: reads the arms, takes a step, writes the arms: the shell around it. What it saw and
 //!   did is one [`TickRecord`], from which the same step can be taken again.
@@ -25,8 +25,11 @@ mod tests;
 
 pub use deadline::{Deadlines, Slot};
 pub use faults::{Answer, Fault, FaultKind};
+pub use hash::hash_bytes;
 pub use machine::{Mode, Wish};
-pub use realtime::{ControlLoop, ControlThread, FrameTimes, LoopCells, Report, Wills, spawn};
+pub use realtime::{
+    ControlLoop, ControlThread, FrameTimes, LoopCells, Report, Wills, spawn, timed,
+};
 pub use reference::{JointBounds, Reference};
 pub use shell::{Sent, TickRecord, tick};
 pub use step::{

@@ -24,7 +24,7 @@ use super::{
     shell::{TickRecord, tick},
     step::{ControlConfig, ControlState, Order, Targets},
 };
-use crate::tick::{Outcome, OutcomeCounts};
+use crate::tick::{Outcome, OutcomeCounts, TickTimes};
 
 /// When each camera's newest frame was captured, nanoseconds on the run's clock; 0: none yet.
 /// Written by the cameras' threads, read by the control thread at every tick.
@@ -110,8 +110,9 @@ pub struct ControlLoop<C> {
     report: Report,
 }
 
-/// The arms may take this part of a tick to answer.
-const READ_SHARE: u64 = 2;
+/// The arms may take so many tenths of a tick to answer: two of six servos each at 200 Hz have time to
+/// be asked, and writing them takes the half of it.
+const READ_TENTHS: u64 = 7;
 
 impl<C: Clock> ControlLoop<C> {
     /// A loop whose first tick is a period from now. The arms are started and stand at `targets`.
@@ -161,7 +162,7 @@ impl<C: Clock> ControlLoop<C> {
             &mut self.arms,
             &self.clock,
             slot.due_ns,
-            slot.due_ns + self.config.tick_ns / READ_SHARE,
+            slot.due_ns + self.config.tick_ns / 10 * READ_TENTHS,
             order,
             self.cells.frames.all(),
             overtaken,
@@ -170,11 +171,14 @@ impl<C: Clock> ControlLoop<C> {
         self.beat(self.state.mode() != Mode::Idle);
         record.number = self.number;
         record.missed = slot.missed;
-        let times = &record.times;
-        let late = times.woke_ns > times.due_ns + self.late_ns
-            || times.written_ns > times.due_ns + self.config.tick_ns;
-        if late && record.outcome == Outcome::OnTime {
-            record.outcome = Outcome::Late;
+        let timed = timed(
+            record.outcome,
+            &record.times,
+            self.late_ns,
+            self.config.tick_ns,
+        );
+        if timed != record.outcome {
+            record.outcome = timed;
             self.state.recount(Some(Outcome::OnTime), Outcome::Late, 1);
         }
         self.number += 1;
@@ -240,6 +244,17 @@ impl<C: Clock> ControlLoop<C> {
             let _ = arm.stop();
         }
         self.beat(false);
+    }
+}
+
+/// How a tick ended when its times are known too: one that went well is late when it began more than
+/// `late_ns` after its deadline, or ended after the next one.
+pub fn timed(outcome: Outcome, times: &TickTimes, late_ns: u64, tick_ns: u64) -> Outcome {
+    let late = times.woke_ns.saturating_sub(times.due_ns) > late_ns
+        || times.written_ns.saturating_sub(times.due_ns) > tick_ns;
+    match outcome {
+        Outcome::OnTime if late => Outcome::Late,
+        other => other,
     }
 }
 

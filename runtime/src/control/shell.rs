@@ -76,13 +76,14 @@ pub struct TickRecord {
     pub fault: Option<Fault>,
     /// What each arm said to what it was sent.
     pub written: [Option<ArmError>; MAX_ARMS],
-    /// What went to each arm's wire.
+    /// What went to each arm's wire. When arms were started: what each is held by now, which it was
+    /// asked for.
     pub sent: [Sent; MAX_ARMS],
     /// Over everything up to and with this tick; see [`ControlState::hash`].
     pub hash: u64,
 }
 
-/// One tick that was due at `due_ns`. The arms have until `read_until_ns` to answer.
+/// One tick that was due at `due_ns`. The arms have until `read_until_ns` to answer, in equal shares.
 #[expect(clippy::too_many_arguments, reason = "a tick's whole world, by name")]
 pub fn tick<A: Arm + ?Sized>(
     config: &ControlConfig,
@@ -99,8 +100,12 @@ pub fn tick<A: Arm + ?Sized>(
     let mut reports: Reports = [None; MAX_ARMS];
     // Nothing is asked of buses that somebody else writes to.
     if !overtaken {
+        // Each has a share of its own: one that is silent must not make the others stale.
+        let share_ns = read_until_ns.saturating_sub(due_ns) / arms.len().max(1) as u64;
+        let mut until_ns = due_ns;
         for (report, arm) in reports.iter_mut().zip(arms.iter_mut()) {
-            *report = Some(arm.read_state(woke_ns, read_until_ns));
+            until_ns += share_ns;
+            *report = Some(arm.read_state(woke_ns, until_ns));
         }
     }
     let read_ns = clock.now_ns();
@@ -159,7 +164,10 @@ fn send<A: Arm + ?Sized>(
             Sending::Nothing => Ok(()),
         };
         *written = result.err();
-        *sent = Sent::new(arm.sent());
+        *sent = Sent::new(match sending {
+            Sending::Start => arm.will(),
+            _ => arm.sent(),
+        });
         state.written(index, sent.as_slice(), *written);
     }
     (written, sent)

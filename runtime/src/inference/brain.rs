@@ -7,6 +7,7 @@ use hilt_protocol::{Graph, GraphName, Image, Observation, RigSpec, noise};
 use super::{
     engine::{Engine, EngineError},
     head::{Head, SnapshotRefused},
+    kept::Kept,
     swap::{SnapshotSource, Swapper},
 };
 use crate::tick::Stage;
@@ -88,11 +89,23 @@ impl OnnxBrain {
         engine: &Engine,
         spec: &RigSpec,
         files: &PolicyFiles,
+        source: impl FnMut(GraphName) -> Option<SnapshotSource>,
+    ) -> Result<Self, EngineError> {
+        Self::load_keeping(engine, spec, files, source, None)
+    }
+
+    /// As [`OnnxBrain::load`]; snapshots that were verified are kept, by the loader threads.
+    pub fn load_keeping(
+        engine: &Engine,
+        spec: &RigSpec,
+        files: &PolicyFiles,
         mut source: impl FnMut(GraphName) -> Option<SnapshotSource>,
+        kept: Option<&Kept>,
     ) -> Result<Self, EngineError> {
         // One run for all cameras: a sixth faster than one after the other.
         let encoder = Head::load(engine, &files.encoder, spec.cameras.len())?;
-        let mut swapper = |graph: &Graph| Swapper::start(engine, graph, source(graph.name));
+        let mut swapper =
+            |graph: &Graph| Swapper::start(engine, graph, source(graph.name), kept.cloned());
         Ok(Self {
             spec: spec.clone(),
             encoder,

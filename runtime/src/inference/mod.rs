@@ -6,15 +6,18 @@
 //! - [`Swapper`]: two heads of one graph. The *loader* thread waits for a snapshot, binds and verifies
 //!   it on the idle head; the policy thread exchanges it for the active one between two steps: a
 //!   pointer.
+//! - [`Kept`]: graphs and weights in the run's folder, to be run again by `hilt verify`.
 //! - [`OnnxBrain`]: encoder, policy and classifier together; what the episode loop talks to.
 
 mod brain;
 mod cuda;
 mod engine;
 mod head;
+mod kept;
 mod swap;
 
 pub use brain::{OnnxBrain, PolicyFiles};
 pub use engine::{Engine, EngineError, Provider};
 pub use head::{Head, SnapshotRefused};
+pub use kept::{Kept, WEIGHTS_DIR};
 pub use swap::{LoadReport, SnapshotSource, Swapper};

@@ -10,11 +10,12 @@ use std::{
     time::Duration,
 };
 
-use hilt_protocol::{Graph, ModelSnapshot};
+use hilt_protocol::{Graph, ModelSnapshot, wire};
 
 use super::{
     engine::{Engine, EngineError},
     head::{Head, SnapshotRefused},
+    kept::Kept,
 };
 
 /// What became of a snapshot.
@@ -64,11 +65,12 @@ pub struct Swapper {
 
 impl Swapper {
     /// Loads the graph; with a source of snapshots once more, for the loader thread that starts
-    /// then. It ends with the swapper.
+    /// then. It ends with the swapper. What it has verified is kept, if there is a place for it.
     pub fn start(
         engine: &Engine,
         graph: &Graph,
         source: Option<SnapshotSource>,
+        kept: Option<Kept>,
     ) -> Result<Self, EngineError> {
         let active = Box::new(Head::load(engine, graph, 1)?);
         let exchange = Arc::new(Exchange::default());
@@ -81,7 +83,8 @@ impl Swapper {
                 let work = move || {
                     while !shared.closing.load(Ordering::Relaxed) {
                         let snapshot = source(LOOK);
-                        if let Some(report) = snapshot.and_then(|s| load(&shared, s)) {
+                        if let Some(report) = snapshot.and_then(|s| load(&shared, s, kept.as_ref()))
+                        {
                             // Reports are for the log; when nobody reads them they are dropped.
                             let _ = sender.try_send(report);
                         }
@@ -146,15 +149,22 @@ impl Drop for Swapper {
     }
 }
 
-fn load(exchange: &Exchange, snapshot: ModelSnapshot) -> Option<LoadReport> {
+fn load(exchange: &Exchange, snapshot: ModelSnapshot, kept: Option<&Kept>) -> Option<LoadReport> {
     let (mut head, active) = {
         let mut spare = exchange.lock();
         // It may be ready and not yet taken: what it holds is older than this.
         spare.ready = false;
         (spare.head.take()?, spare.active)
     };
-    let version = snapshot.version;
+    let (graph, version) = (snapshot.graph, snapshot.version);
+    // Before the head takes the weights out of it.
+    let bytes = kept.map(|_| wire::encode_snapshot(&snapshot));
     let result = head.bind(snapshot, active);
+    if let (Ok(()), Some(kept), Some(bytes)) = (&result, kept, bytes)
+        && let Err(error) = kept.keep_snapshot(graph, version, &bytes)
+    {
+        tracing::warn!("{error}; `hilt verify` cannot run this policy again");
+    }
     let mut spare = exchange.lock();
     // Refused before it was touched, the head still holds what was ready before.
     spare.ready = head.version() > active;

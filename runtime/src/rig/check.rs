@@ -85,6 +85,7 @@ impl Rig {
         within("ages.frame_ms", ages.frame_ms, 1.0, 1e4)?;
         within("ages.astray_ms", ages.astray_ms, tick_ms, 1e4)?;
         within("ages.loop_ms", ages.loop_ms, 2.0 * tick_ms, 1e4)?;
+        within("ages.intent_ms", ages.intent_ms, 1.0, 1e4)?;
         within("ages.jump_ms", ages.jump_ms, 10.0 * tick_ms, 1e5)?;
         if let Some(policy_ms) = ages.policy_ms {
             within("ages.policy_ms", policy_ms, period_ms, 1e5)?;

@@ -13,6 +13,8 @@ pub struct Ages {
     pub state_ms: f64,
     /// The cameras' newest frames. Older ones hold the arms.
     pub frame_ms: f64,
+    /// What a person's device says. Older words stop the arms: nobody can take over any more.
+    pub intent_ms: f64,
     /// The policy's last sign; four policy periods if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_ms: Option<f64>,
@@ -37,6 +39,7 @@ impl Default for Ages {
         Self {
             state_ms: 50.0,
             frame_ms: 100.0,
+            intent_ms: 200.0,
             policy_ms: None,
             command_ms: None,
             astray_ms: 200.0,
@@ -60,6 +63,11 @@ impl Ages {
             astray_ns: ns(self.astray_ms),
             tick_ns: ns(self.jump_ms),
         }
+    }
+
+    /// An intent's oldest age, nanoseconds.
+    pub fn intent_ns(&self) -> u64 {
+        ns(self.intent_ms)
     }
 
     /// A command's oldest age, nanoseconds.

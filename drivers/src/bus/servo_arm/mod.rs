@@ -7,11 +7,13 @@
 //! Nothing here cuts torque: a stopped, forgotten or unplugged arm stands where it was sent last.
 
 mod bring_up;
+mod commands;
 mod config;
 mod inbox;
 mod round;
 
 use bring_up::{LONGEST_PIECE, MOST_WRITES, PIECES, Registers};
+use commands::GOALS_BYTES;
 use config::MAX_SERVOS;
 use hilt_kinematics::Chain;
 use hilt_protocol::{GripperCommand, JointVector};
@@ -22,26 +24,19 @@ use super::{
     Wire, WireError,
     feetech::{OVERHEAD, Request},
     sts3215::{
-        Feedback, GOAL_POSITION, PRESENT_POSITION, PRESENT_SPEED, Register, TORQUE_ENABLE,
-        counts_from_radians,
+        Feedback, PRESENT_POSITION, PRESENT_SPEED, Register, TORQUE_ENABLE, counts_from_radians,
     },
 };
-use crate::{Arm, ArmError, ArmState, arm::check_target};
+use crate::{Arm, ArmError, ArmState, Encoding};
 
+pub(crate) use commands::{Commands, Goals};
 pub use config::{Direction, GripperServo, JointServo, ServoArmConfig, ServoArmConfigError};
 
 /// Position and speed.
 const READ_BYTES: u8 = PRESENT_SPEED.address + PRESENT_SPEED.bytes - PRESENT_POSITION.address;
 
-/// Bytes of a sync write of all goals.
-const GOALS_BYTES: usize = OVERHEAD + 2 + MAX_SERVOS * ENTRY_BYTES;
-const ENTRY_BYTES: usize = 3;
-
 /// Bytes of the longest request: a sync read's or a sync write's.
 const REQUEST_BYTES: usize = GOALS_BYTES;
-
-/// Room for [`Arm::sent`].
-const SENT_BYTES: usize = 8 * GOALS_BYTES;
 
 /// What an adapter and two schedulers take, beside the wire's time, from a request to its reply. A
 /// USB adapter is asked once a millisecond.
@@ -62,98 +57,32 @@ const ACKNOWLEDGE_NS: u64 = 5_000_000;
 /// Most torque of the gripper, thousandths: it may close on things for long.
 const GRIPPER_TORQUE: i32 = 500;
 
-/// A bounded record of what was written.
-struct Sent {
-    bytes: [u8; SENT_BYTES],
-    len: usize,
-}
-
-impl Sent {
-    /// Whole frames only. Where there is no more room, the record begins anew with this one.
-    fn push(&mut self, frame: &[u8]) {
-        if self.len + frame.len() > SENT_BYTES {
-            self.len = 0;
-        }
-        self.bytes[self.len..self.len + frame.len()].copy_from_slice(frame);
-        self.len += frame.len();
-    }
-}
-
-/// A frame that holds the arm: a sync write of goals.
-#[derive(Clone, Copy)]
-struct Goals {
-    bytes: [u8; GOALS_BYTES],
-    len: usize,
-}
-
-impl Goals {
-    const NONE: Self = Self {
-        bytes: [0; GOALS_BYTES],
-        len: 0,
-    };
-
-    /// For each servo its id and goal, counts.
-    fn new(goals: impl Iterator<Item = (u8, i32)>) -> Self {
-        let mut data = [0; MAX_SERVOS * ENTRY_BYTES];
-        let mut used = 0;
-        for (entry, (id, goal)) in data.chunks_exact_mut(ENTRY_BYTES).zip(goals) {
-            let [low, high] = GOAL_POSITION.encode(goal);
-            entry.copy_from_slice(&[id, low, high]);
-            used += ENTRY_BYTES;
-        }
-        let request = Request::SyncWrite {
-            address: GOAL_POSITION.address,
-            count: GOAL_POSITION.bytes,
-            data: &data[..used],
-        };
-        let mut out = Self::NONE;
-        // The buffer is as long as the frame of the most servos.
-        out.len = request.encode(&mut out.bytes).unwrap_or(0);
-        out
-    }
-
-    fn frame(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
 /// An arm of STS3215 servos.
 pub struct ServoArm<W> {
     wire: W,
-    chain: Chain,
-    config: ServoArmConfig,
+    commands: Commands,
     ids: [u8; MAX_SERVOS],
     servos: usize,
     values: [Option<Sample>; MAX_SERVOS],
-    goals: Goals,
-    started: bool,
     inbox: Inbox,
-    sent: Sent,
 }
 
 impl<W: Wire> ServoArm<W> {
     /// An arm that was not spoken to yet; [`Arm::start`] prepares its servos. Deadlines and times
     /// of capture are on the wire's clock.
     pub fn new(wire: W, chain: Chain, config: ServoArmConfig) -> Result<Self, ServoArmConfigError> {
-        config.check(&chain)?;
+        let servos = config.joints.len() + 1;
         let mut ids = [0; MAX_SERVOS];
         for (place, id) in ids.iter_mut().zip(config.ids()) {
             *place = id;
         }
         Ok(Self {
             wire,
+            commands: Commands::new(chain, config)?,
             ids,
-            servos: config.joints.len() + 1,
-            chain,
-            config,
+            servos,
             values: [None; MAX_SERVOS],
-            goals: Goals::NONE,
-            started: false,
             inbox: Inbox::new(),
-            sent: Sent {
-                bytes: [0; SENT_BYTES],
-                len: 0,
-            },
         })
     }
 
@@ -171,9 +100,13 @@ impl<W: Wire> ServoArm<W> {
         Feedback::parse(&data).ok_or(ArmError::Device)
     }
 
+    fn config(&self) -> &ServoArmConfig {
+        self.commands.config()
+    }
+
     fn wire_ns(&self, bytes: usize) -> u64 {
         // A byte is ten bits on the line: a start and a stop bit beside its own.
-        bytes as u64 * 10 * 1_000_000_000 / u64::from(self.config.baud)
+        bytes as u64 * 10 * 1_000_000_000 / u64::from(self.config().baud)
     }
 
     fn replies_ns(&self, servos: usize) -> u64 {
@@ -260,7 +193,7 @@ impl<W: Wire> ServoArm<W> {
 
     /// Whether a joint can have got from one value to the next.
     fn plausible(&self, old: Option<Sample>, new: Sample) -> bool {
-        let fastest = counts_from_radians(self.config.max_speed_rad_s);
+        let fastest = counts_from_radians(self.config().max_speed_rad_s);
         let slack = counts_from_radians(JUMP_SLACK_RAD);
         let jumps = old.is_some_and(|old| {
             let elapsed_s = new.captured_ns.saturating_sub(old.captured_ns) as f64 * 1e-9;
@@ -270,8 +203,8 @@ impl<W: Wire> ServoArm<W> {
     }
 
     fn state(&self, trouble: Option<ArmError>) -> Result<ArmState, ArmError> {
-        let mut joints = self.chain.zeros();
-        let mut velocities = self.chain.zeros();
+        let mut joints = self.chain().zeros();
+        let mut velocities = self.chain().zeros();
         let mut captured_ns = u64::MAX;
         let mut gripper_width_m = 0.0;
         for (place, value) in self.values.iter().enumerate().take(self.servos) {
@@ -279,12 +212,12 @@ impl<W: Wire> ServoArm<W> {
                 return Err(ArmError::Silent(self.ids[place]));
             };
             captured_ns = captured_ns.min(value.captured_ns);
-            match self.config.joints.get(place) {
+            match self.config().joints.get(place) {
                 Some(servo) => {
                     joints.as_mut_slice()[place] = servo.radians(value.counts);
                     velocities.as_mut_slice()[place] = servo.radians_per_s(value.counts_per_s);
                 }
-                None => gripper_width_m = self.config.gripper.width_m(value.counts),
+                None => gripper_width_m = self.config().gripper.width_m(value.counts),
             }
         }
         Ok(ArmState {
@@ -371,7 +304,7 @@ impl<W: Wire> ServoArm<W> {
 
     /// Makes a servo ready for torque; gives its goal, which is where it is or what it holds.
     fn prepare(&mut self, id: u8) -> Result<i32, ArmError> {
-        let most_torque = (id == self.config.gripper.id).then_some(GRIPPER_TORQUE);
+        let most_torque = (id == self.config().gripper.id).then_some(GRIPPER_TORQUE);
         for _ in 0..MOST_WRITES {
             let registers = self.registers(id)?;
             if !registers.fits() {
@@ -400,8 +333,7 @@ impl<W: Wire> ServoArm<W> {
     /// Sends goals, and keeps them as those that hold the arm.
     fn command(&mut self, goals: Goals) -> Result<(), ArmError> {
         self.wire.write(goals.frame()).map_err(arm_error)?;
-        self.sent.push(goals.frame());
-        self.goals = goals;
+        self.commands.wrote(goals);
         Ok(())
     }
 }
@@ -419,12 +351,12 @@ fn count(places: Places) -> usize {
 
 impl<W: Wire> Arm for ServoArm<W> {
     fn chain(&self) -> &Chain {
-        &self.chain
+        self.commands.chain()
     }
 
     /// Asks all servos, and once more those that did not answer, if that can end by `until_ns`.
     fn read_state(&mut self, _now_ns: u64, until_ns: u64) -> Result<ArmState, ArmError> {
-        self.sent.len = 0;
+        self.commands.forget_sent();
         let mut asked: Places = std::array::from_fn(|place| place < self.servos);
         let mut trouble = None;
         for may_ask_again in [true, false] {
@@ -449,20 +381,14 @@ impl<W: Wire> Arm for ServoArm<W> {
     }
 
     fn write(&mut self, joints: &JointVector, gripper: GripperCommand) -> Result<(), ArmError> {
-        if !self.started {
-            return Err(ArmError::Stopped);
-        }
-        check_target(&self.chain, joints)?;
-        let servos = self.config.joints.iter().zip(joints.as_slice());
-        let goals = servos.map(|(servo, radians)| (servo.id, servo.goal(*radians)));
-        let fingers = (self.config.gripper.id, self.config.gripper.goal(gripper));
-        self.command(Goals::new(goals.chain([fingers])))
+        let goals = self.commands.target(joints, gripper)?;
+        self.command(goals)
     }
 
     /// Prepares every servo while it is as it is, then switches torque on: each holds where it is,
     /// or, if it held something already, what it held. Takes some ten milliseconds.
     fn start(&mut self) -> Result<(), ArmError> {
-        if self.started {
+        if self.commands.is_started() {
             return Ok(());
         }
         let ids = self.ids;
@@ -474,25 +400,28 @@ impl<W: Wire> Arm for ServoArm<W> {
         for id in ids {
             self.hold(*id)?;
         }
-        self.goals = Goals::new(ids.iter().copied().zip(goals));
-        self.started = true;
+        let goals = Goals::new(ids.iter().copied().zip(goals));
+        self.commands.start(goals);
         Ok(())
     }
 
-    /// Sends the last goals once more, at every call. Not where the arm is: it would sag below that.
+    /// Sends the last goals once more, at every call.
     fn stop(&mut self) -> Result<(), ArmError> {
-        self.started = false;
-        if self.goals.len == 0 {
-            return Ok(());
+        match self.commands.stop() {
+            Some(goals) => self.command(goals),
+            None => Ok(()),
         }
-        self.command(self.goals)
     }
 
     fn sent(&self) -> &[u8] {
-        &self.sent.bytes[..self.sent.len]
+        self.commands.sent()
     }
 
     fn will(&self) -> &[u8] {
-        self.goals.frame()
+        self.commands.will()
+    }
+
+    fn encoding(&self) -> Encoding {
+        Encoding::Servos(self.config().clone())
     }
 }

@@ -37,13 +37,8 @@ use tempfile::TempDir;
 const SECOND_NS: u64 = 1_000_000_000;
 
 fn rig() -> Rig {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rigs/fake-dual.toml");
-    let set = [
-        "clock=monotonic",
-        "control_hz=200",
-        "limits.joint_acceleration_rad_s2=40.0",
-    ];
-    Rig::read(&file, &set.map(str::to_owned)).unwrap()
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rigs/emulated-dual.toml");
+    Rig::read(&file, &[]).unwrap()
 }
 
 fn fault(kind: FaultKind, index: usize, from_s: f64, for_s: f64, share: f64) -> FaultSpec {

@@ -450,16 +450,17 @@ fn move_on(config: &ControlConfig, state: &mut ControlState, now_ns: u64) -> Sen
         }
         Mode::Held | Mode::Stopping => {
             (state.active, state.waiting) = (None, None);
-            for (reference, bounds) in state.references.iter_mut().zip(&config.bounds) {
-                if let (Some(reference), Some(bounds)) = (reference, bounds) {
-                    reference.brake(bounds, dt_s);
-                }
-            }
+            brake(config, state);
         }
         Mode::Running => {
             activate(state, now_ns);
             let Some(command) = state.active else {
-                return Sending::Nothing;
+                // Held a moment ago, and its new command is for later: they may be braking still.
+                if state.is_still() {
+                    return Sending::Nothing;
+                }
+                brake(config, state);
+                return Sending::Targets(state.targets());
             };
             let passed_ns = now_ns.saturating_sub(state.since_ns) + config.tick_ns;
             let share = passed_ns as f64 / config.interpolation_ns.max(1) as f64;
@@ -482,6 +483,16 @@ fn move_on(config: &ControlConfig, state: &mut ControlState, now_ns: u64) -> Sen
         }
     }
     Sending::Targets(state.targets())
+}
+
+/// A tick toward a standstill.
+fn brake(config: &ControlConfig, state: &mut ControlState) {
+    let dt_s = config.tick_ns as f64 * 1e-9;
+    for (reference, bounds) in state.references.iter_mut().zip(&config.bounds) {
+        if let (Some(reference), Some(bounds)) = (reference, bounds) {
+            reference.brake(bounds, dt_s);
+        }
+    }
 }
 
 fn activate(state: &mut ControlState, now_ns: u64) {

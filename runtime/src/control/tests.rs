@@ -325,6 +325,60 @@ fn a_fault_of_one_arm_stops_both_until_the_reset() {
     assert_eq!(state.counts().total(), 9);
 }
 
+/// Arms that need some ticks to stop, on their way.
+fn heavy() -> (ControlConfig, ControlState) {
+    let mut config = config();
+    for bounds in config.bounds.iter_mut().flatten() {
+        (bounds.velocity_rad_s, bounds.acceleration_rad_s2) = (1e7, 1e14);
+    }
+    let mut state = ControlState::at(at(0.0));
+    for now_ns in [0, 10, 20, 30] {
+        let sent = Some(command(1, 0, 1.0, 1.0));
+        step(&config, &mut state, &inputs(now_ns, sent));
+    }
+    (config, state)
+}
+
+#[test]
+fn arms_that_are_held_for_a_moment_go_on_braking_until_their_new_command_is_due() {
+    let (config, mut state) = heavy();
+    let mut unfit = inputs(40, None);
+    unfit.order.fault = Some(Fault::at(FaultKind::PolicyNotFinite, 0));
+    step(&config, &mut state, &unfit);
+    assert_eq!(state.mode(), Mode::Held);
+    let before = state.targets();
+    let out = step(
+        &config,
+        &mut state,
+        &inputs(50, Some(command(2, 500, 1.0, 1.0))),
+    );
+    assert_eq!(state.mode(), Mode::Running);
+    assert_eq!(out.sending, Sending::Targets(state.targets()));
+    assert_ne!(state.targets(), before);
+    for now_ns in (60..200).step_by(10) {
+        step(&config, &mut state, &inputs(now_ns, None));
+    }
+    let out = step(&config, &mut state, &inputs(200, None));
+    assert_eq!(out.sending, Sending::Nothing);
+}
+
+#[test]
+fn an_arm_that_did_not_hear_goes_on_from_what_it_heard_last() {
+    let (config, mut state) = heavy();
+    let sent = Some(command(1, 0, 1.0, 1.0));
+    let heard = state.targets();
+    let mut bad = inputs(40, sent);
+    bad.reports[1] = Some(Err(ArmError::Unplugged));
+    for _ in 0..3 {
+        let out = step(&config, &mut state, &bad);
+        assert_eq!(out.outcome, Outcome::Stopping);
+        state.written(0, &[], None);
+        state.written(1, &[], Some(ArmError::Unplugged));
+    }
+    assert_ne!(state.targets()[0], heard[0], "it brakes");
+    assert_eq!(state.targets()[1], heard[1]);
+}
+
 #[test]
 fn after_a_reset_an_arm_that_sank_a_little_is_held_where_it_was_sent() {
     let mut state = running(200);

@@ -230,6 +230,10 @@ impl<C: Clock> ControlLoop<C> {
 
     /// Ticks until `stop`, then brings the arms to a standstill and stops them. The arms hold.
     pub fn run(&mut self, stop: &AtomicBool) {
+        // To get ready may have taken the thread long: locking memory alone takes a tenth of a
+        // second. No tick was missed by that.
+        let first_ns = self.clock.now_ns() + self.config.tick_ns;
+        self.deadlines = Deadlines::new(first_ns, self.config.tick_ns);
         while !stop.load(Ordering::Relaxed) {
             self.tick(false);
         }
@@ -291,5 +295,46 @@ impl Drop for ControlThread {
         {
             tracing::error!("the control thread ended by a panic; the arms hold their last target");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hilt_protocol::GripperCommand;
+    use hilt_realtime::Fake;
+    use ringbuf::{
+        HeapRb,
+        traits::{Consumer, Split},
+    };
+
+    use super::{super::step::AgeLimits, *};
+
+    #[test]
+    fn what_the_thread_needs_to_get_ready_is_no_missed_tick() {
+        let config = ControlConfig {
+            arms: 0,
+            cameras: 0,
+            interpolation_ns: 100,
+            tick_ns: 10,
+            late_ns: 10,
+            bounds: [None; MAX_ARMS],
+            ages: AgeLimits::NONE,
+            gripper: GripperCommand::Open,
+        };
+        let (records, mut taken) = HeapRb::new(4).split();
+        let cells = LoopCells {
+            orders: newest::newest(Order::default()).1,
+            reports: newest::newest(Report::default()).0,
+            frames: Arc::default(),
+            records,
+            wills: None,
+        };
+        let clock = Fake::at(0);
+        let targets = Targets::default();
+        let mut control = ControlLoop::new(clock.clone(), config, 1, Vec::new(), targets, cells);
+        clock.advance_ns(1005);
+        control.run(&AtomicBool::new(true));
+        let first: TickRecord = taken.try_pop().unwrap();
+        assert_eq!((first.missed, first.times.due_ns), (0, 1015));
     }
 }

@@ -122,6 +122,7 @@ impl Lockstep {
             &self.clock,
             now_ns,
             now_ns,
+            now_ns,
             order,
             [0; MAX_CAMERAS],
             false,

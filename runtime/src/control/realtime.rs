@@ -146,7 +146,8 @@ impl<C: Clock> ControlLoop<C> {
     pub fn tick(&mut self, rest: bool) -> TickRecord {
         let until_ns = self.deadlines.until_ns(self.clock.now_ns());
         self.clock.sleep_until_ns(until_ns);
-        let slot = self.deadlines.wake(self.clock.now_ns());
+        let woke_ns = self.clock.now_ns();
+        let slot = self.deadlines.wake(woke_ns);
         if slot.missed > 0 {
             self.state.recount(None, Outcome::Missed, slot.missed);
             self.number += slot.missed;
@@ -162,6 +163,7 @@ impl<C: Clock> ControlLoop<C> {
             &mut self.arms,
             &self.clock,
             slot.due_ns,
+            woke_ns,
             slot.due_ns + self.config.tick_ns / 10 * READ_TENTHS,
             order,
             self.cells.frames.all(),

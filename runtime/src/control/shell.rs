@@ -83,7 +83,8 @@ pub struct TickRecord {
     pub hash: u64,
 }
 
-/// One tick that was due at `due_ns`. The arms have until `read_until_ns` to answer, in equal shares.
+/// One tick that was due at `due_ns` and began at `woke_ns`. The arms have until `read_until_ns` to
+/// answer, in equal shares.
 #[expect(clippy::too_many_arguments, reason = "a tick's whole world, by name")]
 pub fn tick<A: Arm + ?Sized>(
     config: &ControlConfig,
@@ -91,12 +92,12 @@ pub fn tick<A: Arm + ?Sized>(
     arms: &mut [Box<A>],
     clock: &(impl Clock + ?Sized),
     due_ns: u64,
+    woke_ns: u64,
     read_until_ns: u64,
     order: Order,
     frames_ns: [u64; MAX_CAMERAS],
     overtaken: bool,
 ) -> TickRecord {
-    let woke_ns = clock.now_ns();
     let mut reports: Reports = [None; MAX_ARMS];
     // Nothing is asked of buses that somebody else writes to.
     if !overtaken {

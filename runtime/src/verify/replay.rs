@@ -14,19 +14,14 @@ use crate::{
 
 /// A clock that says what it said then, each time once; at last the last for ever.
 struct Script {
-    times: [u64; 4],
+    times: [u64; 3],
     next: Cell<usize>,
 }
 
 impl Script {
     fn new(times: &TickTimes) -> Self {
         Self {
-            times: [
-                times.woke_ns,
-                times.read_ns,
-                times.decided_ns,
-                times.written_ns,
-            ],
+            times: [times.read_ns, times.decided_ns, times.written_ns],
             next: Cell::new(0),
         }
     }
@@ -81,6 +76,7 @@ impl Replay {
             &mut self.arms,
             &Script::new(&logged.times),
             due_ns,
+            logged.times.woke_ns,
             due_ns,
             inputs.order,
             inputs.frames_ns,

@@ -9,6 +9,7 @@
 //!   on it: the same code as the demo's, with everything that takes time made small.
 //! - [`assert_delivered`]: a run's log is in a learner's replay, each entry once.
 //! - [`Untrained`]: the demo's networks, for tests and benches of inference.
+//! - [`statistics`]: what benches compute from what they measured.
 //! - [`until`]: waiting for something to happen. The one bound in it is there to end a test that
 //!   hangs, and is far beyond what anything here takes.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -16,6 +17,7 @@
 mod delivered;
 mod program;
 mod stage;
+pub mod statistics;
 mod untrained;
 
 pub use delivered::{assert_delivered, entries_of, online_entries};

@@ -10,10 +10,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::{process, report::number};
+use crate::{process, report::number, setup};
 
 /// Name, package, its folder, example.
-const BENCHES: [(&str, &str, &str, &str); 7] = [
+const BENCHES: [(&str, &str, &str, &str); 8] = [
     ("sim", "hilt-sim", "core/sim", "bench_sim"),
     ("policy", "hilt-tests", "tests", "bench_policy"),
     ("learner", "hilt-learner", "learner", "bench_learner"),
@@ -21,6 +21,7 @@ const BENCHES: [(&str, &str, &str, &str); 7] = [
     ("snapshot", "hilt-tests", "tests", "bench_snapshot"),
     ("replay", "hilt-learner", "learner", "bench_replay"),
     ("proof", "hilt-runtime", "runtime", "bench_proof"),
+    ("loop", "hilt-tests", "tests", "bench_loop"),
 ];
 
 /// One figure, with what it is compared to.
@@ -52,8 +53,9 @@ pub fn run(root: &Path, name: Option<&str>) -> Result<()> {
         if name.is_some_and(|name| name != bench) {
             continue;
         }
-        let source = format!("{place}/examples/{example}.rs");
-        if !root.join(&source).exists() {
+        let source = format!("{place}/examples/{example}");
+        let is_there = |end: &str| root.join(format!("{source}{end}")).exists();
+        if !is_there(".rs") && !is_there("/main.rs") {
             if name.is_some() {
                 bail!("{bench}: {source} is not there yet");
             }
@@ -61,6 +63,9 @@ pub fn run(root: &Path, name: Option<&str>) -> Result<()> {
             continue;
         }
         println!("── {bench}");
+        if bench == "loop" {
+            setup::loop_programs()?;
+        }
         let rows = measure(root, package, example).with_context(|| format!("benchmark {bench}"))?;
         print!("{}", table(&rows));
         let path = folder.join(format!("{bench}.json"));

@@ -118,6 +118,9 @@ const PACKAGES: [(&str, &str); 3] = [
     ("libegl-mesa0", "libEGL_mesa.so.0"),
 ];
 
+/// Those whose programs the benchmark of the control loop runs.
+const LOOP_PACKAGES: [(&str, &str); 2] = [("rt-tests", "cyclictest"), ("stress-ng", "stress-ng")];
+
 #[derive(Serialize, Deserialize)]
 struct Stamp {
     wheels: Vec<String>,
@@ -147,7 +150,19 @@ pub fn run(root: &Path) -> Result<()> {
     if native.join("mujoco/libmujoco.so.3.17.0").exists() && !link.exists() {
         std::os::unix::fs::symlink("libmujoco.so.3.17.0", &link).context("linking libmujoco.so")?;
     }
-    debian_packages()
+    let folders = [
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu",
+        "/usr/lib64",
+        "/usr/lib",
+    ];
+    debian_packages(&PACKAGES, folders.iter().map(PathBuf::from))
+}
+
+/// Installs what the benchmark of the control loop runs.
+pub fn loop_programs() -> Result<()> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    debian_packages(&LOOP_PACKAGES, env::split_paths(&path))
 }
 
 fn nvidia_gpu() -> bool {
@@ -303,19 +318,14 @@ fn unpack(
     Ok(())
 }
 
-fn debian_packages() -> Result<()> {
-    let folders = [
-        "/usr/lib/x86_64-linux-gnu",
-        "/usr/lib/aarch64-linux-gnu",
-        "/usr/lib64",
-        "/usr/lib",
-    ];
-    let present = |file: &str| {
-        folders
-            .iter()
-            .any(|folder| Path::new(folder).join(file).exists())
-    };
-    let missing: Vec<&str> = PACKAGES
+/// Installs those packages whose file is in none of the folders.
+fn debian_packages(
+    packages: &[(&str, &str)],
+    folders: impl Iterator<Item = PathBuf>,
+) -> Result<()> {
+    let folders: Vec<PathBuf> = folders.collect();
+    let present = |file: &str| folders.iter().any(|folder| folder.join(file).exists());
+    let missing: Vec<&str> = packages
         .iter()
         .filter(|(_, file)| !present(file))
         .map(|&(package, _)| package)

@@ -321,6 +321,7 @@ mod tests {
             late_ns: 10,
             bounds: [None; MAX_ARMS],
             ages: AgeLimits::NONE,
+            following_rad: f64::INFINITY,
             gripper: GripperCommand::Open,
         };
         let (records, mut taken) = HeapRb::new(4).split();

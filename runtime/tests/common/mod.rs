@@ -5,7 +5,6 @@ pub mod acting;
 pub mod learner;
 pub mod onnx;
 pub mod pty;
-pub mod stage;
 
 use std::{
     path::{Path, PathBuf},

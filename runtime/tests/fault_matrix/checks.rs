@@ -153,6 +153,7 @@ impl Struck<'_> {
                 ticks[first + n as usize - 1].at_ns
             }
             Bound::StateAge => self.from_ns + config.ages.state_ns + TICK_NS,
+            Bound::Following => self.from_ns + config.ages.astray_ns + 2 * TICK_NS,
             Bound::FrameAge => self.from_ns + config.ages.frame_ns + TICK_NS,
             Bound::PolicyAge => after(&play.steps_ns) + config.ages.policy_ns + TICK_NS,
             // The tick after the one in which the order is given sees it.

@@ -301,6 +301,8 @@ pub fn open(rig: &Rig, plan: &FaultPlan) -> Staged {
         scene: None,
         home: Some(home),
         wills: None,
+        supervised: None,
+        buses: Vec::new(),
         lift: None,
     };
     let clocks = (stage.clone(), faults.clock());

@@ -129,6 +129,8 @@ pub struct ControlState {
     mode: Mode,
     fault: Option<Fault>,
     references: [Option<Reference>; MAX_ARMS],
+    /// The references before this tick moved them.
+    before: [Option<Reference>; MAX_ARMS],
     /// Where the references were when the command in force came into force.
     from: [Option<JointVector>; MAX_ARMS],
     /// When that was, nanoseconds.
@@ -156,6 +158,7 @@ impl ControlState {
             mode: Mode::Idle,
             fault: None,
             references,
+            before: references,
             from: [None; MAX_ARMS],
             since_ns: 0,
             active: None,
@@ -233,6 +236,9 @@ impl ControlState {
         hash.error(result);
         self.hash = hash.finish();
         if let Some(error) = result {
+            // It holds what it heard last, and goes on from there.
+            self.references[arm] =
+                self.before[arm].map(|before| Reference::at(before.joints, before.gripper));
             let fault = Fault::of_arm(arm, error);
             let events = Events {
                 wish: Some(Wish::Run),
@@ -258,6 +264,7 @@ pub fn step(
     let mut hash = Hash64::from(state.hash);
     hash.inputs(inputs);
     let before = state.mode;
+    state.before = state.references;
     let wrong = gravest(config, state, inputs);
     let (refused, fresh) = accept(config, state, inputs);
     let events = Events {

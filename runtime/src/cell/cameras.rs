@@ -68,18 +68,19 @@ impl Cameras {
         (Self { slots, names }, eyes)
     }
 
-    /// The newest frame of each.
-    pub(super) fn newest(&self) -> Result<Vec<Image>, CameraError> {
-        let cameras = self.slots.iter().zip(&self.names);
+    /// The newest frame of each, or which one gives none.
+    pub(super) fn newest(&self) -> Result<Vec<Image>, (usize, CameraError)> {
+        let cameras = self.slots.iter().zip(&self.names).enumerate();
         cameras
-            .map(|(slot, name)| {
+            .map(|(index, (slot, name))| {
                 let newest = slot.lock().unwrap_or_else(PoisonError::into_inner);
-                newest.clone().unwrap_or_else(|| {
+                let newest = newest.clone().unwrap_or_else(|| {
                     Err(CameraError::NoFrame {
                         name: name.clone(),
                         reason: "it has not given one yet".to_owned(),
                     })
-                })
+                });
+                newest.map_err(|error| (index, error))
             })
             .collect()
     }

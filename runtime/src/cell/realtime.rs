@@ -457,7 +457,14 @@ impl<C: Clock + 'static, T: 'static> Body for Realtime<C, T> {
     }
 
     fn frames(&mut self) -> Result<Vec<Image>, CellError> {
-        let frames = self.cameras.newest()?;
+        let frames = match self.cameras.newest() {
+            Ok(frames) => frames,
+            Err((camera, error)) => {
+                // It may be seen here before its last frame is too old for the control loop.
+                self.fail(Fault::at(FaultKind::FrameStale, camera));
+                return Err(error.into());
+            }
+        };
         let now_ns = self.clock.now_ns();
         let old =
             |image: &Image| now_ns.saturating_sub(image.captured_ns) > self.config.ages.frame_ns;
@@ -467,7 +474,11 @@ impl<C: Clock + 'static, T: 'static> Body for Realtime<C, T> {
         self.stages
             .extend(ages.max().map(|age_ns| (Stage::FrameAge, age_ns)));
         match frames.iter().position(old) {
-            Some(camera) => Err(CellError::Held(Fault::at(FaultKind::FrameStale, camera))),
+            Some(camera) => {
+                let fault = Fault::at(FaultKind::FrameStale, camera);
+                self.fail(fault);
+                Err(CellError::Held(fault))
+            }
             None => Ok(frames),
         }
     }
@@ -486,6 +497,15 @@ impl<C: Clock + 'static, T: 'static> Body for Realtime<C, T> {
         let took_ns = self.order.written_ns.saturating_sub(command.activate_ns);
         self.stages.push((Stage::Publish, took_ns));
         self.clock.sleep_until_ns(self.deadlines.next_ns());
+        // Of a command that came late the loop may not have heard yet: what became of it is known
+        // when it has.
+        let until_ns = self.clock.now_ns() + self.config.interpolation_ns;
+        let mut report = self.reports.read();
+        while report.newest_sequence < Some(sequence) && self.clock.now_ns() < until_ns {
+            self.clock
+                .sleep_until_ns(self.clock.now_ns() + self.config.tick_ns);
+            report = self.reports.read();
+        }
         self.step_due_ns = self.deadlines.wake(self.clock.now_ns()).due_ns;
         if let Some(supervised) = &mut self.supervised
             && let Ok(Some(status)) = supervised.lost()
@@ -495,7 +515,6 @@ impl<C: Clock + 'static, T: 'static> Body for Realtime<C, T> {
             );
             self.supervised = None;
         }
-        let report = self.reports.read();
         match (report.mode, report.fault) {
             (Mode::Fault | Mode::Stopping, Some(fault)) => Err(CellError::Stopped(fault)),
             (Mode::Held, Some(fault)) => Err(CellError::Held(fault)),

@@ -18,7 +18,10 @@ use hilt_drivers::{
 };
 use hilt_kinematics::Chain;
 use hilt_protocol::{GripperCommand, JointVector, MAX_ARMS};
-use hilt_realtime::{Clock, Monotonic};
+use hilt_realtime::{
+    Clock, Monotonic,
+    wills::{self, Writer},
+};
 use hilt_runtime::control::Wills;
 use ringbuf::{HeapCons, traits::Consumer};
 
@@ -205,11 +208,10 @@ pub struct Hooks {
     pub lock: Mutex<()>,
 }
 
-/// Takes the wills as a supervisor does, and stalls or does evil when it is told to.
+/// Leaves the wills as for a supervisor, and stalls or does evil when it is told to.
 pub struct Supervisor {
     hooks: Arc<Hooks>,
-    wills: [[u8; 64]; MAX_ARMS],
-    armed: bool,
+    wills: Writer<Arc<[AtomicU64]>>,
     beats: u64,
     misdeed: Option<Misdeed>,
     words: CString,
@@ -217,10 +219,10 @@ pub struct Supervisor {
 
 impl Supervisor {
     pub fn new(hooks: Arc<Hooks>, misdeed: Option<Misdeed>) -> Self {
+        let memory = (0..wills::words(MAX_ARMS)).map(|_| AtomicU64::new(0));
         Self {
             hooks,
-            wills: [[0; 64]; MAX_ARMS],
-            armed: false,
+            wills: Writer::new(memory.collect()),
             beats: 0,
             misdeed,
             words: CString::from(c"copied"),
@@ -230,10 +232,8 @@ impl Supervisor {
 
 impl Wills for Supervisor {
     fn beat(&mut self, armed: bool, wills: &[&[u8]]) {
-        for (kept, will) in self.wills.iter_mut().zip(wills) {
-            kept[..will.len()].copy_from_slice(will);
-        }
-        self.armed = armed;
+        let left = self.wills.beat(armed, wills.iter().copied());
+        left.expect("there is room for the wills of as many arms as there can be");
         self.beats += 1;
         let until_ns = Monotonic.now_ns() + self.hooks.stall_ns.swap(0, Ordering::Relaxed);
         while Monotonic.now_ns() < until_ns {

@@ -3,7 +3,7 @@
 //!
 //! - [`counting`]: what a thread allocates and frees, counted, also in C.
 //! - [`fence`]: what it may ask of the system. At anything else the kernel ends the process.
-//! - [`rig`]: the real loop, arms and fault decorator, over buses in memory or at a serial port;
+//! - [`rig`]: the real loop, arms and fault decorators, over buses in memory or at a serial port;
 //!   [`doubles`]: what stands in for the world around them.
 //! - [`script`]: what happens to them: every mode, every outcome, every fault.
 //!
@@ -33,7 +33,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use hilt_realtime::{Clock, Monotonic, Wanted};
-use hilt_runtime::control::ControlLoop;
+use hilt_runtime::{control::ControlLoop, faulty::FaultyClock};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use counting::Counts;
@@ -120,7 +120,7 @@ struct Left {
 /// Starts the control thread, as [`hilt_runtime::control::spawn`] does, behind the fence and with its
 /// allocations counted. It leaves what was counted, and never ends.
 fn start_control(
-    mut control: ControlLoop<Jumping>,
+    mut control: ControlLoop<FaultyClock<Jumping>>,
     fence: Option<Fence>,
     stop: &Arc<AtomicBool>,
 ) -> Result<(libc::pthread_t, Arc<Left>)> {
@@ -193,7 +193,7 @@ fn play(part: Part, pace: Pace, ticks: u64) -> Result<()> {
     script.run()?;
     let mut rounds = 0;
     if part == Part::Proof {
-        script.wires()?;
+        script.plan()?;
         while rounds == 0 || script.ticks() < ticks {
             script.scenes()?;
             rounds += 1;

@@ -11,14 +11,17 @@ use hilt_drivers::{
     Arm, ArmError,
     bus::{Direction, GripperServo, JointServo, SerialWire, ServoArm, ServoArmConfig, Wire},
     emulated::{BYTE_NS_1M_BAUD, EmulatedBus, PtyBus, ServoSetup},
-    faults::{FaultKind, FaultPlan, FaultSpec, FaultyWire},
+    faults::{FaultKind, FaultPlan, FaultSpec},
 };
 use hilt_kinematics::{Chain, Joint, JointKind};
 use hilt_protocol::{GripperCommand, MAX_ARMS};
 use hilt_realtime::{Clock, newest};
-use hilt_runtime::control::{
-    AgeLimits, ControlConfig, ControlLoop, FrameTimes, JointBounds, LoopCells, Order, Report,
-    TickRecord,
+use hilt_runtime::{
+    control::{
+        AgeLimits, ControlConfig, ControlLoop, FrameTimes, JointBounds, LoopCells, Order, Report,
+        TickRecord,
+    },
+    faulty::{Faults, FaultyClock},
 };
 use nalgebra::{Isometry3, Translation3, Vector3};
 use ringbuf::{
@@ -40,7 +43,7 @@ pub struct Pace {
     /// A policy step.
     pub step_ns: u64,
     pub ages: AgeLimits,
-    /// A fault of a wire is on for so long, and then there is none for the second time.
+    /// A fault of the plan is on for so long, and then there is none for the second time.
     pub fault_ns: (u64, u64),
     /// Records that the ring has room for.
     pub records: usize,
@@ -86,29 +89,37 @@ pub const PTY: Pace = Pace {
 };
 
 impl Pace {
-    /// Every fault of a wire in turn, for long enough, at one arm after the other: of one servo and
-    /// of all, of every reply and of a share.
+    /// Every fault that strikes the control thread, in turn and for long enough. Those of wires at one
+    /// arm after the other: of one servo and of all, of every reply and of a share.
     fn faults(&self, ticks: u64) -> FaultPlan {
-        const KINDS: [FaultKind; 5] = [
+        const KINDS: [FaultKind; 6] = [
             FaultKind::ServoSilent,
             FaultKind::ReplyCorrupted,
             FaultKind::WrongId,
             FaultKind::ErrorByte,
             FaultKind::BusUnplugged,
+            FaultKind::ClockJump,
         ];
         let (on_ns, off_ns) = self.fault_ns;
         // A busy machine misses ticks, and takes longer than it should.
         let count = 3 * ticks * self.tick_ns / (on_ns + off_ns) + 10;
         let fault = |n: u64| {
-            let kind = KINDS[(n % 5) as usize];
-            let (round, of_reply) = (n / 5, kind != FaultKind::BusUnplugged);
+            let (round, kind) = (n / 6, KINDS[(n % 6) as usize]);
+            let of_reply = kind.strikes_a_wire() && kind != FaultKind::BusUnplugged;
+            let jump_s = self.ages.tick_ns as f64 * 1.5e-9;
             FaultSpec {
                 kind,
                 from_s: (n * (on_ns + off_ns) + off_ns) as f64 * 1e-9,
                 for_s: on_ns as f64 * 1e-9,
-                index: round as usize % self.arms,
+                index: match kind.strikes_a_wire() {
+                    true => round as usize % self.arms,
+                    false => 0,
+                },
                 servo: (of_reply && round % 2 == 0).then_some(3),
-                magnitude: (of_reply && round % 3 == 2).then_some(0.5),
+                magnitude: match kind {
+                    FaultKind::ClockJump => Some(jump_s),
+                    _ => (of_reply && round % 3 == 2).then_some(0.5),
+                },
             }
         };
         FaultPlan {
@@ -164,7 +175,7 @@ fn patiently<T>(mut act: impl FnMut() -> Result<T, ArmError>) -> Result<T, ArmEr
 
 /// A loop, and all that there is on its other side.
 pub struct Rig {
-    pub control: ControlLoop<Jumping>,
+    pub control: ControlLoop<FaultyClock<Jumping>>,
     /// The buses' descriptors.
     pub buses: Vec<RawFd>,
     pub side: OtherSide,
@@ -225,8 +236,7 @@ impl Rig {
     pub fn new(pace: Pace, ticks: u64, misdeed: Option<Misdeed>, folder: &Path) -> Result<Self> {
         let clock = Jumping::default();
         let hooks = Arc::new(Hooks::default());
-        let plan = pace.faults(ticks);
-        let origin_ns = clock.now_ns() + 200 * MS;
+        let faults = Faults::begin(Some(pace.faults(ticks)), clock.clone());
         let mut arms: Vec<Box<dyn Arm + Send>> = Vec::new();
         let mut buses = Vec::new();
         let world = if pace.is_serial {
@@ -239,8 +249,7 @@ impl Rig {
                     .descriptor()
                     .context("a serial port has a descriptor")?;
                 buses.push(fd.as_raw_fd());
-                let wire = FaultyWire::new(wire, plan.clone(), arm, origin_ns);
-                arms.push(Box::new(pace.arm(wire)?));
+                arms.push(Box::new(pace.arm(faults.wire(wire, arm))?));
                 ptys.push(pty);
             }
             World::Serial(ptys)
@@ -252,8 +261,7 @@ impl Rig {
                     bus: pace.bus(),
                     acts: told,
                 };
-                let wire = FaultyWire::new(wire, plan.clone(), arm, origin_ns);
-                arms.push(Box::new(pace.arm(wire)?));
+                arms.push(Box::new(pace.arm(faults.wire(wire, arm))?));
                 acts.push(tell);
             }
             World::Memory(acts)
@@ -307,7 +315,7 @@ impl Rig {
         });
         let late_ns = pace.tick_ns / 10;
         let control = ControlLoop::new(
-            clock.clone(),
+            faults.clock(),
             config,
             late_ns,
             stoppable.collect(),

@@ -241,8 +241,8 @@ impl Script {
         bail!("{scene}: it never comes to that; {now:?}");
     }
 
-    /// Does `on` to a running loop, and `off` when its effect is there. The plan's faults of the
-    /// wires come in between, and hide what comes second: then it is done again.
+    /// Does `on` to a running loop, and `off` when its effect is there. The plan's faults
+    /// come in between, and hide what comes second: then it is done again.
     fn strike(
         &mut self,
         scene: &str,
@@ -445,16 +445,17 @@ impl Script {
         self.run()
     }
 
-    /// Waits until the plan's faults of the wires have come.
-    pub fn wires(&mut self) -> Result<()> {
+    /// Waits until the plan's faults have come.
+    pub fn plan(&mut self) -> Result<()> {
         for kind in [
             FaultKind::ServoSilent,
             FaultKind::ReplyCorrupted,
             FaultKind::WrongId,
             FaultKind::ServoError,
             FaultKind::BusLost,
+            FaultKind::ClockJump,
         ] {
-            let scene = format!("a wire's fault: {kind:?}");
+            let scene = format!("of the plan: {kind:?}");
             self.until(&scene, |seen, _| seen.fault(kind) > 0)?;
         }
         // It takes time, which a busy machine has not always left in a tick.

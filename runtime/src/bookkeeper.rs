@@ -15,11 +15,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hilt_protocol::MAX_ARMS;
 use ringbuf::{HeapCons, traits::Consumer};
 
 use crate::{
     accounting::{Accounts, Budgets, Unbalanced},
-    control::{Report, TickRecord},
+    control::{Fault, FaultKind, Report, TickRecord},
     rig::{ClockKind, Rig},
     status::{Status, unix_now_s},
     tick::{OutcomeCounts, Stage},
@@ -102,6 +103,7 @@ impl Bookkeeper {
             onward,
             batch: Vec::new(),
             newest: None,
+            faults: BTreeMap::new(),
             next: 0,
             news: Arc::clone(&news),
             is_told_of: false,
@@ -170,6 +172,7 @@ struct Keeper {
     onward: Onward,
     batch: Vec<TickRecord>,
     newest: Option<TickRecord>,
+    faults: BTreeMap<FaultKind, u64>,
     /// Number of the tick after the newest.
     next: u64,
     news: Arc<Mutex<News>>,
@@ -212,6 +215,9 @@ impl Keeper {
             self.accounts.missed(record.missed);
             self.accounts.tick(record.outcome, &record.times);
             self.next = record.number + 1;
+            for kind in begun(self.newest.as_ref(), record).into_iter().flatten() {
+                *self.faults.entry(kind).or_default() += 1;
+            }
             self.newest = Some(*record);
         }
         if !self.batch.is_empty() {
@@ -244,6 +250,9 @@ impl Keeper {
                 .map_or("lockstep", |record| record.mode.name())
                 .to_owned(),
             fault: newest.and_then(|record| Some(record.fault?.to_string())),
+            faults: (self.faults.iter())
+                .map(|(kind, times)| (kind.row().words.to_owned(), *times))
+                .collect(),
             policy_version: news.policy_version,
             swaps: news.swaps,
             episodes: news.episodes,
@@ -313,5 +322,90 @@ impl Keeper {
             tracing::warn!("{error}");
         }
         (status, checked)
+    }
+}
+
+/// The faults that began with a tick: what holds or stops the arms now and did not before, and what
+/// came with a new order or from an arm in spite of which the run goes on.
+fn begun(before: Option<&TickRecord>, now: &TickRecord) -> [Option<FaultKind>; 4] {
+    let kind = |record: &TickRecord| record.fault.map(|fault| fault.kind);
+    let ordered = |record: &TickRecord| record.inputs.order.fault.map(|fault| fault.kind);
+    let troubles = |record: &TickRecord| {
+        record.inputs.reports.map(|report| match report {
+            Some(Ok(state)) => state.trouble.map(|error| Fault::of_arm(0, error).kind),
+            _ => None,
+        })
+    };
+    let new =
+        |was: Option<Option<FaultKind>>, is: Option<FaultKind>| is.filter(|_| was != Some(is));
+    let fault = new(before.map(kind), kind(now));
+    // The same fault of two steps in succession is two faults: each has spoilt a step.
+    let written_ns = |record: &TickRecord| record.inputs.order.written_ns;
+    let is_new_order = before.map(written_ns) != Some(written_ns(now));
+    let order = ordered(now).filter(|kind| is_new_order && fault != Some(*kind));
+    let arms: [Option<FaultKind>; MAX_ARMS] = std::array::from_fn(|arm| {
+        new(
+            before.map(|record| troubles(record)[arm]),
+            troubles(now)[arm],
+        )
+    });
+    let [left, right] = arms.map(|kind| kind.filter(|kind| fault != Some(*kind)));
+    [fault, order, left, right]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use hilt_drivers::{Arm, ArmError, fake::FakeArmPair};
+    use hilt_realtime::Fake;
+
+    use super::*;
+    use crate::control::{ControlState, Order, tick};
+
+    /// A tick of two arms that stand.
+    fn record() -> TickRecord {
+        const RIG: &str = include_str!("../../rigs/fake-dual.toml");
+        let rig = Rig::parse("rig.toml", Path::new("."), RIG, &[]).unwrap();
+        let pair = FakeArmPair::new(2).unwrap();
+        let mut arms = [0, 1].map(|arm| Box::new(pair.arm(arm)));
+        let config = rig.control(arms.iter().map(|arm| arm.chain()));
+        let mut state = ControlState::at([None; MAX_ARMS]);
+        let (order, frames_ns) = (Order::default(), [0; 8]);
+        let clock = Fake::default();
+        tick(
+            &config, &mut state, &mut arms, &clock, 0, 0, 0, order, frames_ns, false,
+        )
+    }
+
+    #[test]
+    fn what_lasts_is_one_fault_and_every_spoilt_step_is_one() {
+        let mut ticks = vec![record(); 6];
+        for (number, tick) in ticks.iter_mut().enumerate() {
+            tick.fault = (2..5)
+                .contains(&number)
+                .then(|| Fault::at(FaultKind::FrameStale, 0));
+            tick.inputs.order.fault = Some(Fault::at(FaultKind::PolicyOutOfBounds, 0));
+            tick.inputs.order.written_ns = number as u64 / 3;
+            let silent = (number == 1).then_some(ArmError::Silent(3));
+            for report in tick.inputs.reports.iter_mut().flatten().flatten() {
+                report.trouble = silent;
+            }
+        }
+        let mut counted: BTreeMap<FaultKind, u64> = BTreeMap::new();
+        let mut before = None;
+        for tick in &ticks {
+            for kind in begun(before, tick).into_iter().flatten() {
+                *counted.entry(kind).or_default() += 1;
+            }
+            before = Some(tick);
+        }
+        let expected = [
+            // Of both arms.
+            (FaultKind::ServoSilent, 2),
+            (FaultKind::FrameStale, 1),
+            (FaultKind::PolicyOutOfBounds, 2),
+        ];
+        assert_eq!(counted, expected.into());
     }
 }

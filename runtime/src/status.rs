@@ -130,6 +130,10 @@ pub struct Status {
     pub mode: String,
     /// What is wrong and what to do about it.
     pub fault: Option<String>,
+    /// What went wrong so far and how often, those included that the run went on in spite of. What lasts
+    /// counts once.
+    #[serde(default)]
+    pub faults: BTreeMap<String, u64>,
     /// Policy in force; 0: none.
     pub policy_version: u64,
     /// Times that the policy was exchanged.
@@ -224,6 +228,7 @@ pub(crate) mod tests {
             timing: accounts.timing(ClockKind::Monotonic, accounts.outcomes()),
             mode: "running".into(),
             fault: None,
+            faults: BTreeMap::new(),
             policy_version: 12,
             swaps: 11,
             episodes: 7,

@@ -53,6 +53,7 @@ pub fn report_text(status: &Status) -> String {
     let mut lines = ticks(&status.timing, TEXT_WIDTH);
     lines.push(Line::default());
     lines.extend(stages(&status.timing, TEXT_WIDTH));
+    lines.extend(faults(status));
     lines.extend(losses(status));
     plain(lines)
 }
@@ -81,6 +82,7 @@ fn lines(status: &Status, unix_s: f64, width: usize) -> Vec<Line<'static>> {
         status.policy_version, status.swaps, status.episodes, status.env_steps
     )));
     lines.push(learner(status));
+    lines.extend(faults(status));
     lines.extend(losses(status));
     lines.push(Line::default());
     lines.extend(stages(&status.timing, width));
@@ -147,6 +149,14 @@ fn losses(status: &Status) -> Option<Line<'static>> {
         .map(|(n, what)| format!("{n} {what}"))
         .collect();
     (!losses.is_empty()).then(|| Line::styled(format!("lost: {}", losses.join(", ")), WARN))
+}
+
+/// What went wrong so far.
+fn faults(status: &Status) -> Option<Line<'static>> {
+    let faults: Vec<String> = (status.faults.iter())
+        .map(|(words, times)| format!("{times} × {words}"))
+        .collect();
+    (!faults.is_empty()).then(|| Line::styled(format!("faults: {}", faults.join(", ")), WARN))
 }
 
 /// Outcomes with their shares.
@@ -451,6 +461,8 @@ input ages
         assert!(report_text(&status).contains("5 times of the policy"));
         status.learner_alive = None;
         assert!(text(&status, NOW_S).contains("no learner; 427 entries"));
+        status.faults = [("a camera gives no new frames".to_owned(), 2)].into();
+        assert!(report_text(&status).contains("faults: 2 × a camera gives no new frames"));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use hilt_drivers::{
 };
 use hilt_protocol::ActionSource;
 use hilt_realtime::{Clock, Monotonic, cores};
-use hilt_runtime::{rig::Rig, status::Status, tick::Outcome};
+use hilt_runtime::{rig::Rig, status::Status, tick::Outcome, verify::verify};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Two arms on buses of the test's own, so that it can look at them and pull their plugs.
@@ -235,4 +235,33 @@ fn a_killed_actor_leaves_arms_that_are_held() {
     kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).unwrap();
     // What was done before is in the log.
     assert!(!read_log(&out).0.is_empty());
+}
+
+#[test]
+fn faults_on_purpose_break_an_episode_off_and_not_the_run_and_every_tick_can_be_verified() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, endpoint) = (dir.path().join("run"), endpoint());
+    let frozen = r#"[{ kind = "camera-frozen", from_s = 2.0, for_s = 1.5 }]"#;
+    let faults = ["ages.frame_ms=400", &format!("faults.faults={frozen}")];
+    let arms = Arms::new(dir.path(), &faults);
+    let learner = learner(&endpoint, &arms.rig);
+    let acting = Acting::start(&arms.rig, &endpoint, &out);
+    until("it breaks an episode off", || {
+        acting.seen.heard("broken off")
+    });
+    let before = learner.steps().len();
+    until("it goes on by itself", || {
+        learner.steps().len() > before + 5
+    });
+    acting.stop.store(true, Ordering::Relaxed);
+    let summary = acting.end().unwrap();
+    assert!(summary.broken_episodes > 0, "{summary:?}");
+    let status = Status::read(&out).unwrap();
+    assert!(
+        status.faults.contains_key("a camera gives no new frames"),
+        "{status:?}"
+    );
+    assert!(!arms.went_limp());
+    let verdict = verify(&out).unwrap();
+    assert_eq!(verdict.status(), 0, "{verdict}");
 }

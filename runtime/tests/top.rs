@@ -30,6 +30,7 @@ fn stands(dir: &Path, mode: &str) {
         timing: accounts.timing(ClockKind::Monotonic, accounts.outcomes()),
         mode: mode.into(),
         fault: None,
+        faults: BTreeMap::new(),
         policy_version: 1,
         swaps: 0,
         episodes: 0,

@@ -3,7 +3,7 @@
 use hilt_drivers::ArmError;
 
 /// What is wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FaultKind {
     /// A servo has not answered for too long.
     ServoSilent,
@@ -165,7 +165,7 @@ pub const TABLE: [Row; 20] = {
             "the bus is gone",
             Ticks(1),
             Stop,
-            "plug the adapter in again",
+            "plug the adapter in again, then start again",
         ),
         row(
             TargetRefused,

@@ -102,8 +102,9 @@ pub fn tick<A: Arm + ?Sized>(
     // Nothing is asked of buses that somebody else writes to.
     if !overtaken {
         // Each has a share of its own: one that is silent must not make the others stale.
+        // It counts from when it is asked: a thread that wakes late is no fault of a servo's.
         let share_ns = read_until_ns.saturating_sub(due_ns) / arms.len().max(1) as u64;
-        let mut until_ns = due_ns;
+        let mut until_ns = woke_ns;
         for (report, arm) in reports.iter_mut().zip(arms.iter_mut()) {
             until_ns += share_ns;
             *report = Some(arm.read_state(woke_ns, until_ns));

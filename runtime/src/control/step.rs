@@ -140,6 +140,8 @@ pub struct ControlState {
     newest_sequence: Option<u64>,
     refused_sequence: Option<u64>,
     resets: u64,
+    /// The arms are started again at the next tick.
+    starts_next: bool,
     /// Ticks on end in which the arm reported an error of a servo.
     servo_errors: [u32; MAX_ARMS],
     /// Since when a joint of the arm has been astray, nanoseconds.
@@ -166,6 +168,7 @@ impl ControlState {
             newest_sequence: None,
             refused_sequence: None,
             resets: 0,
+            starts_next: false,
             servo_errors: [0; MAX_ARMS],
             astray_ns: [None; MAX_ARMS],
             last_ns: None,
@@ -281,9 +284,13 @@ pub fn step(
     if mended || (events.reset && before == Mode::Idle) {
         stand_where_they_are(config, state, inputs);
     }
+    // Started a tick later, when whoever guards the arms knows that they are at rest: it takes longer
+    // than a tick.
+    let starts = std::mem::replace(&mut state.starts_next, mended);
     let sending = match move_on(config, state, inputs.now_ns) {
         _ if inputs.overtaken => Sending::Nothing,
-        _ if mended => Sending::Start,
+        Sending::Stop => Sending::Stop,
+        _ if starts => Sending::Start,
         sending => sending,
     };
     let outcome = match state.mode {

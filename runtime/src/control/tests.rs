@@ -309,12 +309,15 @@ fn a_fault_of_one_arm_stops_both_until_the_reset() {
         (out.outcome, out.sending),
         (Outcome::Stopped, Sending::Stop)
     );
-    // A person resets it: the arms are started where they are, and nothing old is followed.
+    // A person resets it: the arms rest, and are then started where they are; nothing old is followed.
     let mut reset = inputs(70, Some(command(2, 60, 1.0, 1.0)));
     (reset.order.resets, reset.order.wish) = (1, Wish::Rest);
     let out = step(&config(), &mut state, &reset);
-    assert_eq!((state.mode(), out.sending), (Mode::Idle, Sending::Start));
+    assert_eq!((state.mode(), out.sending), (Mode::Idle, Sending::Nothing));
     assert_eq!(state.targets()[0].unwrap().0, joints(0.0), "as measured");
+    reset.now_ns = 75;
+    let out = step(&config(), &mut state, &reset);
+    assert_eq!((state.mode(), out.sending), (Mode::Idle, Sending::Start));
     let mut again = inputs(80, Some(command(3, 80, 1.0, 1.0)));
     again.order.resets = 1;
     let out = step(&config(), &mut state, &again);
@@ -322,7 +325,7 @@ fn a_fault_of_one_arm_stops_both_until_the_reset() {
         (out.outcome, firsts(&out)),
         (Outcome::OnTime, Some([0.1, 0.1]))
     );
-    assert_eq!(state.counts().total(), 9);
+    assert_eq!(state.counts().total(), 10);
 }
 
 /// Arms that need some ticks to stop, on their way.

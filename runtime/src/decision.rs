@@ -4,13 +4,14 @@
 //! again ([`Decision::again`]) and must say the same, bit for bit.
 
 use hilt_drivers::{ArmState, Intent};
-use hilt_protocol::{ActionSource, ArmCommand, JointVector, MAX_ARMS, RigSpec};
+use hilt_protocol::{
+    ActionSource, ArmCommand, Axis, GripperCommand, JointVector, MAX_ARMS, RigSpec,
+};
 
 use crate::{
     brain::random_action,
     control::{JointBounds, Targets},
     safety::{ActionRefused, ArmTarget, Filtered, SafetyFilter},
-    session::intent_action,
 };
 
 /// Where an action comes from.
@@ -59,6 +60,34 @@ impl Choice {
             By::Nobody => vec![0.0; spec.action_dim()],
         }
     }
+}
+
+/// A person's intent as an action of the spec.
+pub fn intent_action(intent: &Intent, spec: &RigSpec) -> Vec<f32> {
+    let mut action = Vec::with_capacity(spec.action_dim());
+    for (motion, gripper) in intent
+        .motion
+        .iter()
+        .zip(intent.gripper)
+        .take(spec.mode.arms())
+    {
+        action.extend(spec.controlled_axes.iter().map(|axis| match axis {
+            Axis::X => motion[0] as f32,
+            Axis::Y => motion[1] as f32,
+            Axis::Z => motion[2] as f32,
+            Axis::Roll => motion[3] as f32,
+            Axis::Pitch => motion[4] as f32,
+            Axis::Yaw => motion[5] as f32,
+        }));
+        if spec.mode.learned_gripper() {
+            action.push(match gripper {
+                Some(GripperCommand::Closed) => -1.0,
+                Some(GripperCommand::Open) => 1.0,
+                None => 0.0,
+            });
+        }
+    }
+    action
 }
 
 /// How an arm stands when it is decided where it goes.

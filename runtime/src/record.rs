@@ -34,10 +34,11 @@ use serde::Serialize;
 use crate::{
     bookkeeper::{About, Bookkeeper},
     cell::Cell,
+    decision::intent_action,
     pace::Pace,
     rig::Rig,
     run_log::{Journal, JournalError, RunLog, new_run},
-    session::{Flow, Outcome, Policy, Seen, Session, intent_action},
+    session::{Flow, Outcome, Policy, Seen, Session},
 };
 
 /// Who demonstrates.

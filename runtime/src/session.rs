@@ -1,9 +1,7 @@
 //! Runs episodes: policy, takeovers, reward, and every step into a journal as it happens.
 
-use hilt_drivers::{EpisodeStart, Intent, Teleop, TeleopError, TeleopEvent};
-use hilt_protocol::{
-    ActionSource, Axis, GripperCommand, Image, Observation, Record, RigSpec, Step, noise::mix,
-};
+use hilt_drivers::{EpisodeStart, Teleop, TeleopError, TeleopEvent};
+use hilt_protocol::{ActionSource, Image, Observation, Record, Step, noise::mix};
 use hilt_sim::Truth;
 use serde::Serialize;
 
@@ -363,32 +361,4 @@ impl Session<'_> {
             teleop.as_mut().and_then(|t| t.verdict())
         })
     }
-}
-
-/// A person's intent as an action of the spec.
-pub fn intent_action(intent: &Intent, spec: &RigSpec) -> Vec<f32> {
-    let mut action = Vec::with_capacity(spec.action_dim());
-    for (motion, gripper) in intent
-        .motion
-        .iter()
-        .zip(intent.gripper)
-        .take(spec.mode.arms())
-    {
-        action.extend(spec.controlled_axes.iter().map(|axis| match axis {
-            Axis::X => motion[0] as f32,
-            Axis::Y => motion[1] as f32,
-            Axis::Z => motion[2] as f32,
-            Axis::Roll => motion[3] as f32,
-            Axis::Pitch => motion[4] as f32,
-            Axis::Yaw => motion[5] as f32,
-        }));
-        if spec.mode.learned_gripper() {
-            action.push(match gripper {
-                Some(GripperCommand::Closed) => -1.0,
-                Some(GripperCommand::Open) => 1.0,
-                None => 0.0,
-            });
-        }
-    }
-    action
 }

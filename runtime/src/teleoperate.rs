@@ -9,10 +9,11 @@ use nalgebra::Vector3;
 
 use crate::{
     cell::{Cell, CellError},
+    decision::intent_action,
     pace::Pace,
     rig::Rig,
     safety::LimitsHit,
-    session::{SessionError, intent_action},
+    session::SessionError,
 };
 
 /// One arm after a step.

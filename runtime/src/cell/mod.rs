@@ -21,7 +21,7 @@ use crate::{
     decision::{self, Choice, Decision, Stand, Why},
     episode::{ArmFacts, proprio},
     faulty::Faults,
-    rig::{ClockKind, Rig},
+    rig::{ClockKind, Rig, first_gripper},
     safety::{ActionRefused, ArmTarget, LimitsHit, SafetyFilter},
     tick::{OutcomeCounts, Stage},
     tick_log::{Began, TickLogSender},
@@ -152,15 +152,6 @@ pub struct Cell {
     records: Option<HeapCons<TickRecord>>,
     began: Option<Began>,
     log: Option<TickLogSender>,
-}
-
-/// What the grippers are told at the beginning of an episode.
-pub(crate) fn first_gripper(spec: &RigSpec) -> GripperCommand {
-    if spec.mode.learned_gripper() {
-        GripperCommand::Open
-    } else {
-        GripperCommand::Closed
-    }
 }
 
 impl Cell {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use hilt_drivers::faults::FaultPlan;
 use hilt_kinematics::Chain;
 use hilt_protocol::{
-    Axis, CameraSpec, MAX_ARMS, RigSpec, SetupMode,
+    Axis, CameraSpec, GripperCommand, MAX_ARMS, RigSpec, SetupMode,
     settings::{self, SettingsError},
 };
 use hilt_sim::{OperatorConfig, SceneConfig, TakeoverConfig};
@@ -21,7 +21,6 @@ use serde::{Deserialize, Serialize};
 pub use realtime::{Ages, Realtime};
 
 use crate::{
-    cell::first_gripper,
     control::{ControlConfig, JointBounds},
     episode::{ClassifierRules, proprio_names},
     inference::Provider,
@@ -371,6 +370,15 @@ impl Rig {
     /// As TOML: what a run keeps beside its results.
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string_pretty(self)
+    }
+}
+
+/// What the grippers are told at the beginning of an episode.
+pub(crate) fn first_gripper(spec: &RigSpec) -> GripperCommand {
+    if spec.mode.learned_gripper() {
+        GripperCommand::Open
+    } else {
+        GripperCommand::Closed
     }
 }
 

@@ -136,7 +136,11 @@ impl AtTerminal {
         });
         let now = tcgetattr(&self.terminal).unwrap().local_modes;
         assert_eq!(now, self.found, "the terminal was not restored");
-        (status.unwrap(), self.screen())
+        // Its last words may still be on their way here; what is said after them comes after them.
+        const AFTER: &str = "<the program has ended>";
+        rustix::io::write(&self.terminal, AFTER.as_bytes()).unwrap();
+        until("its last words", || self.screen().contains(AFTER));
+        (status.unwrap(), self.screen().replace(AFTER, ""))
     }
 }
 

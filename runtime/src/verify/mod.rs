@@ -30,12 +30,17 @@ use crate::{
     rig::{ClockKind, Rig, RigError},
     safety::SafetyFilter,
     tick::Outcome,
-    tick_log::{About, Logged, TickLogError, TickLogReader, encode_decision, sealed},
+    tick_log::{About, Logged, TICKS_FILE, TickLogError, TickLogReader, encode_decision, sealed},
 };
 
 /// Why a run cannot be verified at all.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
+    /// There is nothing to verify.
+    #[error(
+        "{0} is not there; `hilt actor` keeps one for a rig in real time (clock = \"monotonic\"): name such a run's folder"
+    )]
+    NoLog(PathBuf),
     /// Its log.
     #[error(transparent)]
     Log(#[from] TickLogError),
@@ -138,6 +143,10 @@ impl Verdict {
 
 /// Verifies the run in `dir`.
 pub fn verify(dir: &Path) -> Result<Verdict, VerifyError> {
+    let file = dir.join(TICKS_FILE);
+    if !file.exists() {
+        return Err(VerifyError::NoLog(file));
+    }
     let mut log = TickLogReader::open(dir)?;
     let about = log.about().clone();
     let rig = Rig::parse("ticks.mcap", dir, &about.rig, &[])?;

@@ -521,3 +521,13 @@ fn the_program_ends_with_the_verdict_as_its_status() {
     assert_eq!(status, Some(2), "{said}");
     assert!(said.contains("nothing/ticks.mcap"), "{said}");
 }
+
+#[test]
+fn a_run_without_a_log_of_ticks_is_named_with_the_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = verify(dir.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("ticks.mcap") && error.contains("monotonic"),
+        "{error}"
+    );
+}

@@ -323,6 +323,7 @@ pub fn run(
     };
     let mut journal = FaultyJournal::new(&mut log, faults);
     let mut rates = Rates::default();
+    let logged = StdCell::new(0u64);
     // Episodes that an unfit input broke off, and how many of them on end.
     let (mut broken_episodes, mut broken) = (0, 0);
     let mut waited = Duration::ZERO;
@@ -339,6 +340,7 @@ pub fn run(
         let mut journal = Seen {
             journal: &mut journal,
             see: &mut |images| {
+                logged.set(logged.get() + 1);
                 if by_person {
                     shown.borrow_mut().see(images);
                 }
@@ -375,8 +377,7 @@ pub fn run(
             keeper.borrow().tell(|news| {
                 (news.policy_version, news.swaps) = (policy_version, swaps);
                 (news.episodes, news.env_steps) = (rates.episodes, steps);
-                // A reset and its steps are an entry each.
-                news.entries = steps + rates.episodes + 1;
+                news.entries = logged.get();
                 news.acknowledged = link.stats().acked;
                 news.learner_alive = Some(learner.is_alive());
                 news.log_losses = sender.as_ref().map_or(0, |sender| sender.losses().total());

@@ -178,6 +178,8 @@ pub struct Realtime<C = Monotonic, T = Threads> {
     order: Order,
     /// What goes with the next command.
     noted: Option<Fault>,
+    /// The fault that stopped the arms, as the caller was told.
+    told: Option<Fault>,
     reports: newest::Reader<Report>,
     cameras: Cameras,
     frames: Arc<FrameTimes>,
@@ -282,6 +284,7 @@ impl<C: Clock + 'static, T: 'static> Realtime<C, T> {
             orders,
             order: Order::default(),
             noted: None,
+            told: None,
             reports,
             cameras,
             frames,
@@ -327,12 +330,18 @@ impl<C: Clock + 'static, T: 'static> Realtime<C, T> {
                 && report.resets == self.order.resets
                 && let Some(fault) = report.fault
             {
-                return Err(CellError::Stopped(fault));
+                return Err(self.stopped(fault));
             }
             if self.clock.now_ns() > until_ns {
                 return Err(self.unfit(&report));
             }
         }
+    }
+
+    /// A fault that is told: only such a one is reset.
+    fn stopped(&mut self, fault: Fault) -> CellError {
+        self.told = Some(fault);
+        CellError::Stopped(fault)
     }
 
     /// Why the arms do not get ready.
@@ -424,7 +433,14 @@ impl<C: Clock + 'static, T: 'static> Body for Realtime<C, T> {
     fn reset(&mut self, start: EpisodeStart) -> Result<Targets, CellError> {
         (self.order.wish, self.order.command) = (Wish::Rest, None);
         (self.order.fault, self.noted) = (None, None);
-        self.wait(|report| matches!(report.mode, Mode::Idle | Mode::Fault))?;
+        let standing = self.wait(|report| matches!(report.mode, Mode::Idle | Mode::Fault))?;
+        if let (Mode::Fault, Some(fault)) = (standing.mode, standing.fault)
+            && self.told != Some(fault)
+        {
+            // It came between two steps: nobody has looked yet.
+            return Err(self.stopped(fault));
+        }
+        self.told = None;
         if let Some(scene) = &mut self.scene {
             scene.reset(start)?;
         }
@@ -516,7 +532,7 @@ impl<C: Clock + 'static, T: 'static> Body for Realtime<C, T> {
             self.supervised = None;
         }
         match (report.mode, report.fault) {
-            (Mode::Fault | Mode::Stopping, Some(fault)) => Err(CellError::Stopped(fault)),
+            (Mode::Fault | Mode::Stopping, Some(fault)) => Err(self.stopped(fault)),
             (Mode::Held, Some(fault)) => Err(CellError::Held(fault)),
             _ => Ok(report.newest_sequence >= Some(sequence)
                 && report.refused_sequence < Some(sequence)),

@@ -226,7 +226,10 @@ impl Struck<'_> {
 
     /// With the fault gone and, where it needs one, a reset, the rig works as before.
     fn recover(&self, play: &mut Play) {
-        for _ in 0..10 {
+        let told: Vec<String> = (play.ended.iter())
+            .filter_map(|ended| Some(ended.outcome.as_ref().err()?.to_string()))
+            .collect();
+        for attempt in 0..10 {
             play.episode(6, None);
             let ended = play.ended.last().unwrap();
             match &ended.outcome {
@@ -240,6 +243,8 @@ impl Struck<'_> {
                     assert!(moved, "after the reset nothing moves");
                     return;
                 }
+                // A fault that stopped the arms while nobody asked is told once, and not reset before.
+                Err(error) if attempt == 0 && !told.contains(&error.to_string()) => {}
                 Err(error) => assert!(ended.passing, "not the same again: {error}"),
             }
         }

@@ -11,6 +11,8 @@ use rustix::{
     time::{Timespec, clock_gettime},
 };
 
+use crate::vectors;
+
 /// The time that a loop goes by.
 pub trait Clock {
     /// Now, nanoseconds since an origin of the clock's own.
@@ -39,6 +41,7 @@ impl Clock for Monotonic {
             tv_sec: (deadline_ns / SECOND_NS) as i64,
             tv_nsec: (deadline_ns % SECOND_NS) as _,
         };
+        vectors::forget();
         // A signal may end the sleep early; nothing else can go wrong with a valid time.
         while clock_nanosleep_absolute(ClockId::Monotonic, &deadline) == Err(Errno::INTR) {}
     }

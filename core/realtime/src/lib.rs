@@ -14,6 +14,7 @@ pub mod cores;
 pub mod newest;
 mod sync;
 mod thread;
+mod vectors;
 pub mod wills;
 
 pub use clock::{Clock, Fake, Monotonic};

@@ -3,9 +3,9 @@
 //! A run, in the order in which data walks through it:
 //!
 //! - [`rig::Rig`]: one TOML file says what the robot is; everything below is made from it.
-//! - [`cell::Cell`]: the rig's devices in lockstep. It resets, observes, and executes an action:
-//!   [`safety`] makes it a joint target and says what was really commanded, [`control`] brings the
-//!   arms there tick by tick, both pure.
+//! - [`cell::Cell`]: the rig's devices, in lockstep or in real time. It resets, observes, and executes
+//!   an action: [`safety`] makes it a joint target and says what was really commanded, [`control`]
+//!   brings the arms there tick by tick, both pure.
 //! - [`decision`]: what a policy step decides and what from; [`tick_log`] keeps it, and what every
 //!   tick saw and did, so that [`verify`] can recompute a run bit for bit.
 //! - [`brain::Brain`]: what acts and judges; [`inference`] is the one that runs on ONNX Runtime.
@@ -18,8 +18,9 @@
 //!   deadline; a [`status::Status`] on disk says it to `hilt` [`top`] and to other programs.
 //! - [`supervisor`]: a second process that holds the arms when this one is gone or hangs.
 //!
-//! What a user starts is above these: [`teleoperate`] by hand, [`record`] demonstrations, [`actor`]
-//! for training, [`evaluate`] an exported policy; before all of them, [`doctor`] looks at the machine.
+//! What a user starts is above these: [`teleoperate`] by hand, [`record`] demonstrations, [`replay`]
+//! one of them, [`actor`] for training, [`evaluate`] an exported policy; before all of them,
+//! [`doctor`] looks at the machine.
 //!
 //! In lockstep (a rig with `clock = "simulated"`) all of this is one thread: policy step, control
 //! ticks, physics, rendering, as fast as the machine and the learner's pace allow; or, with a person
@@ -43,6 +44,7 @@ pub mod learner_side;
 pub mod pace;
 pub mod picture;
 pub mod record;
+pub mod replay;
 pub mod rig;
 pub mod run_log;
 pub mod safety;

@@ -28,6 +28,7 @@ use hilt_runtime::{
     pace::Pace,
     picture,
     record::{self, Demonstrator, RecordOptions},
+    replay::{self, Episode, Stood},
     rig::Rig,
     supervisor,
     teleoperate::{self, View},
@@ -64,6 +65,17 @@ enum Command {
         /// Starts are drawn from this.
         #[arg(long, default_value_t = 0)]
         seed: u64,
+    },
+    /// Drive the rig through a recorded episode: the same actions, and nobody who corrects them.
+    Replay {
+        /// The run's folder.
+        #[arg(value_name = "RUN-DIR")]
+        dir: PathBuf,
+        /// Number of the episode; the run's first if not given.
+        #[arg(long)]
+        episode: Option<u64>,
+        #[command(flatten)]
+        rig: RigArgs,
     },
     /// Record demonstrations, and labelled frames for the reward classifier.
     Record {
@@ -231,6 +243,9 @@ fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
             None => doctor(&Needs::default()),
         },
         Command::Teleoperate { rig, seed } => teleoperate(&rig.read()?, seed, stop),
+        Command::Replay { dir, episode, rig } => {
+            replay(&rig.read()?, &Episode::read(&dir, episode)?, stop)
+        }
         Command::Record {
             rig,
             episodes,
@@ -361,32 +376,65 @@ fn verify_inference(dir: &Path) -> anyhow::Result<Recheck> {
     Ok(verify::recheck(dir, &engine)?)
 }
 
-fn teleoperate(rig: &Rig, seed: u64, stop: &AtomicBool) -> anyhow::Result<()> {
+/// Opens the rig for what is not recorded, shows how it goes, and gives the accounts at the end.
+fn drive<T>(
+    rig: &Rig,
+    name: &'static str,
+    length: Option<u64>,
+    go: impl FnOnce(&mut Devices, &mut Show) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let mut cell = Devices::open(rig)?;
-    let mut keyboard = Keyboard::open(rig.mode.arms())?;
     let about = About {
         dir: None,
-        run: "teleoperate".to_owned(),
+        run: name.to_owned(),
         rig: rig.name.clone(),
     };
     let keeper = Bookkeeper::start(rig, about, cell.take_records(), Box::new(|_| {}))
         .context("starting the bookkeeper's thread")?;
-    let mut show = Show::new("teleoperate", None);
-    show.say(&keyboard::help(cell.spec(), false));
-    let mut pace = Pace::of(rig, true);
-    let see = |view: &View| {
-        show.stand(view.steps, || {
-            format!("{}\n{}", view.words(), picture(&view.images))
-        });
-    };
-    let steps =
-        teleoperate::teleoperate(rig, &mut cell, &mut keyboard, &mut pace, seed, stop, see)?;
+    let mut show = Show::new(name, length);
+    let gone = go(&mut cell, &mut show)?;
     show.end();
     let last = cell.end();
-    println!("{steps} steps driven");
     if let (Some(_), Some((books, balance))) = (last, keeper.finish(last)) {
         println!("{}", view::report_text(&books));
         balance?;
+    }
+    Ok(gone)
+}
+
+fn teleoperate(rig: &Rig, seed: u64, stop: &AtomicBool) -> anyhow::Result<()> {
+    let steps = drive(rig, "teleoperate", None, |cell, show| {
+        let mut keyboard = Keyboard::open(rig.mode.arms())?;
+        show.say(&keyboard::help(cell.spec(), false));
+        let mut pace = Pace::of(rig, true);
+        let see = |view: &View| {
+            show.stand(view.steps, || {
+                format!("{}\n{}", view.words(), picture(&view.images))
+            });
+        };
+        let steps = teleoperate::teleoperate(rig, cell, &mut keyboard, &mut pace, seed, stop, see)?;
+        Ok(steps)
+    })?;
+    println!("{steps} steps driven");
+    Ok(())
+}
+
+fn replay(rig: &Rig, episode: &Episode, stop: &AtomicBool) -> anyhow::Result<()> {
+    let length = episode.steps() as u64;
+    let replayed = drive(rig, "replay", Some(length), |cell, show| {
+        let mut pace = Pace::of(rig, true);
+        let see = |stood: &Stood| show.stand(stood.step as u64, || picture(&stood.images));
+        Ok(replay::replay(rig, cell, episode, &mut pace, stop, see)?)
+    })?;
+    println!(
+        "{} of {} steps driven; the tool was {:.1} mm from where it had been on average, {:.1} mm at most",
+        replayed.steps,
+        replayed.of,
+        1e3 * replayed.mean_off_m,
+        1e3 * replayed.most_off_m
+    );
+    if replayed.steps < replayed.of {
+        bail!("stopped before the episode's end");
     }
     Ok(())
 }

@@ -76,6 +76,11 @@ pub enum Missing {
         /// The kernel's word.
         error: Errno,
     },
+    /// Idle cores may sleep as deeply as they like.
+    Awake {
+        /// The kernel's word.
+        error: Errno,
+    },
 }
 
 impl Missing {
@@ -100,6 +105,9 @@ impl Missing {
             ),
             Self::MemoryRefused { error } => format!("memory could not be locked: {error}"),
             Self::Affinity { error } => format!("the cores of a thread cannot be set: {error}"),
+            Self::Awake { error } => format!(
+                "idle cores may sleep deeply, and take long to wake: /dev/cpu_dma_latency: {error}"
+            ),
         }
     }
 
@@ -123,6 +131,12 @@ impl Missing {
             Self::MemoryLimit { .. } => granted("memlock", "unlimited", "MEMLOCK"),
             Self::MemoryRefused { .. } => "free memory, or give its control group more".into(),
             Self::Affinity { .. } => "allow sched_setaffinity in its sandbox".into(),
+            Self::Awake { .. } => {
+                "echo 'KERNEL==\"cpu_dma_latency\", GROUP=\"dialout\", MODE=\"0660\"' | sudo tee \
+                 /etc/udev/rules.d/99-hilt-awake.rules, then sudo udevadm trigger \
+                 --sysname-match=cpu_dma_latency"
+                    .into()
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use hilt_drivers::{
     sim::{LiveLift, Role, SimOperator},
 };
 use hilt_protocol::{ArmCommand, Image, JointVector, MAX_ARMS};
-use hilt_realtime::{Clock, Missing, Monotonic, Wanted, keep_off, newest};
+use hilt_realtime::{Awake, Clock, Missing, Monotonic, Wanted, keep_off, newest};
 use hilt_sim::Truth;
 use ringbuf::{HeapRb, traits::Split};
 
@@ -165,6 +165,7 @@ fn supervise(rig: &Rig, buses: &[OwnedFd]) -> Result<Option<(Supervised, WillWri
 pub struct Threads {
     _control: ControlThread,
     _cameras: CameraThreads,
+    _awake: Option<Awake>,
 }
 
 /// The policy thread's side of a rig in real time: `C` is its clock, `T` what runs beside it, which
@@ -225,12 +226,15 @@ impl Realtime {
                 let _ = tell.send(wanted.apply());
             })
             .map_err(system("starting the control thread"))?;
-            for missing in told.recv().unwrap_or_default() {
+            let mut missing = told.recv().unwrap_or_default();
+            let awake = Awake::ask().map_err(|deep| missing.push(deep)).ok();
+            for missing in missing {
                 tracing::warn!("{missing}");
             }
             Ok(Threads {
                 _control: control,
                 _cameras: cameras,
+                _awake: awake,
             })
         })
     }

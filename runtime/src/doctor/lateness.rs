@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use hilt_realtime::{Clock, Missing, Monotonic, Wanted};
+use hilt_realtime::{Awake, Clock, Missing, Monotonic, Wanted};
 
 /// How late a thread was woken, against absolute deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,8 @@ impl Lateness {
     pub fn measure(wanted: Wanted) -> std::io::Result<(Self, Vec<Missing>)> {
         let measuring = std::thread::Builder::new().name("lateness".into());
         let measuring = measuring.spawn(move || {
-            let missing = wanted.apply();
+            let mut missing = wanted.apply();
+            let _awake = Awake::ask().map_err(|deep| missing.push(deep));
             (Self::sample(&Monotonic, TICKS, PERIOD_NS), missing)
         })?;
         let died = |_| std::io::Error::other("the measuring thread has panicked");

@@ -12,6 +12,7 @@ pub(super) fn findings(facts: &Facts, needs: &Needs) -> Vec<Finding> {
         Ok(memory(missing, needs)),
         throttling(system),
         Ok(control_core(missing, core)),
+        Ok(sleep(missing)),
         isolation(system, core),
         interrupts(system, core),
         governor(system),
@@ -126,6 +127,15 @@ fn control_core(missing: &[Missing], core: Option<usize>) -> Finding {
         (Some(missing), _) => from_missing(subject, missing),
         (None, Some(core)) => Finding::ok(subject, core.to_string()),
         (None, None) => Finding::note(subject, "none: there is one core for everything", None),
+    }
+}
+
+fn sleep(missing: &[Missing]) -> Finding {
+    let subject = "idle cores";
+    let is_it = |m: &&Missing| matches!(m, Missing::Awake { .. });
+    match missing.iter().find(is_it) {
+        Some(missing) => from_missing(subject, missing),
+        None => Finding::ok(subject, "can be kept from sleeping deeply"),
     }
 }
 

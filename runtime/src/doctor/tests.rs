@@ -143,6 +143,13 @@ fn what_a_thread_was_not_granted_is_told_with_its_remedy() {
             "control core",
             "name one of 0-3",
         ),
+        (
+            Missing::Awake {
+                error: Errno::ACCESS,
+            },
+            "idle cores",
+            "99-hilt-awake.rules",
+        ),
     ] {
         says(|f| f.missing.push(missing), subject, Note, &[word]);
     }

@@ -159,6 +159,8 @@ pub struct Play {
     pub appends_ns: Vec<u64>,
     /// When the last episode began.
     pub last_ns: u64,
+    /// What the cell said last, when that was an error.
+    pub told: Option<String>,
 }
 
 impl Play {
@@ -170,6 +172,7 @@ impl Play {
             steps_ns: Vec::new(),
             appends_ns: Vec::new(),
             last_ns: 0,
+            told: None,
         }
     }
 
@@ -187,10 +190,9 @@ impl Play {
         let outcome = self.run(max_steps, pause);
         let passing = outcome.as_ref().is_err_and(SessionError::is_passing);
         let outcome = outcome.map(|o| (o.steps, o.intervened));
-        self.ended.push(Ended {
-            outcome: outcome.map_err(|error| error.to_string()),
-            passing,
-        });
+        let outcome = outcome.map_err(|error| error.to_string());
+        self.told = outcome.as_ref().err().cloned();
+        self.ended.push(Ended { outcome, passing });
     }
 
     fn run(&mut self, max_steps: u32, pause: Option<(u32, u64)>) -> Result<Outcome, SessionError> {
@@ -253,7 +255,9 @@ impl Play {
     /// A step that nobody has reset anything for.
     pub fn step(&mut self) -> Result<(), CellError> {
         let action = vec![0.5; self.rig.spec().action_dim()];
-        self.staged.cell.step(&action).map(|_| ())
+        let stepped = self.staged.cell.step(&action).map(|_| ());
+        self.told = stepped.as_ref().err().map(CellError::to_string);
+        stepped
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use hilt_drivers::{Arm, ArmError, ArmState, fake::FakeArmPair};
 use hilt_kinematics::Chain;
 use hilt_protocol::{ArmCommand, GripperCommand, JointVector, MAX_ARMS};
-use hilt_realtime::{Clock, Monotonic, Wanted, newest};
+use hilt_realtime::{Awake, Clock, Monotonic, Wanted, newest};
 use hilt_runtime::{
     control::{
         AgeLimits, ControlConfig, ControlLoop, ControlThread, FrameTimes, LoopCells, Order, Report,
@@ -238,6 +238,8 @@ pub struct Measured {
 
 /// Runs the loop for `duration_ns`.
 pub fn measure(body: &Body, wanted: Wanted, period_ns: u64, duration_ns: u64) -> Result<Measured> {
+    // As the product does, and cyclictest.
+    let _awake = Awake::ask().inspect_err(|missing| eprintln!("{missing}"));
     let mut running = Running::start(body, wanted, period_ns)?;
     let end_ns = running.ready_ns + duration_ns;
     running.until(end_ns);

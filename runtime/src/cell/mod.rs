@@ -6,6 +6,7 @@
 //! [`lockstep`] the thread that asks, in [`realtime`] a control thread.
 
 pub mod cameras;
+pub mod devices;
 pub mod lockstep;
 pub mod realtime;
 

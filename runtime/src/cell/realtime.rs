@@ -1,16 +1,11 @@
 //! A rig in real time: a control thread moves the arms, a thread per camera looks, and whoever asks
 //! is the policy thread, which steps at absolute deadlines of its own.
 
-use std::{
-    os::fd::{AsFd, OwnedFd},
-    sync::{Arc, mpsc},
-    time::Duration,
-};
+use std::sync::{Arc, mpsc};
 
 use hilt_drivers::{
-    Arm, ArmState, Camera, EpisodeStart, Scene,
-    bus::{SerialWire, ServoArm, Wire},
-    emulated::{EmulatedCamera, PtyBus, desk_arm},
+    Arm, ArmState, EpisodeStart, Scene,
+    emulated::PtyBus,
     sim::{LiveLift, Role, SimOperator},
 };
 use hilt_protocol::{ArmCommand, Image, JointVector, MAX_ARMS};
@@ -21,16 +16,17 @@ use ringbuf::{HeapRb, traits::Split};
 use super::{
     Body, Cell, CellError,
     cameras::{CameraThreads, Cameras, Eye},
+    devices::Devices,
 };
 use crate::{
     control::{
         ControlConfig, ControlLoop, ControlThread, Deadlines, Fault, FaultKind, FrameTimes,
-        LoopCells, Mode, Order, Report, Targets, Wills, Wish, spawn,
+        LoopCells, Mode, Order, Report, Targets, Wish, spawn,
     },
     decision::{Decision, Why, homeward},
     faulty::Faults,
-    rig::{ClockKind, Device, Rig},
-    supervisor::{self, Supervised, WillWriter},
+    rig::{ClockKind, Rig},
+    supervisor::Supervised,
     tick::{OutcomeCounts, Stage},
     tick_log::{ArmAbout, Began},
 };
@@ -38,15 +34,7 @@ use crate::{
 /// Opens the rig's devices and starts its threads.
 pub(super) fn open(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Cell, CellError> {
     let wanted = keep_core(rig);
-    let devices = match (rig.device, &rig.scene) {
-        (Device::LiftSim, Some(scene)) => lift(rig, scene)?,
-        (Device::Emulated, _) => emulated(rig, faults)?,
-        (Device::LiftSim | Device::Fake, _) => {
-            let problem = "this rig has no real time; use --set clock=simulated";
-            return Err(CellError::Rig(problem.to_owned()));
-        }
-    };
-    Realtime::start(rig, devices, wanted, faults)
+    Realtime::start(rig, Devices::open(rig, faults)?, wanted, faults)
 }
 
 /// Leaves the control thread's core to it: this thread, and all that it starts from here on, keep off.
@@ -59,106 +47,6 @@ pub fn keep_core(rig: &Rig) -> Wanted {
         tracing::warn!("{missing}");
     }
     wanted
-}
-
-/// A rig's devices, open.
-pub struct Devices {
-    /// The arms, in the spec's order; not started.
-    pub arms: Vec<Box<dyn Arm + Send>>,
-    /// The cameras, in the spec's order.
-    pub cameras: Vec<Box<dyn Camera + Send>>,
-    /// What resets the scene; `None`: a person does.
-    pub scene: Option<Box<dyn Scene>>,
-    /// Where the arms begin an episode, radians; `None`: where the scene puts them.
-    pub home: Option<JointVector>,
-    /// Where the arms' wills go.
-    pub wills: Option<Box<dyn Wills>>,
-    /// The process that executes them.
-    pub supervised: Option<Supervised>,
-    /// The simulated scene, for its operator.
-    pub lift: Option<LiveLift>,
-    /// Emulated buses, which live as long as the arms.
-    pub buses: Vec<PtyBus>,
-}
-
-fn lift(rig: &Rig, scene: &hilt_sim::SceneConfig) -> Result<Devices, CellError> {
-    let lift = LiveLift::new(scene)?;
-    let tick_ns = rig.policy_period_ns() / u64::from(rig.ticks_per_step());
-    let stopped = |error| CellError::Stopped(Fault::of_arm(0, error));
-    Ok(Devices {
-        arms: vec![Box::new(lift.arm(tick_ns).map_err(stopped)?)],
-        cameras: (lift.cameras().into_iter())
-            .map(|camera| Box::new(camera) as _)
-            .collect(),
-        scene: Some(Box::new(lift.clone())),
-        home: None,
-        wills: None,
-        supervised: None,
-        lift: Some(lift),
-        buses: Vec::new(),
-    })
-}
-
-fn emulated(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Devices, CellError> {
-    let spec = rig.spec();
-    let opening = |what: String| {
-        move |error: &dyn std::fmt::Display| CellError::Rig(format!("{what}: {error}"))
-    };
-    let mut buses = Vec::new();
-    if rig.ports.is_empty() {
-        for arm in 0..spec.mode.arms() {
-            let name = format!("hilt-bus-{}-{arm}", std::process::id());
-            let link = std::env::temp_dir().join(name);
-            let bus = PtyBus::start(desk_arm::bus(), &link).map_err(|source| {
-                let what = "starting an emulated bus";
-                CellError::System { what, source }
-            })?;
-            buses.push(bus);
-        }
-    }
-    let own = buses.iter().map(|bus| bus.path().to_owned());
-    let ports: Vec<_> = own.chain(rig.ports.iter().cloned()).collect();
-    let mut arms: Vec<Box<dyn Arm + Send>> = Vec::new();
-    let mut descriptors = Vec::new();
-    for (index, port) in ports.iter().enumerate() {
-        let failed = opening(format!("the arm at {}", port.display()));
-        let config = desk_arm::config();
-        let wire =
-            SerialWire::open(&port.to_string_lossy(), config.baud).map_err(|e| failed(&e))?;
-        let duplicate = wire.descriptor().map(|line| line.try_clone_to_owned());
-        descriptors.extend(duplicate.transpose().map_err(|e| failed(&e))?);
-        let wire = faults.wire(wire, index);
-        let chain = desk_arm::chain().map_err(|e| failed(&e))?;
-        arms.push(Box::new(
-            ServoArm::new(wire, chain, config).map_err(|e| failed(&e))?,
-        ));
-    }
-    let (supervised, wills) = supervise(rig, &descriptors)?.unzip();
-    let seen: Vec<_> = buses.iter().map(PtyBus::handle).collect();
-    let cameras = spec.cameras.into_iter();
-    Ok(Devices {
-        arms,
-        cameras: cameras
-            .map(|spec| Box::new(EmulatedCamera::new(seen.clone(), spec)) as _)
-            .collect(),
-        scene: None,
-        home: desk_arm::home(),
-        wills: wills.map(|wills| Box::new(wills) as _),
-        supervised,
-        lift: None,
-        buses,
-    })
-}
-
-/// Starts who holds the arms on these buses when this process is gone.
-fn supervise(rig: &Rig, buses: &[OwnedFd]) -> Result<Option<(Supervised, WillWriter)>, CellError> {
-    let Some(program) = &rig.supervisor else {
-        return Ok(None);
-    };
-    let buses: Vec<_> = buses.iter().map(|bus| bus.as_fd()).collect();
-    let stall = Duration::from_micros((rig.ages.loop_ms * 1e3) as u64);
-    let started = supervisor::start(program, &buses, stall);
-    started.map(Some).map_err(|e| CellError::Rig(e.to_string()))
 }
 
 /// What runs beside the policy thread; dropped in this order, the arms at a standstill first.

@@ -19,11 +19,7 @@ use hilt_kinematics::Chain;
 use hilt_protocol::{JointVector, SetupMode};
 use hilt_realtime::{Clock, Fake};
 use hilt_runtime::{
-    cell::{
-        Cell,
-        cameras::Eye,
-        realtime::{Devices, Realtime},
-    },
+    cell::{Cell, cameras::Eye, devices::Devices, realtime::Realtime},
     control::{ControlLoop, TickRecord},
     faulty::{Faults, FaultyClock},
     rig::Rig,

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    io::IsTerminal,
+    io::{IsTerminal, Write},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -57,6 +57,12 @@ enum Command {
         /// Overrides a value of the rig, as `key.subkey=value`; may be given more than once.
         #[arg(long = "set", value_name = "KEY=VALUE", requires = "rig")]
         set: Vec<String>,
+        /// Ask the rig's arms and cameras too. The arms move.
+        #[arg(long, requires = "rig")]
+        hardware: bool,
+        /// Do not ask whether the arms may move.
+        #[arg(long, requires = "hardware")]
+        yes: bool,
     },
     /// Drive the rig by hand, from this keyboard; nothing is recorded.
     Teleoperate {
@@ -238,10 +244,19 @@ const INTERRUPTED: i32 = 130;
 
 fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     match command {
-        Command::Doctor { rig, set } => match rig {
-            Some(rig) => doctor(&Needs::of(&Rig::read(&rig, &set)?)),
-            None => doctor(&Needs::default()),
-        },
+        Command::Doctor {
+            rig,
+            set,
+            hardware,
+            yes,
+        } => {
+            let rig = rig.map(|file| Rig::read(&file, &set)).transpose()?;
+            doctor(&rig.as_ref().map_or_else(Needs::default, Needs::of))?;
+            match rig.filter(|_| hardware) {
+                Some(rig) => examine_hardware(&rig, yes),
+                None => Ok(()),
+            }
+        }
         Command::Teleoperate { rig, seed } => teleoperate(&rig.read()?, seed, stop),
         Command::Replay { dir, episode, rig } => {
             replay(&rig.read()?, &Episode::read(&dir, episode)?, stop)
@@ -344,6 +359,31 @@ fn doctor(needs: &Needs) -> anyhow::Result<()> {
         bail!("the rig does not run before what is marked MEND is done");
     }
     Ok(())
+}
+
+fn examine_hardware(rig: &Rig, yes: bool) -> anyhow::Result<()> {
+    println!("\n{}", doctor::WARNING);
+    if !yes && !agreed("type yes to go on: ")? {
+        bail!("the arms were left alone");
+    }
+    let findings = doctor::hardware(rig)?;
+    print!(
+        "{}",
+        doctor::report(&findings, std::io::stdout().is_terminal())
+    );
+    if findings.iter().any(|finding| finding.level == Level::Mend) {
+        bail!("a device does not do what it must");
+    }
+    Ok(())
+}
+
+/// Asks whoever started this program.
+fn agreed(question: &str) -> std::io::Result<bool> {
+    print!("{question}");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
 }
 
 /// Ends the program with the verdict as its status.

@@ -3,10 +3,12 @@
 //! - [`Needs`]: what the rig asks of the machine.
 //! - [`Facts`]: what the machine is like. A thin shell reads them, all files below one root folder.
 //! - [`findings`]: what that means, and the remedies. Pure.
+//! - [`hardware`]: what the rig's own devices do when they are asked.
 //! - [`Lateness`]: how late this machine wakes a thread now: a measurement, not a judgement.
 
 mod devices;
 mod facts;
+mod hardware;
 mod lateness;
 mod report;
 mod system;
@@ -18,6 +20,7 @@ use std::path::{Path, PathBuf};
 use hilt_realtime::{Wanted, cores};
 
 pub use facts::{Access, Facts, Folder, Interrupt, Libraries, Node, Port, Said, System};
+pub use hardware::{WARNING, hardware};
 pub use lateness::Lateness;
 pub use report::report;
 

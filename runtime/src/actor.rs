@@ -16,11 +16,7 @@ use std::{
 };
 
 use anyhow::Context;
-use hilt_drivers::{
-    EpisodeStart, Teleop, TeleopEvent,
-    keyboard::{self, Keyboard},
-    sim::Role,
-};
+use hilt_drivers::{EpisodeStart, Teleop, TeleopEvent, sim::Role};
 use hilt_link::{ActorConfig, ActorLink, WindowLimits};
 use hilt_protocol::{Image, noise::mix};
 use hilt_realtime::Monotonic;
@@ -34,8 +30,8 @@ use crate::{
     faulty::{Faults, FaultyBrain, FaultyJournal},
     inference::{Engine, Kept},
     learner_side::LearnerSide,
+    operator::{self, Operator},
     pace::Pace,
-    record::Demonstrator,
     rig::{ClockKind, Rig},
     run_log::{RunLog, new_run},
     session::{Confusion, Flow, Outcome, Policy, Seen, Session},
@@ -61,7 +57,7 @@ pub struct ActorOptions {
     /// Folder of the run's log and results.
     pub out: PathBuf,
     /// Who takes over when the policy is stuck; `None`: nobody.
-    pub operator: Option<Demonstrator>,
+    pub operator: Option<Operator>,
 }
 
 /// One line of `episodes.jsonl`.
@@ -249,11 +245,11 @@ pub fn run(
     }
     let mut cell = Cell::open_with(rig, &faults)?;
     // Before there is a log: nothing is left behind by a terminal that is none.
-    let (teleop, trust) = teleop(rig, options, &cell)?;
-    let mut teleop = teleop.map(|teleop| faults.teleop(teleop));
-    let by_person = options.operator == Some(Demonstrator::Keyboard);
-    if by_person {
-        watch.say(&keyboard::help(&spec, true));
+    let helper = helper(rig, options, &cell)?;
+    let mut teleop = helper.teleop.map(|teleop| faults.teleop(teleop));
+    let by_person = options.operator.is_some_and(Operator::is_person);
+    if let Some(help) = helper.help {
+        watch.say(&help);
     }
     let run = new_run();
     std::fs::create_dir_all(&options.out)
@@ -348,7 +344,9 @@ pub fn run(
             took: &mut |stage, duration_ns| keeper.borrow_mut().took(stage, duration_ns),
         };
         let outcome = session.run_episode(&mut policy, start, &mut journal, |policy, steps| {
-            trust.set(steps as f64 / rig.operator.training_steps as f64);
+            helper
+                .trust
+                .set(steps as f64 / rig.operator.training_steps as f64);
             let asked = Instant::now();
             let may_act = steps < rig.episode.random_steps;
             let (flow, policy_version, swaps) = match policy {
@@ -457,11 +455,7 @@ pub fn run(
     let summary = ActorSummary {
         seed: options.seed,
         clock: rig.clock,
-        operator: match options.operator {
-            Some(Demonstrator::Scripted) => "scripted",
-            Some(Demonstrator::Keyboard) => "keyboard",
-            None => "none",
-        },
+        operator: options.operator.map_or("none", Operator::name),
         episodes: rates.episodes,
         env_steps,
         intervention_rate_first: rates.intervention_first(),
@@ -489,29 +483,41 @@ pub fn run(
     Ok(summary)
 }
 
-/// The device of whoever takes over, and where it is told how far the training is.
-type Helper = (Option<Box<dyn Teleop>>, Rc<StdCell<f64>>);
+/// Whoever takes over.
+#[derive(Default)]
+struct Helper {
+    /// Their device.
+    teleop: Option<Box<dyn Teleop>>,
+    /// What a person should know of it.
+    help: Option<String>,
+    /// Where the scripted one is told how far the training is.
+    trust: Rc<StdCell<f64>>,
+}
 
-fn teleop(rig: &Rig, options: &ActorOptions, cell: &Cell) -> anyhow::Result<Helper> {
-    let nobody = Rc::new(StdCell::new(0.0));
-    Ok(match options.operator {
-        None => (None, nobody),
-        Some(Demonstrator::Keyboard) => (Some(Box::new(Keyboard::open(rig.mode.arms())?)), nobody),
-        Some(Demonstrator::Scripted) => {
-            let takeover = rig.operator.takeover;
-            let operator = cell
-                .operator(
-                    rig,
-                    Role::Intervene {
-                        takeover,
-                        seed: options.seed,
-                    },
-                )
-                .context("this rig has no scripted operator; use --operator keyboard or none")?;
-            let trust = operator.training_fraction();
-            (Some(Box::new(operator)), trust)
+fn helper(rig: &Rig, options: &ActorOptions, cell: &Cell) -> anyhow::Result<Helper> {
+    match options.operator {
+        None => Ok(Helper::default()),
+        Some(Operator::Keyboard) => {
+            let (teleop, help) = operator::hands(rig, true)?;
+            Ok(Helper {
+                teleop: Some(teleop),
+                help: Some(help),
+                ..Helper::default()
+            })
         }
-    })
+        Some(Operator::Scripted) => {
+            let takeover = rig.operator.takeover;
+            let seed = options.seed;
+            let operator = cell
+                .operator(rig, Role::Intervene { takeover, seed })
+                .context("this rig has no scripted operator; use --operator keyboard or none")?;
+            Ok(Helper {
+                trust: operator.training_fraction(),
+                teleop: Some(Box::new(operator)),
+                help: None,
+            })
+        }
+    }
 }
 
 #[cfg(test)]

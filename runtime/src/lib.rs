@@ -12,6 +12,7 @@
 //! - [`episode`]: proprioception, when the classifier's word counts, how a step ends. Pure.
 //! - [`session::Session`]: runs episodes: policy, takeovers, reward, and every step into a
 //!   [`run_log::Journal`].
+//! - [`operator`]: who takes over: the scripted operator, or a person with a device.
 //! - [`run_log::RunLog`]: the journal that writes the run's log and streams it to the learner.
 //! - [`faulty`]: a rig's `[faults]` table, applied to all of these.
 //! - [`accounting`]: how every [`tick`] ended and what its stages took, kept by a thread that has no
@@ -41,6 +42,7 @@ pub mod faulty;
 pub mod filmstrip;
 pub mod inference;
 pub mod learner_side;
+pub mod operator;
 pub mod pace;
 pub mod picture;
 pub mod record;

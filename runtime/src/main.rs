@@ -13,10 +13,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hilt_drivers::{
-    SavedTerminal,
-    keyboard::{self, Keyboard},
-};
+use hilt_drivers::SavedTerminal;
 use hilt_protocol::Image;
 use hilt_runtime::{
     actor::{self, ActorOptions, Standing, Watch},
@@ -25,9 +22,10 @@ use hilt_runtime::{
     doctor::{self, Level, Needs},
     evaluate::{self, EvaluateOptions},
     inference::Engine,
+    operator::{self, Operator},
     pace::Pace,
     picture,
-    record::{self, Demonstrator, RecordOptions},
+    record::{self, RecordOptions},
     replay::{self, Episode, Stood},
     rig::Rig,
     supervisor,
@@ -269,8 +267,8 @@ fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
             out,
         } => {
             let demonstrator = match operator {
-                Who::Scripted => Demonstrator::Scripted,
-                Who::Keyboard => Demonstrator::Keyboard,
+                Who::Scripted => Operator::Scripted,
+                Who::Keyboard => Operator::Keyboard,
             };
             record(
                 &rig.read()?,
@@ -292,8 +290,8 @@ fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
             out,
         } => {
             let operator = match operator {
-                Helper::Scripted => Some(Demonstrator::Scripted),
-                Helper::Keyboard => Some(Demonstrator::Keyboard),
+                Helper::Scripted => Some(Operator::Scripted),
+                Helper::Keyboard => Some(Operator::Keyboard),
                 Helper::None => None,
             };
             act(
@@ -444,15 +442,15 @@ fn drive<T>(
 
 fn teleoperate(rig: &Rig, seed: u64, stop: &AtomicBool) -> anyhow::Result<()> {
     let steps = drive(rig, "teleoperate", None, |cell, show| {
-        let mut keyboard = Keyboard::open(rig.mode.arms())?;
-        show.say(&keyboard::help(cell.spec(), false));
+        let (mut teleop, help) = operator::hands(rig, false)?;
+        show.say(&help);
         let mut pace = Pace::of(rig, true);
         let see = |view: &View| {
             show.stand(view.steps, || {
                 format!("{}\n{}", view.words(), picture(&view.images))
             });
         };
-        let steps = teleoperate::teleoperate(rig, cell, &mut keyboard, &mut pace, seed, stop, see)?;
+        let steps = teleoperate::teleoperate(rig, cell, &mut *teleop, &mut pace, seed, stop, see)?;
         Ok(steps)
     })?;
     println!("{steps} steps driven");
@@ -480,7 +478,7 @@ fn replay(rig: &Rig, episode: &Episode, stop: &AtomicBool) -> anyhow::Result<()>
 }
 
 fn record(rig: &Rig, options: &RecordOptions, stop: &AtomicBool) -> anyhow::Result<()> {
-    if options.demonstrator == Demonstrator::Scripted {
+    if options.demonstrator == Operator::Scripted {
         println!("a scripted operator demonstrates; it stands in for a person");
     }
     let length = Some(u64::from(options.episodes));
@@ -488,7 +486,7 @@ fn record(rig: &Rig, options: &RecordOptions, stop: &AtomicBool) -> anyhow::Resu
     let kept = Cell::new(0);
     let say = |so_far, words: &str| {
         kept.set(u64::from(so_far));
-        if options.demonstrator == Demonstrator::Keyboard {
+        if options.demonstrator.is_person() {
             show.borrow().say(words);
         }
         show.borrow_mut().stand(kept.get(), || words.to_owned());
@@ -559,7 +557,7 @@ impl Watch for Screen {
 }
 
 fn act(rig: &Rig, options: &ActorOptions, stop: &AtomicBool) -> anyhow::Result<()> {
-    if options.operator == Some(Demonstrator::Scripted) {
+    if options.operator == Some(Operator::Scripted) {
         println!(
             "a scripted operator takes over when the policy is stuck; it stands in for a person"
         );

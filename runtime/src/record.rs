@@ -18,11 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use hilt_drivers::{
-    EpisodeStart, Teleop, TeleopEvent,
-    keyboard::{self, Keyboard},
-    sim::Role,
-};
+use hilt_drivers::{EpisodeStart, Teleop, TeleopEvent, sim::Role};
 use hilt_protocol::{
     Axis, Image, Record, RigSpec, Step,
     noise::{Uniforms, mix},
@@ -35,20 +31,12 @@ use crate::{
     bookkeeper::{About, Bookkeeper},
     cell::Cell,
     decision::intent_action,
+    operator::{self, Operator},
     pace::Pace,
     rig::Rig,
     run_log::{Journal, JournalError, RunLog, new_run},
     session::{Flow, Outcome, Policy, Seen, Session},
 };
-
-/// Who demonstrates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Demonstrator {
-    /// The scripted operator of a simulated rig.
-    Scripted,
-    /// A person at the keyboard.
-    Keyboard,
-}
 
 /// What to record.
 #[derive(Clone, Debug)]
@@ -56,7 +44,7 @@ pub struct RecordOptions {
     /// Successful demonstrations wanted.
     pub episodes: u32,
     /// Who demonstrates.
-    pub demonstrator: Demonstrator,
+    pub demonstrator: Operator,
     /// Everything random is drawn from this.
     pub seed: u64,
     /// Folder of the demonstrations' run.
@@ -170,7 +158,7 @@ pub fn record(
 ) -> anyhow::Result<RecordSummary> {
     let mut cell = Cell::open(rig)?;
     // Before the logs: nothing is left behind by a terminal that is none.
-    let mut teleop = teleop(rig, options, &cell)?;
+    let (mut teleop, help) = teleop(rig, options, &cell)?;
     let spec = rig.spec();
     let labels_dir = labels_dir(&options.out)?;
     // Both, before either is begun.
@@ -206,8 +194,11 @@ pub fn record(
         see: &mut see,
     };
     std::fs::write(options.out.join("rig.toml"), rig.to_toml()?)?;
+    if !help.is_empty() {
+        say(0, &help);
+    }
     let summary = recorder.demonstrate(&mut *teleop, stop, &mut say)?;
-    if options.demonstrator == Demonstrator::Scripted {
+    if options.demonstrator == Operator::Scripted {
         recorder.label(stop, &mut say)?;
     }
     let (labelled_success, labelled_failure) = recorder.counts;
@@ -237,19 +228,26 @@ fn labels_dir(out: &Path) -> anyhow::Result<PathBuf> {
     Ok(out.with_file_name(format!("{}-labels", name.to_string_lossy())))
 }
 
-fn teleop(rig: &Rig, options: &RecordOptions, cell: &Cell) -> anyhow::Result<Box<dyn Teleop>> {
-    Ok(match options.demonstrator {
-        Demonstrator::Keyboard => Box::new(Keyboard::open(rig.mode.arms())?),
-        Demonstrator::Scripted => Box::new(
-            cell.operator(rig, Role::Demonstrate)
-                .context("this rig has no scripted operator; use --operator keyboard")?,
-        ),
-    })
+/// Who demonstrates, and what to tell a person of their device.
+fn teleop(
+    rig: &Rig,
+    options: &RecordOptions,
+    cell: &Cell,
+) -> anyhow::Result<(Box<dyn Teleop>, String)> {
+    match options.demonstrator {
+        Operator::Keyboard => Ok(operator::hands(rig, false)?),
+        Operator::Scripted => {
+            let scripted = cell
+                .operator(rig, Role::Demonstrate)
+                .context("this rig has no scripted operator; use --operator keyboard")?;
+            Ok((Box::new(scripted), String::new()))
+        }
+    }
 }
 
 impl Recorder<'_> {
     fn by_person(&self) -> bool {
-        self.options.demonstrator == Demonstrator::Keyboard
+        self.options.demonstrator.is_person()
     }
 
     fn pace(&self) -> Pace {
@@ -312,9 +310,6 @@ impl Recorder<'_> {
         say: &mut impl FnMut(u32, &str),
     ) -> anyhow::Result<RecordSummary> {
         let (mut kept, mut attempts, mut steps) = (0u32, 0u32, 0u64);
-        if self.by_person() {
-            say(0, &keyboard::help(self.cell.spec(), false));
-        }
         while kept < self.options.episodes {
             let seed = mix(self.options.seed ^ mix(0x6465_6d6f ^ (u64::from(attempts) << 32)));
             attempts += 1;
@@ -370,10 +365,7 @@ impl Recorder<'_> {
             steps,
             labelled_success: 0,
             labelled_failure: 0,
-            operator: match self.options.demonstrator {
-                Demonstrator::Scripted => "scripted",
-                Demonstrator::Keyboard => "keyboard",
-            },
+            operator: self.options.demonstrator.name(),
         })
     }
 

@@ -8,8 +8,9 @@ use std::{
 
 use hilt_runtime::{
     cell::Cell,
+    operator::Operator,
     pace::Pace,
-    record::{Demonstrator, RecordOptions, record},
+    record::{RecordOptions, record},
     replay::{Episode, ReplayError, Replayed, replay},
     rig::Rig,
 };
@@ -23,7 +24,7 @@ fn rig(name: &str, overrides: &[&str]) -> Rig {
 fn recorded(dir: &Path) {
     let options = RecordOptions {
         episodes: 2,
-        demonstrator: Demonstrator::Scripted,
+        demonstrator: Operator::Scripted,
         seed: 5,
         out: dir.to_owned(),
     };

@@ -9,7 +9,8 @@ use hilt_recording::{RunReader, read_spec};
 use hilt_runtime::{
     brain::{Brain, BrainError, RandomBrain},
     cell::{Cell, CellError, lockstep::Lockstep},
-    record::{Demonstrator, RecordOptions, record},
+    operator::Operator,
+    record::{RecordOptions, record},
     rig::Rig,
     run_log::{Journal, JournalError},
     session::{Flow, Outcome, Policy, Session},
@@ -310,7 +311,7 @@ fn demonstrations_and_labelled_frames_are_recorded() {
     let dir = tempfile::tempdir().unwrap();
     let options = RecordOptions {
         episodes: 2,
-        demonstrator: Demonstrator::Scripted,
+        demonstrator: Operator::Scripted,
         seed: 5,
         out: dir.path().join("demos"),
     };

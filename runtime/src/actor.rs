@@ -24,7 +24,7 @@ use hilt_show::{Rate, per_s, percent};
 use serde::Serialize;
 
 use crate::{
-    bookkeeper::{About, Bookkeeper, Onward},
+    books::RunBooks,
     brain::Brain,
     cell::Cell,
     faulty::{Faults, FaultyBrain, FaultyJournal},
@@ -36,7 +36,6 @@ use crate::{
     run_log::{RunLog, new_run},
     session::{Confusion, Flow, Outcome, Policy, Seen, Session},
     status::Timing,
-    tick_log::{self, TickLog},
     view,
 };
 
@@ -269,18 +268,7 @@ pub fn run(
         ("seed".to_owned(), options.seed.to_string()),
     ]);
     let mut log = RunLog::create(&options.out, run, &spec, metadata, Some(Arc::clone(&link)))?;
-    let toml = rig.to_toml()?;
-    std::fs::write(options.out.join("rig.toml"), &toml)?;
-    let ticks = match cell.began().cloned() {
-        Some(began) => Some(TickLog::create(
-            &options.out,
-            &tick_log::About { rig: toml, began },
-        )?),
-        None => None,
-    };
-    if let Some(ticks) = &ticks {
-        cell.log_to(ticks.sender());
-    }
+    let books = RefCell::new(RunBooks::begin(rig, &options.out, run, &mut cell)?);
     let (brain, learner) = LearnerSide::meet(
         Arc::clone(&link),
         engine,
@@ -296,19 +284,6 @@ pub fn run(
     let rows_path = options.out.join("episodes.jsonl");
     let mut rows =
         BufWriter::new(File::create(&rows_path).with_context(|| rows_path.display().to_string())?);
-    let about = About {
-        dir: Some(options.out.clone()),
-        run: run.to_string(),
-        rig: rig.name.clone(),
-    };
-    let sender = ticks.as_ref().map(TickLog::sender);
-    let onward: Onward = match sender.clone() {
-        Some(sender) => Box::new(move |records| sender.ticks(records.to_vec())),
-        None => Box::new(|_| {}),
-    };
-    let keeper = Bookkeeper::start(rig, about, cell.take_records(), onward)
-        .context("starting the bookkeeper's thread")?;
-    let keeper = RefCell::new(keeper);
     let mut session = Session {
         cell: &mut cell,
         teleop: teleop.as_mut().map(|teleop| teleop as &mut dyn Teleop),
@@ -341,7 +316,7 @@ pub fn run(
                     shown.borrow_mut().see(images);
                 }
             },
-            took: &mut |stage, duration_ns| keeper.borrow_mut().took(stage, duration_ns),
+            took: &mut |stage, duration_ns| books.borrow_mut().took(stage, duration_ns),
         };
         let outcome = session.run_episode(&mut policy, start, &mut journal, |policy, steps| {
             helper
@@ -372,13 +347,12 @@ pub fn run(
                 policy_version,
                 allowed_steps: progress.map_or(0, |p| p.allowed_steps),
             });
-            keeper.borrow().tell(|news| {
+            books.borrow().tell(|news| {
                 (news.policy_version, news.swaps) = (policy_version, swaps);
                 (news.episodes, news.env_steps) = (rates.episodes, steps);
                 news.entries = logged.get();
                 news.acknowledged = link.stats().acked;
                 news.learner_alive = Some(learner.is_alive());
-                news.log_losses = sender.as_ref().map_or(0, |sender| sender.losses().total());
             });
             // The learner may have been waited for: the person's time goes on from here.
             pace.wait();
@@ -398,7 +372,7 @@ pub fn run(
         };
         broken = 0;
         let counts = session.cell.counts();
-        keeper.borrow().tell(|news| news.counts = counts);
+        books.borrow().tell(|news| news.counts = counts);
         if outcome.cut {
             // Its steps are in the log and count as such; the episode is in no rate.
             break;
@@ -434,23 +408,12 @@ pub fn run(
         watch.say("the rest is on its way to the learner; Ctrl-C again leaves it in the log");
     }
     link.drain(Duration::from_secs(5));
-    keeper.borrow().tell(|news| {
+    books.borrow().tell(|news| {
         (news.env_steps, news.episodes) = (env_steps, rates.episodes);
         (news.entries, news.acknowledged) = (entries, link.stats().acked);
         news.learner_alive = Some(link.learner().alive);
     });
-    let (books, balance) = (keeper.into_inner().finish(last))
-        .context("the run's figures are lost; its log is whole")?;
-    let lost = ticks.map(TickLog::finish).unwrap_or_default();
-    if lost.total() > 0 {
-        let (ticks, decisions) = (lost.ticks, lost.decisions);
-        watch.say(&format!(
-            "{ticks} ticks and {decisions} decisions are not in the log: the disk was full or slow"
-        ));
-    }
-    if let Err(error) = balance {
-        tracing::error!("the accounts of the control loop do not balance: {error}");
-    }
+    let books = books.into_inner().finish(last)?;
     watch.say(&view::report_text(&books));
     let summary = ActorSummary {
         seed: options.seed,

@@ -16,7 +16,7 @@
 //! - [`run_log::RunLog`]: the journal that writes the run's log and streams it to the learner.
 //! - [`faulty`]: a rig's `[faults]` table, applied to all of these.
 //! - [`accounting`]: how every [`tick`] ended and what its stages took, kept by a thread that has no
-//!   deadline; a [`status::Status`] on disk says it to `hilt` [`top`] and to other programs.
+//!   deadline, in the run's [`books`]; a [`status::Status`] on disk says it to `hilt` [`top`] and to other programs.
 //! - [`supervisor`]: a second process that holds the arms when this one is gone or hangs.
 //!
 //! What a user starts is above these: [`teleoperate`] by hand, [`record`] demonstrations, [`replay`]
@@ -31,6 +31,7 @@
 pub mod accounting;
 pub mod actor;
 pub mod bookkeeper;
+pub mod books;
 pub mod brain;
 pub mod cell;
 pub mod control;

@@ -17,7 +17,7 @@ use hilt_drivers::SavedTerminal;
 use hilt_protocol::Image;
 use hilt_runtime::{
     actor::{self, ActorOptions, Standing, Watch},
-    bookkeeper::{About, Bookkeeper},
+    books::RunBooks,
     cell::{Cell as Devices, realtime::keep_core},
     doctor::{self, Level, Needs},
     evaluate::{self, EvaluateOptions},
@@ -422,20 +422,14 @@ fn drive<T>(
     go: impl FnOnce(&mut Devices, &mut Show) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let mut cell = Devices::open(rig)?;
-    let about = About {
-        dir: None,
-        run: name.to_owned(),
-        rig: rig.name.clone(),
-    };
-    let keeper = Bookkeeper::start(rig, about, cell.take_records(), Box::new(|_| {}))
-        .context("starting the bookkeeper's thread")?;
+    let books = RunBooks::unrecorded(rig, name, &mut cell)?;
     let mut show = Show::new(name, length);
     let gone = go(&mut cell, &mut show)?;
     show.end();
     let last = cell.end();
-    if let (Some(_), Some((books, balance))) = (last, keeper.finish(last)) {
+    let books = books.finish(last)?;
+    if last.is_some() {
         println!("{}", view::report_text(&books));
-        balance?;
     }
     Ok(gone)
 }

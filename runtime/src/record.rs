@@ -28,7 +28,7 @@ use hilt_sim::{CUBE_HALF_M, LIFTED_M, Truth};
 use serde::Serialize;
 
 use crate::{
-    bookkeeper::{About, Bookkeeper},
+    books::RunBooks,
     cell::Cell,
     decision::intent_action,
     operator::{self, Operator},
@@ -140,7 +140,7 @@ struct Recorder<'a> {
     rig: &'a Rig,
     options: &'a RecordOptions,
     cell: Cell,
-    keeper: Bookkeeper,
+    books: RunBooks,
     demonstrations: RunLog,
     labels: RunLog,
     counts: (u64, u64),
@@ -176,24 +176,17 @@ pub fn record(
         RunLog::create(dir, run, &spec, metadata, None)
     };
     let demonstrations = log(&options.out, run, "demonstrations")?;
-    let about = About {
-        dir: Some(options.out.clone()),
-        run: run.to_string(),
-        rig: rig.name.clone(),
-    };
-    let keeper = Bookkeeper::start(rig, about, cell.take_records(), Box::new(|_| {}))
-        .context("starting the bookkeeper's thread")?;
+    let books = RunBooks::begin(rig, &options.out, run, &mut cell)?;
     let mut recorder = Recorder {
         rig,
         options,
         cell,
-        keeper,
+        books,
         demonstrations,
         labels: log(&labels_dir, new_run(), "labelled frames")?,
         counts: (0, 0),
         see: &mut see,
     };
-    std::fs::write(options.out.join("rig.toml"), rig.to_toml()?)?;
     if !help.is_empty() {
         say(0, &help);
     }
@@ -205,9 +198,7 @@ pub fn record(
     let last = recorder.cell.end();
     recorder.demonstrations.finish()?;
     recorder.labels.finish()?;
-    if let Some((_, Err(error))) = recorder.keeper.finish(last) {
-        tracing::error!("the accounts of the control loop do not balance: {error}");
-    }
+    recorder.books.finish(last)?;
     let summary = RecordSummary {
         labelled_success,
         labelled_failure,
@@ -282,7 +273,7 @@ impl Recorder<'_> {
         let mut journal = Seen {
             journal: buffer,
             see: &mut see,
-            took: &mut |stage, duration_ns| self.keeper.took(stage, duration_ns),
+            took: &mut |stage, duration_ns| self.books.took(stage, duration_ns),
         };
         let outcome = session.run_episode(&mut Policy::Nobody, start, &mut journal, |_, _| {
             pace.wait();
@@ -293,7 +284,7 @@ impl Recorder<'_> {
             }
         })?;
         let counts = self.cell.counts();
-        self.keeper.tell(|news| {
+        self.books.tell(|news| {
             news.counts = counts;
             news.episodes += 1;
             news.env_steps += u64::from(outcome.steps);

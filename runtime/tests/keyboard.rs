@@ -95,6 +95,32 @@ fn a_person_records_and_ctrl_c_leaves_a_whole_log() {
 }
 
 #[test]
+fn what_is_recorded_in_real_time_can_be_verified_and_driven_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("demos").display().to_string();
+    let rig = rig_file("emulated-dual.toml").display().to_string();
+    let record = ["record", "--operator", "keyboard", "--episodes", "1"];
+    let mut person = AtTerminal::hilt(&[&record[..], &["--rig", &rig, "--out", &place]].concat());
+    person.sees("demonstration 1 of 1", 0);
+    person.press_and_wait("wwc");
+    person.press(ENTER);
+    let (status, screen) = person.end();
+    assert!(status.success(), "{screen}");
+    for again in [&["verify", &place][..], &["replay", &place, "--rig", &rig]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_hilt"))
+            .args(again)
+            .output();
+        let output = output.unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{again:?}: {text}");
+        let says = ["identical", "steps driven"]
+            .iter()
+            .any(|says| text.contains(says));
+        assert!(says, "{again:?}: {text}");
+    }
+}
+
+#[test]
 fn without_a_terminal_the_remedy_is_named_and_nothing_is_left() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("run").display().to_string();

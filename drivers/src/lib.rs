@@ -30,6 +30,7 @@ mod replica;
 pub mod sim;
 mod teleop;
 mod terminal;
+pub mod v4l2;
 mod world;
 
 pub use arm::{Arm, ArmError, ArmState, Encoding};

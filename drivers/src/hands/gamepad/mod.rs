@@ -1,0 +1,192 @@
+//! A gamepad, by Linux's input events.
+//!
+//! | control | means |
+//! |---|---|
+//! | left stick | away from the person and back (x), left and right (y) |
+//! | right stick | up and down (z), turn (yaw) |
+//! | cross | roll and pitch |
+//! | right trigger, left trigger | close, open the gripper |
+//! | right shoulder | the person acts while it is down |
+//! | right button of the four | take over, hand back |
+//! | upper, lower | success, failure |
+//! | left one | throw this episode away |
+//! | left shoulder | the other arm |
+//! | select ("back", "share") | end the run |
+
+mod pad;
+
+use std::{path::Path, time::Duration};
+
+use evdev::{AbsoluteAxisCode, EventType, KeyCode, SynchronizationCode, raw_stream::RawDevice};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{
+    Found,
+    handheld::{Device, Heard},
+};
+use crate::TeleopError;
+
+pub use pad::{AxisRange, Names, PROFILE, Pad};
+
+/// Microsoft's vendor number: its pads have letters' names over Bluetooth too.
+const MICROSOFT: u16 = 0x045e;
+
+/// A gamepad of this machine.
+pub struct Gamepad {
+    device: RawDevice,
+    name: String,
+    pad: Pad,
+    /// Events were dropped; what follows until the next report's end is of no use.
+    dropped: bool,
+    /// Nothing was told yet.
+    fresh: bool,
+}
+
+impl Gamepad {
+    fn gone(&self, error: std::io::Error) -> TeleopError {
+        let name = &self.name;
+        TeleopError(format!(
+            "the gamepad at {name} is gone ({error}); plug it in again, then start anew"
+        ))
+    }
+
+    /// Waits for events; `false`: none came in so long.
+    fn wait(&self, patience: Duration) -> std::io::Result<bool> {
+        let mut fds = [PollFd::new(&self.device, PollFlags::IN)];
+        let patience = Timespec::try_from(patience).map_err(std::io::Error::other)?;
+        let came = match poll(&mut fds, Some(&patience)) {
+            Ok(came) => came > 0,
+            // A signal; the next wait comes at once.
+            Err(rustix::io::Errno::INTR) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        let lost = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+        if fds[0].revents().intersects(lost) {
+            return Err(rustix::io::Errno::NODEV.into());
+        }
+        Ok(came)
+    }
+
+    /// Takes axes and buttons as they are now.
+    fn look(&mut self, tell: &mut dyn FnMut(Heard)) -> std::io::Result<()> {
+        let keys = self.device.get_key_state()?;
+        for code in Pad::key_codes() {
+            let down = keys.contains(KeyCode::new(code));
+            self.pad.key(code, i32::from(down), tell);
+        }
+        for (code, info) in self.device.get_absinfo()? {
+            self.pad.axis(code.0, info.value(), tell);
+        }
+        self.pad.sync(tell);
+        Ok(())
+    }
+
+    fn read(&mut self, tell: &mut dyn FnMut(Heard)) -> std::io::Result<()> {
+        let mut look = std::mem::take(&mut self.fresh);
+        for event in self.device.fetch_events()? {
+            match event.event_type() {
+                EventType::SYNCHRONIZATION
+                    if event.code() == SynchronizationCode::SYN_DROPPED.0 =>
+                {
+                    self.dropped = true;
+                }
+                EventType::SYNCHRONIZATION => {
+                    look |= std::mem::take(&mut self.dropped);
+                    self.pad.sync(tell);
+                }
+                _ if self.dropped => {}
+                EventType::KEY => self.pad.key(event.code(), event.value(), tell),
+                EventType::ABSOLUTE => self.pad.axis(event.code(), event.value(), tell),
+                _ => {}
+            }
+        }
+        if look {
+            self.look(tell)?;
+        }
+        Ok(())
+    }
+}
+
+impl Device for Gamepad {
+    fn hear(&mut self, patience: Duration, tell: &mut dyn FnMut(Heard)) -> Result<(), TeleopError> {
+        let heard = match self.wait(patience) {
+            Ok(true) => self.read(tell),
+            Ok(false) if self.fresh => {
+                self.fresh = false;
+                self.look(tell)
+            }
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        heard.map_err(|error| self.gone(error))
+    }
+}
+
+/// Whether this is a gamepad: a stick, and the lower one of the four buttons.
+fn is_gamepad(device: &RawDevice) -> bool {
+    let stick = device.supported_absolute_axes();
+    let button = device.supported_keys();
+    stick.is_some_and(|axes| axes.contains(AbsoluteAxisCode::ABS_X))
+        && button.is_some_and(|keys| keys.contains(KeyCode::BTN_SOUTH))
+}
+
+/// Opens the one at this path.
+pub fn open(path: &Path) -> Result<Gamepad, TeleopError> {
+    let name = path.display().to_string();
+    let refused = |e: std::io::Error| {
+        TeleopError(format!(
+            "the gamepad at {name} does not open ({e}); who runs this must be allowed to read it: \
+             the group `input` is"
+        ))
+    };
+    let device = RawDevice::open(path).map_err(refused)?;
+    if !is_gamepad(&device) {
+        return Err(TeleopError(format!(
+            "{name} is no gamepad: it has no stick, or none of a gamepad's buttons"
+        )));
+    }
+    let infos = device.get_absinfo().map_err(refused)?;
+    let ranges: Vec<_> = infos
+        .map(|(code, info)| AxisRange {
+            code: code.0,
+            minimum: info.minimum(),
+            maximum: info.maximum(),
+        })
+        .collect();
+    let keys = device.supported_keys();
+    let triggers_are_keys = keys.is_some_and(|keys| keys.contains(KeyCode::BTN_TR2));
+    let names = match device.input_id().vendor() == MICROSOFT || driver(path) == "xpad" {
+        true => Names::Letters,
+        false => Names::Places,
+    };
+    Ok(Gamepad {
+        pad: Pad::new(&ranges, triggers_are_keys, names),
+        device,
+        name,
+        dropped: false,
+        fresh: true,
+    })
+}
+
+/// The driver that presents an input device; empty where it is not known.
+fn driver(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    let link = Path::new("/sys/class/input")
+        .join(name)
+        .join("device/device/driver");
+    let target = std::fs::read_link(link).unwrap_or_default();
+    let driver = target.file_name().unwrap_or_default();
+    driver.to_string_lossy().into_owned()
+}
+
+/// Those that are plugged in and may be opened; of others it is not known what they are.
+pub fn list() -> Vec<Found> {
+    let pads = evdev::raw_stream::enumerate().filter(|(_, device)| is_gamepad(device));
+    pads.map(|(path, device)| Found {
+        name: device.name().unwrap_or("gamepad").to_owned(),
+        port: device.physical_path().map(str::to_owned),
+        problem: None,
+        path,
+    })
+    .collect()
+}

@@ -1,7 +1,8 @@
 //! One servo: its registers and where it is.
 //!
 //! Factory values: Feetech's memory table of the STS series. The motion is kinematic: the joint
-//! follows its goal at a bounded speed and acceleration, and nothing pushes it.
+//! follows its goal at a bounded speed and acceleration, and nothing pushes it; or it is driven by
+//! somebody who has a model of the arm.
 
 use crate::bus::sts3215::{
     ACCELERATION, COUNTS_PER_TURN, GOAL_POSITION, GOAL_SPEED, HIGHEST_POSITION, ID, LOCK,
@@ -119,6 +120,8 @@ pub(super) struct Servo {
     now_ns: u64,
     was_on: bool,
     went_limp: bool,
+    /// Its joint is moved from outside.
+    driven: bool,
 }
 
 impl Servo {
@@ -132,6 +135,7 @@ impl Servo {
             now_ns: 0,
             was_on: false,
             went_limp: false,
+            driven: false,
         };
         servo.reset();
         servo.set(ID, i32::from(setup.id));
@@ -222,13 +226,26 @@ impl Servo {
 
     /// Somebody puts the joint there.
     pub fn put(&mut self, counts: f64) {
+        self.drive(counts, 0.0);
+    }
+
+    /// From now on its joint moves by [`Servo::drive`] alone, or again by itself.
+    pub fn set_driven(&mut self, driven: bool) {
+        self.driven = driven;
+    }
+
+    /// The joint is there, and moves so fast.
+    pub fn drive(&mut self, counts: f64, counts_per_s: f64) {
         self.sensor = counts + self.offset();
-        self.velocity = 0.0;
+        self.velocity = counts_per_s;
         self.feed_back();
     }
 
     /// Lets time pass until `now_ns`; times before the one it has reached change nothing.
     pub fn advance(&mut self, now_ns: u64) {
+        if self.driven {
+            self.now_ns = self.now_ns.max(now_ns);
+        }
         while self.now_ns < now_ns {
             let step_ns = (now_ns - self.now_ns).min(STEP_NS);
             let before = (self.sensor, self.velocity);

@@ -163,6 +163,19 @@ impl EmulatedBus {
         self.of(id, |servo| servo.put(counts));
     }
 
+    /// From now on the joints move by [`EmulatedBus::drive`] alone: something that knows the arm's
+    /// masses moves them, by [`ServoView::goal_counts`] and [`ServoView::torque`]. `false`: again by
+    /// themselves.
+    pub fn set_driven(&mut self, driven: bool) {
+        self.of(BROADCAST, |servo| servo.set_driven(driven));
+    }
+
+    /// The joint of servo `id` is there now and moves so fast: counts as the servo reports them,
+    /// counts/s.
+    pub fn drive(&mut self, id: u8, counts: f64, counts_per_s: f64) {
+        self.of(id, |servo| servo.drive(counts, counts_per_s));
+    }
+
     /// Sets a register of servo `id` past the rules for hosts: its temperature, its status, ….
     pub fn poke(&mut self, id: u8, register: Register, value: i32) {
         self.of(id, |servo| servo.set(register, value));
@@ -317,7 +330,8 @@ impl EmulatedBus {
 mod tests {
     use super::*;
     use crate::bus::sts3215::{
-        GOAL_POSITION, PRESENT_POSITION, RESPONSE_LEVEL, RETURN_DELAY, STATUS, TORQUE_ENABLE,
+        GOAL_POSITION, POSITION_OFFSET, PRESENT_POSITION, PRESENT_SPEED, RESPONSE_LEVEL,
+        RETURN_DELAY, STATUS, TORQUE_ENABLE,
     };
 
     const MS: u64 = 1_000_000;
@@ -406,6 +420,33 @@ mod tests {
         assert!(!bus.went_limp());
         bus.power_cycle(3);
         assert!(bus.went_limp());
+    }
+
+    #[test]
+    fn driven_joints_are_where_they_are_driven_and_report_it() {
+        let mut bus = bus(0);
+        bus.set_driven(true);
+        bus.poke(2, POSITION_OFFSET, -100);
+        let write = Request::Write {
+            id: BROADCAST,
+            address: TORQUE_ENABLE.address,
+            data: &[1, 0, 0xD0, 7],
+        };
+        tell(&mut bus, 0, write);
+        bus.advance(1_000 * MS);
+        let stands = bus.servo(1).unwrap();
+        assert_eq!((stands.counts, stands.goal_counts), (1010.0, 2000.0));
+        assert!(stands.torque);
+        bus.drive(2, 1234.4, -50.0);
+        bus.advance(2_000 * MS);
+        let view = bus.servo(2).unwrap();
+        assert_eq!((view.counts, view.counts_per_s), (1234.4, -50.0));
+        assert_eq!(bus.peek(2, PRESENT_POSITION), Some(1234));
+        assert_eq!(bus.peek(2, PRESENT_SPEED), Some(-50));
+        // Left to itself it goes on from there.
+        bus.set_driven(false);
+        bus.advance(5_000 * MS);
+        assert_eq!(bus.servo(2).unwrap().counts, 2000.0);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What only a simulated rig has.
 
+use hilt_protocol::JointVector;
 use hilt_sim::Truth;
 
 /// How an episode of a simulated rig begins.
@@ -20,6 +21,17 @@ pub struct WorldError(pub String);
 pub trait Scene {
     /// Puts everything at a start, at rest, and returns when the rig may be used.
     fn reset(&mut self, start: EpisodeStart) -> Result<(), WorldError>;
+
+    /// Where the arm is to be driven before the episode, radians; `None`: [`Scene::reset`] has put it
+    /// where it belongs.
+    fn home(&self, _start: EpisodeStart) -> Result<Option<JointVector>, WorldError> {
+        Ok(None)
+    }
+
+    /// The arm has been driven home: what else belongs to the start comes to its place.
+    fn arm_is_home(&mut self, _start: EpisodeStart) -> Result<(), WorldError> {
+        Ok(())
+    }
 
     /// What only a simulator knows, for the final judge and the reports; `None` where the scene
     /// has no task.

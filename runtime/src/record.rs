@@ -24,7 +24,7 @@ use hilt_protocol::{
     noise::{Uniforms, mix},
 };
 use hilt_recording::{LOG_FILE, WriteError};
-use hilt_sim::{CUBE_HALF_M, LIFTED_M, Truth};
+use hilt_sim::Truth;
 use serde::Serialize;
 
 use crate::{
@@ -99,16 +99,11 @@ impl Journal for Buffer {
     }
 }
 
-/// How high the cube is above its place on the table, metres.
-fn height_m(truth: &Truth) -> f64 {
-    truth.cube_position_m[2] - CUBE_HALF_M
-}
-
-/// A frame's label, where it is clear: `None` around the threshold.
-fn clear_label(truth: &Truth) -> Option<bool> {
-    if truth.lifted && height_m(truth) > LIFTED_M + CLEAR_UP_M {
+/// A frame's label, where it is clear: `None` around the threshold, `lifted_m`.
+fn clear_label(truth: &Truth, lifted_m: f64) -> Option<bool> {
+    if truth.lifted && truth.cube_height_m > lifted_m + CLEAR_UP_M {
         Some(true)
-    } else if !truth.lifted && height_m(truth) < LIFTED_M - CLEAR_DOWN_M {
+    } else if !truth.lifted && truth.cube_height_m < lifted_m - CLEAR_DOWN_M {
         Some(false)
     } else {
         None
@@ -116,20 +111,20 @@ fn clear_label(truth: &Truth) -> Option<bool> {
 }
 
 /// Labels whatever is clear by the truth.
-fn label_clear(records: &mut [(Record, Option<Truth>)]) {
+fn label_clear(records: &mut [(Record, Option<Truth>)], lifted_m: f64) {
     for (record, truth) in records {
         if let (Record::Step(step), Some(truth)) = (record, truth) {
-            step.label = clear_label(truth);
+            step.label = clear_label(truth, lifted_m);
         }
     }
 }
 
 /// Labels what is clearly no success in a demonstration that ends in one.
-fn label_demonstration(records: &mut [(Record, Option<Truth>)]) {
+fn label_demonstration(records: &mut [(Record, Option<Truth>)], lifted_m: f64) {
     let sure = records.len().saturating_sub(1 + UNSURE_STEPS);
     for (i, (record, truth)) in records.iter_mut().enumerate() {
         if let Record::Step(step) = record {
-            let down = truth.is_none_or(|t| clear_label(&t) == Some(false));
+            let down = truth.is_none_or(|t| clear_label(&t, lifted_m) == Some(false));
             step.label = (i < sure && down).then_some(false);
         }
     }
@@ -139,6 +134,8 @@ fn label_demonstration(records: &mut [(Record, Option<Truth>)]) {
 struct Recorder<'a> {
     rig: &'a Rig,
     options: &'a RecordOptions,
+    /// How high a lifted cube is, metres above its place.
+    lifted_m: f64,
     cell: Cell,
     books: RunBooks,
     demonstrations: RunLog,
@@ -180,6 +177,7 @@ pub fn record(
     let mut recorder = Recorder {
         rig,
         options,
+        lifted_m: rig.scene.clone().unwrap_or_default().arm.task().lifted_m,
         cell,
         books,
         demonstrations,
@@ -331,7 +329,7 @@ impl Recorder<'_> {
                 }
                 continue;
             }
-            label_demonstration(&mut buffer.0);
+            label_demonstration(&mut buffer.0, self.lifted_m);
             for (record, _) in buffer.0 {
                 self.count(&record);
                 self.demonstrations.add(record)?;
@@ -394,7 +392,7 @@ impl Recorder<'_> {
                 continue;
             }
             let truth = self.cell.truth();
-            let clear = truth.is_none_or(|t| clear_label(&t) == Some(success));
+            let clear = truth.is_none_or(|t| clear_label(&t, self.lifted_m) == Some(success));
             let record = Record::Step(Step {
                 action: executed.action,
                 source: teleop.source(),
@@ -441,7 +439,7 @@ impl Recorder<'_> {
                 if outcome.cut {
                     return Ok(());
                 }
-                label_clear(&mut buffer.0);
+                label_clear(&mut buffer.0, self.lifted_m);
                 for (record, _) in buffer.0 {
                     self.count(&record);
                     self.labels.add(record)?;

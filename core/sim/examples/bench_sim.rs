@@ -3,11 +3,12 @@
 
 use std::{error::Error, time::Instant};
 
-use hilt_sim::{SceneConfig, Simulation, random_start};
+use hilt_sim::{ArmKind, SceneConfig, Simulation, Task};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// gym-hil's simulated Panda with its shadows turned off, on the same kind of CPU.
 const PEER_STEPS_PER_S: f64 = 21.0;
+const TASK: Task = ArmKind::Desk6.task();
 const STEP_NS: u64 = 100_000_000;
 const STEPS: u32 = 600;
 
@@ -30,12 +31,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut rgb = vec![0; 128 * 128 * 3];
     let mut step = |simulation: &mut Simulation, i: u32| -> Result<(), Box<dyn Error>> {
         if i.is_multiple_of(30) {
-            simulation.reset(&random_start(0.2, u64::from(i)))?;
+            simulation.reset(&TASK.random_start(0.2, u64::from(i)))?;
         }
         let mut joints = simulation.arm_state().q;
-        joints[0] += 0.03 * f64::from(i).sin();
-        joints[1] += 0.01;
-        simulation.set_command(&joints, i % 30 > 20)?;
+        joints.as_mut_slice()[0] += 0.03 * f64::from(i).sin();
+        joints.as_mut_slice()[1] += 0.01;
+        simulation.set_command(joints.as_slice(), i % 30 > 20)?;
         simulation.advance_ns(STEP_NS);
         for camera in 0..config.cameras.len() {
             simulation.render(camera, &mut rgb)?;

@@ -6,10 +6,7 @@ use std::collections::VecDeque;
 use hilt_protocol::noise::{Uniforms, mix};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Truth,
-    scene::{CENTRE_XY_M, CUBE_HALF_M, LIFTED_M},
-};
+use crate::{Truth, arm::Task};
 
 /// The operator's hand.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,16 +64,12 @@ enum Phase {
     Raise,
 }
 
-/// Steps that the fingers need to close.
-const CLOSING_STEPS: u32 = 2;
 /// Near enough above the cube to go down, metres.
 const ALIGNED_M: f64 = 0.012;
 /// Farther aside than this a low hand rises first, so that it does not push the cube, metres.
 const BESIDE_M: f64 = 0.03;
 /// Near enough to the height of the grasp to close, metres.
 const DOWN_M: f64 = 0.008;
-/// A cube farther than this from the tool is not in the hand, metres.
-const IN_HAND_M: f64 = 0.03;
 /// Near enough to a waypoint, metres.
 const WAYPOINT_NEAR_M: f64 = 0.02;
 /// Share of the remaining way that a step asks for: the arm lags behind its target, so asking for
@@ -86,6 +79,7 @@ const GAIN: f64 = 0.9;
 /// One episode's, or one takeover's, operator. A pure function of its seed and what it is shown.
 #[derive(Clone, Debug)]
 pub struct ScriptedOperator {
+    task: Task,
     config: OperatorConfig,
     intention: Intention,
     step_m: f64,
@@ -105,12 +99,19 @@ pub struct ScriptedOperator {
 }
 
 impl ScriptedOperator {
-    /// An operator for one episode or takeover. `step_m`: metres of a full motion column.
-    pub fn new(config: OperatorConfig, intention: Intention, step_m: f64, seed: u64) -> Self {
+    /// An operator for one episode or takeover of a task. `step_m`: metres of a full motion column.
+    pub fn new(
+        task: Task,
+        config: OperatorConfig,
+        intention: Intention,
+        step_m: f64,
+        seed: u64,
+    ) -> Self {
         let mut uniforms = Uniforms::new(mix(seed ^ 0x6f70_6572_6174));
-        let hover_m = hover(&mut uniforms);
+        let hover_m = within(&mut uniforms, task.hover_m);
         let above = uniforms.open01() < 0.3;
         Self {
+            task,
             config,
             intention,
             step_m,
@@ -118,17 +119,17 @@ impl ScriptedOperator {
             seen: VecDeque::with_capacity(config.reaction_steps + 1),
             hover_m,
             miss_above_m: if above {
-                uniforms.range(0.05, 0.07)
+                within(&mut uniforms, task.miss_above_m)
             } else {
                 0.0
             },
             miss_aside_m: if above {
                 0.0
             } else {
-                uniforms.range(0.075, 0.095)
+                within(&mut uniforms, task.miss_aside_m)
             },
             miss_turn_rad: uniforms.range(-1.0, 1.0),
-            waypoint_m: waypoint(&mut uniforms),
+            waypoint_m: waypoint(&task, &mut uniforms),
             uniforms,
         }
     }
@@ -149,7 +150,7 @@ impl ScriptedOperator {
             let wanted = (GAIN * metres / self.step_m).clamp(-speed, speed);
             (wanted + self.config.noise_std * self.uniforms.normal()).clamp(-1.0, 1.0)
         });
-        let raised = seen.tool_position_m[2] - CUBE_HALF_M > LIFTED_M;
+        let raised = seen.tool_position_m[2] - self.task.cube_half_m > self.task.lifted_m;
         let done = match self.intention {
             Intention::Lift => seen.lifted,
             Intention::Miss => self.phase == Some(Phase::Raise) && raised,
@@ -166,7 +167,7 @@ impl ScriptedOperator {
     fn decide(&mut self, seen: &Truth, tool: [f64; 3]) -> ([f64; 3], i8) {
         // A cube that fell off the table, or was never on it, is looked for on the table.
         let [x, y, z] = seen.cube_position_m;
-        let cube = [x, y, z.max(CUBE_HALF_M)];
+        let cube = [x, y, z.max(self.task.cube_half_m)];
         let between = |a: [f64; 3], b: [f64; 3]| [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
         let up = [0.0, 0.0, 2.0 * self.step_m];
         let phase = self.phase.unwrap_or(if seen.gripper_closed_command {
@@ -192,7 +193,7 @@ impl ScriptedOperator {
                     (Phase::Approach, [way[0], way[1], rise], 0)
                 }
             }
-            Phase::Close(steps) if steps + 1 < CLOSING_STEPS => {
+            Phase::Close(steps) if steps + 1 < self.task.closing_steps => {
                 (Phase::Close(steps + 1), [0.0; 3], 0)
             }
             Phase::Close(_) => (Phase::Raise, up, 0),
@@ -203,8 +204,8 @@ impl ScriptedOperator {
                     .map(|d| d * d)
                     .sum::<f64>()
                     .sqrt();
-                if self.intention == Intention::Lift && off > IN_HAND_M {
-                    self.hover_m = hover(&mut self.uniforms);
+                if self.intention == Intention::Lift && off > self.task.in_hand_m {
+                    self.hover_m = within(&mut self.uniforms, self.task.hover_m);
                     (Phase::Approach, up, 1)
                 } else {
                     (Phase::Raise, up, 0)
@@ -221,11 +222,11 @@ impl ScriptedOperator {
         let aim = [
             x + self.waypoint_m[0],
             y + self.waypoint_m[1],
-            CUBE_HALF_M + self.waypoint_m[2],
+            self.task.cube_half_m + self.waypoint_m[2],
         ];
         let way: [f64; 3] = std::array::from_fn(|i| aim[i] - tool[i]);
         if way.iter().all(|d| d.abs() < WAYPOINT_NEAR_M) || self.uniforms.open01() < 0.05 {
-            self.waypoint_m = waypoint(&mut self.uniforms);
+            self.waypoint_m = waypoint(&self.task, &mut self.uniforms);
         }
         let toggles = self.uniforms.open01() < 0.08;
         let gripper = match (toggles, seen.gripper_closed_command) {
@@ -242,7 +243,8 @@ impl ScriptedOperator {
             return cube;
         }
         // Aside is towards the centre, give or take, so that it stays within the work area.
-        let inward = (CENTRE_XY_M[1] - cube[1]).atan2(CENTRE_XY_M[0] - cube[0]);
+        let [x, y] = self.task.centre_xy_m;
+        let inward = (y - cube[1]).atan2(x - cube[0]);
         let (sin, cos) = (inward + self.miss_turn_rad).sin_cos();
         [
             cube[0] + self.miss_aside_m * cos,
@@ -252,32 +254,37 @@ impl ScriptedOperator {
     }
 }
 
-fn hover(uniforms: &mut Uniforms) -> f64 {
-    uniforms.range(0.08, 0.11)
+fn within(uniforms: &mut Uniforms, [low, high]: [f64; 2]) -> f64 {
+    uniforms.range(low, high)
 }
 
 /// Low ones are beside the cube or over it; most are as high as a hand that has just lifted.
-fn waypoint(uniforms: &mut Uniforms) -> [f64; 3] {
-    let aside = if uniforms.open01() < 0.5 { 0.03 } else { 0.15 };
+fn waypoint(task: &Task, uniforms: &mut Uniforms) -> [f64; 3] {
+    let near = uniforms.open01() < 0.5;
+    let aside = if near { 0.03 } else { task.wander_aside_m };
     [
         uniforms.range(-aside, aside),
         uniforms.range(-aside, aside),
-        uniforms.range(0.03, 0.22),
+        within(uniforms, task.wander_height_m),
     ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ArmKind;
+
+    const TASK: Task = ArmKind::Desk6.task();
 
     fn truth(tool: [f64; 3], cube: [f64; 3], closed: bool) -> Truth {
         Truth {
             cube_position_m: cube,
+            cube_height_m: cube[2] - TASK.cube_half_m,
             cube_yaw_rad: 0.0,
             tool_position_m: tool,
             gripper_width_m: if closed { 0.04 } else { 0.084 },
             gripper_closed_command: closed,
-            lifted: closed && cube[2] > CUBE_HALF_M + LIFTED_M,
+            lifted: closed && cube[2] > TASK.cube_half_m + TASK.lifted_m,
         }
     }
 
@@ -287,7 +294,7 @@ mod tests {
             noise_std: 0.0,
             reaction_steps,
         };
-        ScriptedOperator::new(config, Intention::Lift, 0.025, 1)
+        ScriptedOperator::new(TASK, config, Intention::Lift, 0.025, 1)
     }
 
     const CUBE: [f64; 3] = [0.45, 0.05, 0.02];
@@ -340,7 +347,7 @@ mod tests {
     fn equal_seeds_act_alike_and_others_do_not() {
         let act = |seed| {
             let config = OperatorConfig::default();
-            ScriptedOperator::new(config, Intention::Lift, 0.025, seed).act(&truth(
+            ScriptedOperator::new(TASK, config, Intention::Lift, 0.025, seed).act(&truth(
                 [0.4, 0.0, 0.18],
                 CUBE,
                 false,

@@ -5,22 +5,10 @@ use std::fmt::Write;
 use nalgebra::Vector3;
 use serde::{Deserialize, Serialize};
 
-use crate::SimError;
+use crate::{ArmKind, SimError};
 
-/// Centre of the work area on the table, metres in the arm's base frame.
-pub const CENTRE_XY_M: [f64; 2] = [0.45, 0.0];
-/// Height of the tool above the table at home, metres.
-pub const HOME_HEIGHT_M: f64 = 0.18;
-/// Half the cube's side, metres: also the height of its centre when it lies on the table.
-pub const CUBE_HALF_M: f64 = 0.02;
-/// How far each finger opens, metres; the gap is twice that.
-pub const FINGER_OPEN_M: f64 = 0.042;
-/// The cube counts as lifted when it is this far above its place on the table, metres.
-pub const LIFTED_M: f64 = 0.10;
-/// From the flange to the point between the finger pads, metres.
-const TOOL_M: f64 = 0.10;
-
-const TEMPLATE: &str = include_str!("scene/lift.xml");
+/// The table and the cube; the arm is filled in.
+const ROOM: &str = include_str!("scene/lift.xml");
 
 /// What a camera is fixed to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +46,8 @@ pub struct SceneCamera {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SceneConfig {
+    /// Which arm stands at the table.
+    pub arm: ArmKind,
     /// Physics step, seconds.
     pub timestep_s: f64,
     /// Side of the shadow map, pixels; 0 draws no shadows, which is most of a software
@@ -72,6 +62,7 @@ pub struct SceneConfig {
 impl Default for SceneConfig {
     fn default() -> Self {
         Self {
+            arm: ArmKind::Desk6,
             timestep_s: 0.004,
             shadow_map_px: 0,
             multisamples: 0,
@@ -152,22 +143,30 @@ impl SceneConfig {
     pub fn mjcf(&self) -> Result<String, SimError> {
         self.validate()?;
         let largest = |px: fn(&SceneCamera) -> u32| self.cameras.iter().map(px).max().unwrap_or(16);
+        let (task, model) = (self.arm.task(), self.arm.model());
+        let [defaults, bodies, drives] = pieces(model.mjcf)
+            .ok_or_else(|| SimError::Model("its arm has no three pieces".into()))?;
+        let [centre_x, centre_y] = task.centre_xy_m;
+        let [mat_half_x, mat_half_y] = model.mat_half_m;
         let fields = [
+            ("arm_defaults", defaults.to_owned()),
+            ("arm_bodies", bodies.to_owned()),
+            ("arm_drives", drives.to_owned()),
             ("timestep_s", self.timestep_s.to_string()),
             ("offscreen_width", largest(|c| c.width).to_string()),
             ("offscreen_height", largest(|c| c.height).to_string()),
             ("shadow_map_px", self.shadow_map_px.to_string()),
             ("multisamples", self.multisamples.to_string()),
             ("castshadow", (self.shadow_map_px > 0).to_string()),
-            ("centre_x", CENTRE_XY_M[0].to_string()),
-            ("centre_y", CENTRE_XY_M[1].to_string()),
-            ("finger_open_m", FINGER_OPEN_M.to_string()),
-            ("cube_half_m", CUBE_HALF_M.to_string()),
-            ("tool_m", TOOL_M.to_string()),
+            ("centre_x", centre_x.to_string()),
+            ("centre_y", centre_y.to_string()),
+            ("mat_half_x", mat_half_x.to_string()),
+            ("mat_half_y", mat_half_y.to_string()),
+            ("cube_half_m", task.cube_half_m.to_string()),
             ("world_cameras", self.cameras_on(Mount::World)),
             ("wrist_cameras", self.cameras_on(Mount::Wrist)),
         ];
-        let mut mjcf = TEMPLATE.to_owned();
+        let mut mjcf = ROOM.to_owned();
         for (name, value) in fields {
             mjcf = mjcf.replace(&format!("{{{{{name}}}}}"), &value);
         }
@@ -200,6 +199,19 @@ impl SceneConfig {
         }
         xml
     }
+}
+
+/// An arm's defaults, bodies and what follows them, out of its file.
+fn pieces(arm: &str) -> Option<[&str; 3]> {
+    let inside = |from: &str, to: &str| {
+        let begin = arm.find(from)? + from.len();
+        arm.get(begin..arm.rfind(to)?)
+    };
+    Some([
+        inside("<default>", "</default>")?,
+        inside("<worldbody>", "</worldbody>")?,
+        inside("</worldbody>", "</mujoco>")?,
+    ])
 }
 
 /// Right and up of a camera's picture, in its mount's frame. Up is as near as can be to the room's

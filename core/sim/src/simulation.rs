@@ -9,17 +9,11 @@ use mujoco_rs::{
 use nalgebra::{Isometry3, Quaternion, Translation3, Unit, UnitQuaternion, Vector3};
 
 use crate::{
-    SimError, Start,
+    Motion, Servos, SimError, Start,
+    arm::{Model, Task},
     libraries::check_rendering_libraries,
-    scene::{CENTRE_XY_M, CUBE_HALF_M, FINGER_OPEN_M, HOME_HEIGHT_M, LIFTED_M, SceneConfig},
+    scene::SceneConfig,
 };
-
-/// Joints of the arm, gripper apart.
-pub const ARM_JOINTS: usize = 6;
-const ARM: [&str; ARM_JOINTS] = ["pan", "lift", "elbow", "pitch", "roll", "yaw"];
-const FINGERS: [&str; 2] = ["left", "right"];
-/// A bent pose near home: where inverse kinematics starts when nothing else is known.
-const SEED_JOINTS: [f64; ARM_JOINTS] = [0.0, 0.2, 0.3, -0.5, 0.0, 0.0];
 
 /// What a real arm would report.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,9 +21,9 @@ pub struct ArmState {
     /// When, on the simulation's clock, nanoseconds.
     pub time_ns: u64,
     /// Joint positions, radians, base to tip.
-    pub q: [f64; ARM_JOINTS],
+    pub q: JointVector,
     /// Joint velocities, rad/s.
-    pub qd: [f64; ARM_JOINTS],
+    pub qd: JointVector,
     /// Gap between the fingers, metres.
     pub gripper_width_m: f64,
 }
@@ -39,6 +33,8 @@ pub struct ArmState {
 pub struct Truth {
     /// The cube's centre, metres in the arm's base frame.
     pub cube_position_m: [f64; 3],
+    /// How far the cube is above its place on the table, metres.
+    pub cube_height_m: f64,
     /// The cube's turn about z, radians, in ±π.
     pub cube_yaw_rad: f64,
     /// The tool, metres in the arm's base frame.
@@ -47,8 +43,8 @@ pub struct Truth {
     pub gripper_width_m: f64,
     /// Whether the gripper is commanded closed.
     pub gripper_closed_command: bool,
-    /// Success: the cube is more than [`LIFTED_M`] above its place on the table and the gripper is
-    /// commanded closed.
+    /// Success: the cube is more than [`Task::lifted_m`] above its place on the table and the gripper
+    /// is commanded closed.
     pub lifted: bool,
 }
 
@@ -62,10 +58,12 @@ pub fn base_from_tool_down(position_m: [f64; 3]) -> Isometry3<f64> {
 
 /// Where the scene's elements are in MuJoCo's arrays.
 struct Places {
-    arm_q: [usize; ARM_JOINTS],
-    arm_v: [usize; ARM_JOINTS],
-    fingers_q: [usize; 2],
+    arm_q: Vec<usize>,
+    arm_v: Vec<usize>,
+    fingers_q: Vec<usize>,
+    fingers_v: Vec<usize>,
     cube_q: usize,
+    cube_v: usize,
     tool_site: usize,
 }
 
@@ -74,8 +72,11 @@ pub struct Simulation {
     data: MjData<Box<MjModel>>,
     renderers: Vec<MjRenderer>,
     config: SceneConfig,
+    task: Task,
+    arm: Model,
     ik: Ik,
     places: Places,
+    servos: Option<Coupled>,
     closed: bool,
     timestep_ns: u64,
     /// Physics has been stepped up to here.
@@ -85,7 +86,7 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// Builds the scene and its renderers, at [`Start::default`].
+    /// Builds the scene and its renderers, at [`Task::start`].
     ///
     /// # Errors
     /// [`SimError`] when the configuration is impossible, MuJoCo refuses the model, or rendering
@@ -109,25 +110,29 @@ impl Simulation {
                     .map_err(|e| renderer_error(&e))
             })
             .collect::<Result<_, _>>()?;
-        let places = Places::find(&model)?;
+        let arm = config.arm.model();
+        let places = Places::find(&model, &arm)?;
         let options = IkOptions {
             // Not in the control loop: as many as a cold start from the seed pose may need.
             iterations: 100,
             ..IkOptions::default()
         };
-        let ik = Ik::new(chain_of(&model)?, options);
+        let ik = Ik::new(chain_of(&model, arm.joints)?, options);
         let mut simulation = Self {
             data: MjData::new(Box::new(model)),
             renderers,
             config: config.clone(),
+            task: config.arm.task(),
+            arm,
             ik,
             places,
+            servos: None,
             closed: false,
             timestep_ns: (config.timestep_s * 1e9).round() as u64,
             stepped_ns: 0,
             time_ns: 0,
         };
-        simulation.reset(&Start::default())?;
+        simulation.reset(&simulation.task.start())?;
         Ok(simulation)
     }
 
@@ -146,6 +151,11 @@ impl Simulation {
         self.time_ns
     }
 
+    /// The task in this arm's reach.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
     /// Puts arm and cube at a start, at rest, gripper open. What follows depends on the start and
     /// the commands alone, not on what was before.
     ///
@@ -153,8 +163,39 @@ impl Simulation {
     /// [`SimError::Start`] when the start is not finite, the cube would be off the table, or the
     /// arm cannot reach its place.
     pub fn reset(&mut self, start: &Start) -> Result<(), SimError> {
-        let [x, y] = CENTRE_XY_M;
-        let [dx, dy, dz] = start.home_offset_m;
+        self.check_cube(start)?;
+        let joints = self.home(start)?;
+        self.data.reset();
+        self.put_cube_at(start);
+        let open = self.arm.fingers.position(false);
+        let qpos = self.data.qpos_mut();
+        for (&place, &value) in self.places.arm_q.iter().zip(joints.as_slice()) {
+            qpos[place] = value;
+        }
+        for &place in &self.places.fingers_q {
+            qpos[place] = open;
+        }
+        self.stepped_ns = self.time_ns;
+        self.set_command(joints.as_slice(), false)?;
+        self.data.forward();
+        Ok(())
+    }
+
+    /// Puts the cube alone at a start, at rest; the arm stays where it is.
+    ///
+    /// # Errors
+    /// [`SimError::Start`] when the start is not finite or the cube would be off the table.
+    pub fn put_cube(&mut self, start: &Start) -> Result<(), SimError> {
+        self.check_cube(start)?;
+        self.put_cube_at(start);
+        let velocity = self.places.cube_v;
+        self.data.qvel_mut()[velocity..velocity + 6].fill(0.0);
+        self.data.forward();
+        Ok(())
+    }
+
+    fn check_cube(&self, start: &Start) -> Result<(), SimError> {
+        let [x, y] = self.task.centre_xy_m;
         let [cube_x, cube_y] = start.cube_xy_m;
         if !((cube_x - x).abs() < 0.25 && (cube_y - y).abs() < 0.25) {
             return Err(SimError::Start(format!(
@@ -164,40 +205,32 @@ impl Simulation {
         if !start.cube_yaw_rad.is_finite() {
             return Err(SimError::Start("the cube's yaw is not finite".into()));
         }
-        let goal = base_from_tool_down([x + dx, y + dy, HOME_HEIGHT_M + dz]);
-        let seed = JointVector::from_slice(&SEED_JOINTS)
+        Ok(())
+    }
+
+    fn put_cube_at(&mut self, start: &Start) {
+        let [x, y] = start.cube_xy_m;
+        let (sin, cos) = (start.cube_yaw_rad / 2.0).sin_cos();
+        let cube = self.places.cube_q;
+        let pose = [x, y, self.task.cube_half_m, cos, 0.0, 0.0, sin];
+        self.data.qpos_mut()[cube..cube + 7].copy_from_slice(&pose);
+    }
+
+    /// Where the joints are at a start, radians.
+    ///
+    /// # Errors
+    /// [`SimError::Start`] when the arm cannot reach it.
+    pub fn home(&self, start: &Start) -> Result<JointVector, SimError> {
+        let [x, y] = self.task.centre_xy_m;
+        let [dx, dy, dz] = start.home_offset_m;
+        let goal = base_from_tool_down([x + dx, y + dy, self.task.home_height_m + dz]);
+        let seed = JointVector::from_slice(self.arm.seed_joints)
             .ok_or_else(|| SimError::Start("the arm has too many joints".into()))?;
         let solution = self.ik.solve(&goal, &seed);
         let reached = solution.position_error_m < 1e-3 && solution.rotation_error_rad < 1e-2;
-        if !reached {
-            return Err(SimError::Start(format!(
-                "the arm cannot reach home + ({dx}, {dy}, {dz}) m"
-            )));
-        }
-
-        self.data.reset();
-        let half_yaw = start.cube_yaw_rad / 2.0;
-        let cube = self.places.cube_q;
-        let qpos = self.data.qpos_mut();
-        qpos[cube..cube + 7].copy_from_slice(&[
-            cube_x,
-            cube_y,
-            CUBE_HALF_M,
-            half_yaw.cos(),
-            0.0,
-            0.0,
-            half_yaw.sin(),
-        ]);
-        for (&place, &value) in self.places.arm_q.iter().zip(solution.joints.as_slice()) {
-            qpos[place] = value;
-        }
-        for place in self.places.fingers_q {
-            qpos[place] = FINGER_OPEN_M;
-        }
-        self.stepped_ns = self.time_ns;
-        self.set_command(solution.joints.as_slice(), false)?;
-        self.data.forward();
-        Ok(())
+        reached.then_some(solution.joints).ok_or_else(|| {
+            SimError::Start(format!("the arm cannot reach home + ({dx}, {dy}, {dz}) m"))
+        })
     }
 
     /// Sets the joints' targets (radians, base to tip; clamped to their limits) and opens or
@@ -206,19 +239,42 @@ impl Simulation {
     /// # Errors
     /// [`SimError::Command`] when there is not one finite number per joint; nothing changes then.
     pub fn set_command(&mut self, joints: &[f64], gripper_closed: bool) -> Result<(), SimError> {
-        if joints.len() != ARM_JOINTS || joints.iter().any(|q| !q.is_finite()) {
+        let expected = self.chain().dof();
+        if joints.len() != expected || joints.iter().any(|q| !q.is_finite()) {
             return Err(SimError::Command {
-                expected: ARM_JOINTS,
+                expected,
                 got: format!("{joints:?}"),
             });
         }
         self.closed = gripper_closed;
         // Actuators are in the order of the joints: arm, then fingers.
         let ctrl = self.data.ctrl_mut();
-        let (arm, fingers) = ctrl.split_at_mut(ARM_JOINTS);
+        let (arm, fingers) = ctrl.split_at_mut(expected);
         arm.copy_from_slice(joints);
         self.ik.chain().clamp(arm);
-        fingers.fill(if gripper_closed { 0.0 } else { FINGER_OPEN_M });
+        fingers.fill(self.arm.fingers.position(gripper_closed));
+        Ok(())
+    }
+
+    /// From now on these servos say where the joints are held, not [`Self::set_command`]. They are
+    /// told where the joints are.
+    ///
+    /// # Errors
+    /// [`SimError::Model`] when the arm has no servo for each joint and one for its gripper.
+    pub fn couple(&mut self, servos: Box<dyn Servos>) -> Result<(), SimError> {
+        let (actuators, joints) = (self.data.ctrl().len(), self.chain().dof());
+        if actuators != joints + 1 {
+            let problem =
+                format!("its {actuators} motors are not those of {joints} joints and a jaw");
+            return Err(SimError::Model(problem));
+        }
+        let mut coupled = Coupled {
+            servos,
+            goals: vec![None; actuators],
+            motions: vec![Motion::default(); actuators],
+        };
+        coupled.tell(&self.data, &self.places);
+        self.servos = Some(coupled);
         Ok(())
     }
 
@@ -226,19 +282,53 @@ impl Simulation {
     pub fn advance_ns(&mut self, duration_ns: u64) {
         self.time_ns += duration_ns;
         while self.stepped_ns + self.timestep_ns <= self.time_ns {
-            self.data.step();
+            self.step();
             self.stepped_ns += self.timestep_ns;
         }
+    }
+
+    fn step(&mut self) {
+        let Some(coupled) = &mut self.servos else {
+            self.data.step();
+            return;
+        };
+        coupled.servos.goals(&mut coupled.goals);
+        // Each actuator is in the group of its own number.
+        let mut without_torque = 0;
+        for (i, (ctrl, goal)) in (self.data.ctrl_mut().iter_mut())
+            .zip(&coupled.goals)
+            .enumerate()
+        {
+            match goal {
+                Some(goal) => *ctrl = *goal,
+                None => without_torque |= 1 << i,
+            }
+        }
+        self.data.model_opt_mut().disableactuator = without_torque;
+        if let Some(Some(jaw)) = coupled.goals.last() {
+            let off = |closed| (jaw - self.arm.fingers.position(closed)).abs();
+            self.closed = off(true) < off(false);
+        }
+        self.data.step();
+        coupled.tell(&self.data, &self.places);
     }
 
     /// What the arm reports.
     pub fn arm_state(&self) -> ArmState {
         let (qpos, qvel) = (self.data.qpos(), self.data.qvel());
+        let vector = |places: &[usize], of: &[f64]| {
+            let mut values = self.chain().zeros();
+            for (value, &place) in values.as_mut_slice().iter_mut().zip(places) {
+                *value = of[place];
+            }
+            values
+        };
+        let fingers = self.places.fingers_q.iter().map(|&place| qpos[place]);
         ArmState {
             time_ns: self.time_ns,
-            q: self.places.arm_q.map(|place| qpos[place]),
-            qd: self.places.arm_v.map(|place| qvel[place]),
-            gripper_width_m: self.places.fingers_q.iter().map(|&place| qpos[place]).sum(),
+            q: vector(&self.places.arm_q, qpos),
+            qd: vector(&self.places.arm_v, qvel),
+            gripper_width_m: self.arm.fingers.width_m(fingers),
         }
     }
 
@@ -250,14 +340,16 @@ impl Simulation {
         let [w, x, y, z] = [3, 4, 5, 6].map(|i| qpos[cube + i]);
         let arm = self.arm_state();
         // Derived from the joints: MuJoCo's own site lags them by a step until the next forward.
-        let tool = self.chain().base_from_tool(&arm.q).translation;
+        let tool = self.chain().base_from_tool(arm.q.as_slice()).translation;
+        let cube_height_m = cube_position_m[2] - self.task.cube_half_m;
         Truth {
             cube_position_m,
+            cube_height_m,
             cube_yaw_rad: (2.0 * (w * z + x * y)).atan2(1.0 - 2.0 * (y * y + z * z)),
             tool_position_m: [tool.x, tool.y, tool.z],
             gripper_width_m: arm.gripper_width_m,
             gripper_closed_command: self.closed,
-            lifted: self.closed && cube_position_m[2] - CUBE_HALF_M > LIFTED_M,
+            lifted: self.closed && cube_height_m > self.task.lifted_m,
         }
     }
 
@@ -302,28 +394,47 @@ impl Simulation {
     }
 }
 
+/// Servos that drive the joints, and what they said and heard last.
+struct Coupled {
+    servos: Box<dyn Servos>,
+    goals: Vec<Option<f64>>,
+    motions: Vec<Motion>,
+}
+
+impl Coupled {
+    fn tell(&mut self, data: &MjData<Box<MjModel>>, places: &Places) {
+        let (qpos, qvel) = (data.qpos(), data.qvel());
+        let q = places.arm_q.iter().chain(&places.fingers_q);
+        let v = places.arm_v.iter().chain(&places.fingers_v);
+        for (motion, (&q, &v)) in self.motions.iter_mut().zip(q.zip(v)) {
+            (motion.position, motion.velocity) = (qpos[q], qvel[v]);
+        }
+        self.servos.moved(&self.motions);
+    }
+}
+
 impl Places {
-    fn find(model: &MjModel) -> Result<Self, SimError> {
+    fn find(model: &MjModel, arm: &Model) -> Result<Self, SimError> {
         let at = |addresses: &[i32], name: &str| {
             let joint = id(model, MjtObjBase::mjOBJ_JOINT, name)?;
             usize::try_from(addresses[joint])
                 .map_err(|_| SimError::Model(format!("joint `{name}`")))
         };
-        let mut places = Self {
-            arm_q: [0; ARM_JOINTS],
-            arm_v: [0; ARM_JOINTS],
-            fingers_q: [0; 2],
-            cube_q: at(model.jnt_qposadr(), "cube")?,
-            tool_site: id(model, MjtObjBase::mjOBJ_SITE, "tool")?,
+        let all = |addresses: &[i32], names: &[&str]| {
+            let places = names.iter().map(|name| at(addresses, name));
+            places.collect::<Result<Vec<_>, _>>()
         };
-        for (i, name) in ARM.iter().enumerate() {
-            places.arm_q[i] = at(model.jnt_qposadr(), name)?;
-            places.arm_v[i] = at(model.jnt_dofadr(), name)?;
-        }
-        for (i, name) in FINGERS.iter().enumerate() {
-            places.fingers_q[i] = at(model.jnt_qposadr(), name)?;
-        }
-        Ok(places)
+        let (q, v) = (model.jnt_qposadr(), model.jnt_dofadr());
+        let fingers = arm.fingers.joints();
+        Ok(Self {
+            arm_q: all(q, arm.joints)?,
+            arm_v: all(v, arm.joints)?,
+            fingers_q: all(q, fingers)?,
+            fingers_v: all(v, fingers)?,
+            cube_q: at(q, "cube")?,
+            cube_v: at(v, "cube")?,
+            tool_site: id(model, MjtObjBase::mjOBJ_SITE, "tool")?,
+        })
     }
 }
 
@@ -341,7 +452,7 @@ fn renderer_error(error: &RendererError) -> SimError {
 
 /// Reads the arm's chain out of the model: the joints' bodies, each the child of the one before,
 /// from the world to the tool's site.
-fn chain_of(model: &MjModel) -> Result<Chain, SimError> {
+fn chain_of(model: &MjModel, names: &[&str]) -> Result<Chain, SimError> {
     let pose = |position: [f64; 3], [w, x, y, z]: [f64; 4]| {
         Isometry3::from_parts(
             Translation3::from(Vector3::from(position)),
@@ -350,10 +461,10 @@ fn chain_of(model: &MjModel) -> Result<Chain, SimError> {
     };
     let body = |index: i32| usize::try_from(index).map_err(|_| SimError::Model("a body".into()));
     // A joint's frame is its body's, moved to the joint's anchor, which the chain moves back from.
-    let mut joints = Vec::with_capacity(ARM_JOINTS);
+    let mut joints = Vec::with_capacity(names.len());
     let mut parent = 0;
     let mut parent_from_body = Isometry3::identity();
-    for name in ARM {
+    for name in names {
         let joint = id(model, MjtObjBase::mjOBJ_JOINT, name)?;
         let own = body(model.jnt_bodyid()[joint])?;
         if body(model.body_parentid()[own])? != parent

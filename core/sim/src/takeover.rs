@@ -3,7 +3,7 @@
 use hilt_protocol::noise::{Uniforms, mix};
 use serde::{Deserialize, Serialize};
 
-use crate::{Truth, scene::CUBE_HALF_M};
+use crate::Truth;
 
 /// How ready the operator is to step in.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -136,7 +136,7 @@ fn progress(truth: &Truth) -> f64 {
         .map(|i| (truth.cube_position_m[i] - truth.tool_position_m[i]).powi(2))
         .sum::<f64>()
         .sqrt();
-    (truth.cube_position_m[2] - CUBE_HALF_M) - distance
+    truth.cube_height_m - distance
 }
 
 #[cfg(test)]
@@ -145,9 +145,10 @@ mod tests {
 
     fn at(distance_m: f64, height_m: f64) -> Truth {
         Truth {
-            cube_position_m: [0.45, 0.0, CUBE_HALF_M + height_m],
+            cube_position_m: [0.45, 0.0, 0.02 + height_m],
+            cube_height_m: height_m,
             cube_yaw_rad: 0.0,
-            tool_position_m: [0.45, distance_m, CUBE_HALF_M + height_m],
+            tool_position_m: [0.45, distance_m, 0.02 + height_m],
             gripper_width_m: 0.084,
             gripper_closed_command: false,
             lifted: false,

@@ -10,9 +10,9 @@ use std::{
 };
 
 use hilt_kinematics::Chain;
-use hilt_protocol::Image;
+use hilt_protocol::{Image, JointVector};
 
-use crate::{ArmState, SceneConfig, SimError, Simulation, Start, Truth};
+use crate::{ArmState, SceneConfig, Servos, SimError, Simulation, Start, Truth};
 
 /// Requests that may wait; the next one blocks its sender until the thread has caught up.
 const QUEUE: usize = 16;
@@ -25,6 +25,8 @@ type Reply<T> = SyncSender<T>;
 
 enum Request {
     Reset(Start, Reply<Result<(), SimError>>),
+    PutCube(Start, Reply<Result<(), SimError>>),
+    Home(Start, Reply<Result<JointVector, SimError>>),
     Command(Vec<f64>, bool, Reply<Result<(), SimError>>),
     Advance(u64, Reply<u64>),
     State(Reply<ArmState>),
@@ -43,11 +45,23 @@ impl SimThread {
     /// # Errors
     /// As [`Simulation::new`].
     pub fn spawn(config: SceneConfig) -> Result<SimHandle, SimError> {
+        Self::start(config, None)
+    }
+
+    /// As [`Self::spawn`], with the joints driven by `servos`.
+    ///
+    /// # Errors
+    /// As [`Simulation::new`] and [`Simulation::couple`].
+    pub fn spawn_with(config: SceneConfig, servos: Box<dyn Servos>) -> Result<SimHandle, SimError> {
+        Self::start(config, Some(servos))
+    }
+
+    fn start(config: SceneConfig, servos: Option<Box<dyn Servos>>) -> Result<SimHandle, SimError> {
         let (requests, inbox) = sync_channel(QUEUE);
         let (ready, built) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("sim".into())
-            .spawn(move || match Simulation::new(&config) {
+            .spawn(move || match build(&config, servos) {
                 Ok(simulation) => {
                     // The spawner waits for this; if it is gone, so are its requests.
                     let _ = ready.send(Ok(simulation.chain().clone()));
@@ -69,6 +83,14 @@ impl SimThread {
             chain,
         })))
     }
+}
+
+fn build(config: &SceneConfig, servos: Option<Box<dyn Servos>>) -> Result<Simulation, SimError> {
+    let mut simulation = Simulation::new(config)?;
+    if let Some(servos) = servos {
+        simulation.couple(servos)?;
+    }
+    Ok(simulation)
 }
 
 /// Talks to a simulation's thread; each call waits for its reply. When the last clone is dropped
@@ -111,6 +133,22 @@ impl SimHandle {
     /// [`SimError::Start`]; [`SimError::Ended`] when the thread is gone, as of all calls.
     pub fn reset(&self, start: Start) -> Result<(), SimError> {
         self.ask(|reply| Request::Reset(start, reply))?
+    }
+
+    /// See [`Simulation::put_cube`].
+    ///
+    /// # Errors
+    /// [`SimError::Start`], [`SimError::Ended`].
+    pub fn put_cube(&self, start: Start) -> Result<(), SimError> {
+        self.ask(|reply| Request::PutCube(start, reply))?
+    }
+
+    /// See [`Simulation::home`].
+    ///
+    /// # Errors
+    /// [`SimError::Start`], [`SimError::Ended`].
+    pub fn home(&self, start: Start) -> Result<JointVector, SimError> {
+        self.ask(|reply| Request::Home(start, reply))?
     }
 
     /// See [`Simulation::set_command`].
@@ -234,6 +272,8 @@ impl Server {
         let simulation = &mut self.simulation;
         match request {
             Request::Reset(start, reply) => drop(reply.send(simulation.reset(&start))),
+            Request::PutCube(start, reply) => drop(reply.send(simulation.put_cube(&start))),
+            Request::Home(start, reply) => drop(reply.send(simulation.home(&start))),
             Request::Command(joints, closed, reply) => {
                 drop(reply.send(simulation.set_command(&joints, closed)));
             }

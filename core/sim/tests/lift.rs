@@ -4,18 +4,33 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use hilt_kinematics::{Ik, IkOptions};
-use hilt_protocol::JointVector;
 use hilt_sim::{
-    Intention, OperatorConfig, SceneConfig, ScriptedOperator, Simulation, base_from_tool_down,
-    random_start,
+    ArmKind, Intention, OperatorConfig, SceneConfig, ScriptedOperator, Simulation,
+    base_from_tool_down,
 };
 
-const STEP_M: f64 = 0.025;
-const LEASH_M: f64 = 0.05;
-const BOX_M: [[f64; 2]; 3] = [[0.30, 0.60], [-0.16, 0.16], [0.018, 0.30]];
+/// What the rig's file says of an arm's limits.
+struct Limits {
+    step_m: f64,
+    leash_m: f64,
+    box_m: [[f64; 2]; 3],
+}
+
+const DESK6: Limits = Limits {
+    step_m: 0.025,
+    leash_m: 0.05,
+    box_m: [[0.30, 0.60], [-0.16, 0.16], [0.018, 0.30]],
+};
+const SO101: Limits = Limits {
+    step_m: 0.02,
+    leash_m: 0.04,
+    box_m: [[0.14, 0.27], [-0.075, 0.075], [0.012, 0.13]],
+};
 const STEP_NS: u64 = 100_000_000;
 
 struct Rig {
+    arm: ArmKind,
+    limits: Limits,
     simulation: Simulation,
     ik: Ik,
     /// So many times the hand loses the cube once it is 6 cm up.
@@ -30,24 +45,42 @@ struct Outcome {
 }
 
 impl Rig {
-    fn new() -> Self {
+    fn new(arm: ArmKind, limits: Limits) -> Self {
         let config = SceneConfig {
+            arm,
             cameras: Vec::new(),
             ..SceneConfig::default()
         };
         let simulation = Simulation::new(&config).unwrap();
         let ik = Ik::new(simulation.chain().clone(), IkOptions::default());
         Self {
+            arm,
+            limits,
             simulation,
             ik,
             drops: 0,
         }
     }
 
+    fn operator(
+        &self,
+        config: OperatorConfig,
+        intention: Intention,
+        seed: u64,
+    ) -> ScriptedOperator {
+        ScriptedOperator::new(self.arm.task(), config, intention, self.limits.step_m, seed)
+    }
+
     fn episode(&mut self, mut operator: ScriptedOperator, range_m: f64, seed: u64) -> Outcome {
         let sim = &mut self.simulation;
-        sim.reset(&random_start(range_m, seed)).unwrap();
-        let mut joints = JointVector::from_slice(&sim.arm_state().q).unwrap();
+        let Limits {
+            step_m,
+            leash_m,
+            box_m,
+        } = self.limits;
+        sim.reset(&self.arm.task().random_start(range_m, seed))
+            .unwrap();
+        let mut joints = sim.arm_state().q;
         let mut target = sim.truth().tool_position_m;
         let mut strayed_m = 0.0f64;
         for step in 0..100 {
@@ -63,9 +96,9 @@ impl Rig {
             for i in 0..3 {
                 assert!(action.motion[i].abs() <= 1.0);
                 let tool = truth.tool_position_m[i];
-                target[i] = (target[i] + action.motion[i] * STEP_M)
-                    .clamp(BOX_M[i][0], BOX_M[i][1])
-                    .clamp(tool - LEASH_M, tool + LEASH_M);
+                target[i] = (target[i] + action.motion[i] * step_m)
+                    .clamp(box_m[i][0], box_m[i][1])
+                    .clamp(tool - leash_m, tool + leash_m);
             }
             let closed = match action.gripper {
                 -1 => true,
@@ -102,12 +135,12 @@ impl Rig {
     fn lifts(&mut self, config: OperatorConfig, range_m: f64, episodes: u64) -> (usize, f64) {
         let outcomes: Vec<Outcome> = (0..episodes)
             .map(|seed| {
-                let operator = ScriptedOperator::new(config, Intention::Lift, STEP_M, seed);
+                let operator = self.operator(config, Intention::Lift, seed);
                 self.episode(operator, range_m, seed)
             })
             .collect();
         assert!(
-            outcomes.iter().all(|o| o.strayed_m < LEASH_M),
+            outcomes.iter().all(|o| o.strayed_m < self.limits.leash_m),
             "the arm follows its target"
         );
         let steps: Vec<u32> = outcomes
@@ -126,9 +159,25 @@ impl Rig {
 
 #[test]
 fn at_full_speed_the_operator_lifts_from_anywhere() {
-    let (lifted, steps) = Rig::new().lifts(OperatorConfig::default(), 0.20, 40);
+    let (lifted, steps) =
+        Rig::new(ArmKind::Desk6, DESK6).lifts(OperatorConfig::default(), 0.20, 40);
     assert!(lifted >= 38, "{lifted} of 40");
     assert!((11.0..18.0).contains(&steps), "{steps} steps");
+}
+
+#[test]
+fn so101_the_operator_lifts_from_anywhere_and_slowly_from_the_centre() {
+    let mut rig = Rig::new(ArmKind::So101, SO101);
+    let (lifted, steps) = rig.lifts(OperatorConfig::default(), 0.10, 40);
+    assert!(lifted >= 38, "{lifted} of 40");
+    assert!((9.0..18.0).contains(&steps), "{steps} steps");
+    let slow = OperatorConfig {
+        speed: 0.4,
+        ..OperatorConfig::default()
+    };
+    let (lifted, steps) = rig.lifts(slow, 0.04, 40);
+    assert!(lifted >= 38, "{lifted} of 40");
+    assert!((15.0..36.0).contains(&steps), "{steps} steps");
 }
 
 #[test]
@@ -137,7 +186,7 @@ fn a_slow_operator_lifts_from_the_centre() {
         speed: 0.4,
         ..OperatorConfig::default()
     };
-    let (lifted, steps) = Rig::new().lifts(config, 0.06, 40);
+    let (lifted, steps) = Rig::new(ArmKind::Desk6, DESK6).lifts(config, 0.06, 40);
     assert!(lifted >= 38, "{lifted} of 40");
     assert!((24.0..36.0).contains(&steps), "{steps} steps");
 }
@@ -148,35 +197,39 @@ fn a_late_operator_still_lifts() {
         reaction_steps: 1,
         ..OperatorConfig::default()
     };
-    let (lifted, _) = Rig::new().lifts(config, 0.20, 20);
+    let (lifted, _) = Rig::new(ArmKind::Desk6, DESK6).lifts(config, 0.20, 20);
     assert!(lifted >= 17, "{lifted} of 20");
 }
 
 #[test]
 fn a_miss_raises_a_closed_and_empty_hand() {
-    let mut rig = Rig::new();
-    let mut raised = 0;
-    for seed in 0..20 {
-        let config = OperatorConfig::default();
-        let operator = ScriptedOperator::new(config, Intention::Miss, STEP_M, seed);
-        let outcome = rig.episode(operator, 0.20, seed);
-        let truth = rig.simulation.truth();
-        assert!(!outcome.lifted);
-        assert!(truth.cube_position_m[2] < 0.03, "seed {seed}: {truth:?}");
-        let empty = truth.gripper_closed_command && truth.gripper_width_m < 0.01;
-        raised += usize::from(empty && truth.tool_position_m[2] > 0.10);
+    for (mut rig, range_m) in [
+        (Rig::new(ArmKind::Desk6, DESK6), 0.20),
+        (Rig::new(ArmKind::So101, SO101), 0.10),
+    ] {
+        let mut raised = 0;
+        let task = rig.arm.task();
+        for seed in 0..20 {
+            let config = OperatorConfig::default();
+            let operator = rig.operator(config, Intention::Miss, seed);
+            let outcome = rig.episode(operator, range_m, seed);
+            let truth = rig.simulation.truth();
+            assert!(!outcome.lifted);
+            assert!(truth.cube_height_m < 0.01, "seed {seed}: {truth:?}");
+            let empty = truth.gripper_closed_command && truth.gripper_width_m < 0.01;
+            raised += usize::from(empty && truth.tool_position_m[2] > task.lifted_m);
+        }
+        assert!(raised >= 19, "{raised} of 20");
     }
-    assert!(raised >= 19, "{raised} of 20");
 }
 
 #[test]
 fn a_cube_that_slips_is_grasped_again() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(ArmKind::Desk6, DESK6);
     let mut lifted = 0;
     for seed in 0..10 {
         rig.drops = 1;
-        let operator =
-            ScriptedOperator::new(OperatorConfig::default(), Intention::Lift, STEP_M, seed);
+        let operator = rig.operator(OperatorConfig::default(), Intention::Lift, seed);
         let outcome = rig.episode(operator, 0.10, seed);
         assert_eq!(rig.drops, 0, "the cube was in the air once");
         lifted += usize::from(outcome.lifted);

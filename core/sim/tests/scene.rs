@@ -1,19 +1,30 @@
 //! The scene itself: kinematics against MuJoCo's, pictures, clock, reset.
 
+use std::sync::{Arc, Mutex};
+
 use hilt_kinematics::{Ik, IkOptions};
-use hilt_protocol::{JointVector, noise::Uniforms};
+use hilt_protocol::noise::Uniforms;
 use hilt_sim::{
-    ARM_JOINTS, CENTRE_XY_M, CUBE_HALF_M, HOME_HEIGHT_M, SceneConfig, SimError, Simulation, Start,
-    base_from_tool_down, random_start,
+    ArmKind, Motion, SceneConfig, Servos, SimError, Simulation, Start, Task, base_from_tool_down,
 };
 
-fn blind() -> Simulation {
+const TASK: Task = ArmKind::Desk6.task();
+
+/// Without cameras.
+fn arm(arm: ArmKind) -> Simulation {
     let config = SceneConfig {
+        arm,
         cameras: Vec::new(),
         ..SceneConfig::default()
     };
-    Simulation::new(&config).expect("the default scene without cameras")
+    Simulation::new(&config).expect("a scene without cameras")
 }
+
+fn blind() -> Simulation {
+    arm(ArmKind::Desk6)
+}
+
+const ARMS: [(ArmKind, usize); 2] = [(ArmKind::Desk6, 6), (ArmKind::So101, 5)];
 
 /// Pixels that are the cube's red.
 fn red(rgb: &[u8]) -> usize {
@@ -24,79 +35,158 @@ fn red(rgb: &[u8]) -> usize {
 
 #[test]
 fn the_chain_is_the_models() {
-    let mut simulation = blind();
-    assert_eq!(simulation.chain().dof(), ARM_JOINTS);
-    let mut uniforms = Uniforms::new(5);
-    for seed in 0..10 {
-        // The arm on its way between two places, not at rest in either.
-        simulation.reset(&random_start(0.2, seed)).unwrap();
-        let away: Vec<f64> = simulation
-            .arm_state()
-            .q
-            .iter()
-            .map(|q| q + uniforms.range(-0.5, 0.5))
-            .collect();
-        simulation.set_command(&away, false).unwrap();
-        simulation.advance_ns(120_000_000);
-        let state = simulation.arm_state();
-        assert!(state.qd.iter().any(|v| v.abs() > 0.01));
-        let ours = simulation.chain().base_from_tool(&state.q);
-        let theirs = simulation.world_from_tool();
-        let off_m = (ours.translation.vector - theirs.translation.vector).norm();
-        assert!(off_m < 1e-9, "{off_m}");
-        assert!(ours.rotation.angle_to(&theirs.rotation) < 1e-7);
-        let truth = simulation.truth().tool_position_m;
-        assert!((0..3).all(|i| (truth[i] - theirs.translation.vector[i]).abs() < 1e-9));
+    for (kind, joints) in ARMS {
+        let mut simulation = arm(kind);
+        let task = *simulation.task();
+        assert_eq!((simulation.chain().dof(), kind.joints()), (joints, joints));
+        let mut uniforms = Uniforms::new(5);
+        for seed in 0..10 {
+            // The arm on its way between two places, not at rest in either.
+            simulation.reset(&task.random_start(0.1, seed)).unwrap();
+            let away: Vec<f64> = simulation
+                .arm_state()
+                .q
+                .as_slice()
+                .iter()
+                .map(|q| q + uniforms.range(-0.5, 0.5))
+                .collect();
+            simulation.set_command(&away, false).unwrap();
+            simulation.advance_ns(120_000_000);
+            let state = simulation.arm_state();
+            assert!(state.qd.as_slice().iter().any(|v| v.abs() > 0.01));
+            let ours = simulation.chain().base_from_tool(state.q.as_slice());
+            let theirs = simulation.world_from_tool();
+            let off_m = (ours.translation.vector - theirs.translation.vector).norm();
+            assert!(off_m < 1e-9, "{kind:?}: {off_m}");
+            assert!(ours.rotation.angle_to(&theirs.rotation) < 1e-7);
+            let truth = simulation.truth().tool_position_m;
+            assert!((0..3).all(|i| (truth[i] - theirs.translation.vector[i]).abs() < 1e-9));
+        }
     }
 }
 
 #[test]
 fn home_is_above_the_centre_with_the_tool_down() {
-    let mut simulation = blind();
-    simulation.reset(&Start::default()).unwrap();
-    let tool = simulation.world_from_tool();
-    let [x, y] = CENTRE_XY_M;
-    let home = base_from_tool_down([x, y, HOME_HEIGHT_M]);
-    assert!((tool.translation.vector - home.translation.vector).norm() < 1e-3);
-    assert!(tool.rotation.angle_to(&home.rotation) < 1e-2);
-    // At rest it stays there: gravity is compensated.
-    simulation.advance_ns(2_000_000_000);
-    let later = simulation.world_from_tool();
-    assert!((later.translation.vector - tool.translation.vector).norm() < 1e-3);
-    let cube = simulation.truth().cube_position_m;
-    assert!((cube[2] - CUBE_HALF_M).abs() < 1e-3, "{cube:?}");
+    for (kind, _) in ARMS {
+        let mut simulation = arm(kind);
+        let task = *simulation.task();
+        simulation.reset(&task.start()).unwrap();
+        let tool = simulation.world_from_tool();
+        let [x, y] = task.centre_xy_m;
+        let home = base_from_tool_down([x, y, task.home_height_m]);
+        assert!((tool.translation.vector - home.translation.vector).norm() < 1e-3);
+        assert!(tool.rotation.angle_to(&home.rotation) < 1e-2);
+        // At rest it stays there: gravity is compensated, or the servos are stiff.
+        simulation.advance_ns(2_000_000_000);
+        let later = simulation.world_from_tool();
+        let sag_m = (later.translation.vector - tool.translation.vector).norm();
+        let most_m = if kind == ArmKind::Desk6 { 1e-3 } else { 3e-3 };
+        assert!(sag_m < most_m, "{kind:?}: {sag_m}");
+        let cube = simulation.truth();
+        assert!(cube.cube_height_m.abs() < 1e-3, "{cube:?}");
+    }
 }
 
 #[test]
 fn one_policy_step_of_inverse_kinematics_suffices_in_the_work_area() {
-    let simulation = blind();
-    let ik = Ik::new(simulation.chain().clone(), IkOptions::default());
-    let mut uniforms = Uniforms::new(9);
-    let mut joints = JointVector::from_slice(&simulation.arm_state().q).unwrap();
-    let mut at = simulation.truth().tool_position_m;
-    for _ in 0..2000 {
-        for (i, [low, high]) in [[0.28, 0.62], [-0.18, 0.18], [0.01, 0.32]]
-            .into_iter()
-            .enumerate()
-        {
-            at[i] = (at[i] + uniforms.range(-0.025, 0.025)).clamp(low, high);
+    // The rig's workspace and step, metres.
+    let desk6 = ([[0.28, 0.62], [-0.18, 0.18], [0.01, 0.32]], 0.025);
+    let so101 = ([[0.14, 0.27], [-0.075, 0.075], [0.012, 0.13]], 0.02);
+    for (kind, (area, step_m)) in [(ArmKind::Desk6, desk6), (ArmKind::So101, so101)] {
+        let simulation = arm(kind);
+        let ik = Ik::new(simulation.chain().clone(), IkOptions::default());
+        let mut uniforms = Uniforms::new(9);
+        let mut joints = simulation.arm_state().q;
+        let mut at = simulation.truth().tool_position_m;
+        let mut reached = |at: [f64; 3]| {
+            let solution = ik.solve(&base_from_tool_down(at), &joints);
+            assert!(solution.position_error_m < 1e-3, "{at:?}: {solution:?}");
+            assert!(solution.rotation_error_rad < 1e-2, "{at:?}: {solution:?}");
+            joints = solution.joints;
+        };
+        for _ in 0..2000 {
+            for (at, [low, high]) in at.iter_mut().zip(area) {
+                *at = (*at + uniforms.range(-step_m, step_m)).clamp(low, high);
+            }
+            reached(at);
         }
-        let solution = ik.solve(&base_from_tool_down(at), &joints);
-        assert!(solution.position_error_m < 1e-3, "{at:?}: {solution:?}");
-        assert!(solution.rotation_error_rad < 1e-2, "{at:?}: {solution:?}");
-        joints = solution.joints;
+        // Along the edges of it, from corner to corner.
+        for corner in 0..8 {
+            let goal: [f64; 3] = std::array::from_fn(|i| area[i][corner >> i & 1]);
+            while at != goal {
+                for (at, goal) in at.iter_mut().zip(goal) {
+                    *at += (goal - *at).clamp(-step_m, step_m);
+                }
+                reached(at);
+            }
+        }
     }
+}
+
+#[test]
+fn an_arm_of_servos_without_torque_falls_and_with_it_is_held() {
+    struct Fixed(Vec<Option<f64>>, Arc<Mutex<Vec<Motion>>>);
+    impl Servos for Fixed {
+        fn goals(&mut self, goals: &mut [Option<f64>]) {
+            goals.copy_from_slice(&self.0);
+        }
+        fn moved(&mut self, motions: &[Motion]) {
+            *self.1.lock().unwrap() = motions.to_vec();
+        }
+    }
+    let fallen_m = |limp: &[usize]| {
+        let mut simulation = arm(ArmKind::So101);
+        let state = simulation.arm_state();
+        let jaw = ArmKind::So101.jaw().unwrap().open_rad;
+        let held = state.q.as_slice().iter().copied().chain([jaw]);
+        let mut goals: Vec<_> = held.map(Some).collect();
+        limp.iter().for_each(|&i| goals[i] = None);
+        let told = Arc::default();
+        let servos = Fixed(goals, Arc::clone(&told));
+        simulation.couple(Box::new(servos)).unwrap();
+        assert_eq!(told.lock().unwrap().len(), 6);
+        let before = simulation.world_from_tool().translation.z;
+        simulation.advance_ns(1_000_000_000);
+        let told = told.lock().unwrap();
+        let now = simulation.arm_state();
+        assert_eq!(told[1].position, now.q.as_slice()[1]);
+        assert_eq!(told[1].velocity, now.qd.as_slice()[1]);
+        before - simulation.world_from_tool().translation.z
+    };
+    assert!(fallen_m(&[]).abs() < 3e-3);
+    assert!(fallen_m(&[1, 2]) > 0.02, "{}", fallen_m(&[1, 2]));
+    let error = blind().couple(Box::new(Fixed(Vec::new(), Arc::default())));
+    assert!(matches!(error, Err(SimError::Model(_))), "{error:?}");
+}
+
+#[test]
+fn the_cube_alone_is_put_elsewhere() {
+    let mut simulation = arm(ArmKind::So101);
+    let task = *simulation.task();
+    simulation.reset(&task.random_start(0.1, 4)).unwrap();
+    simulation.advance_ns(300_000_000);
+    let before = simulation.arm_state();
+    let start = task.random_start(0.1, 5);
+    simulation.put_cube(&start).unwrap();
+    assert_eq!(simulation.arm_state(), before);
+    let cube = simulation.truth().cube_position_m;
+    assert_eq!([cube[0], cube[1]], start.cube_xy_m);
+    let far = Start {
+        cube_xy_m: [9.0, 0.0],
+        ..start
+    };
+    assert!(simulation.put_cube(&far).is_err());
 }
 
 #[test]
 fn equal_starts_and_commands_give_equal_runs() {
     let run = |simulation: &mut Simulation| {
-        simulation.reset(&random_start(0.2, 11)).unwrap();
+        simulation.reset(&TASK.random_start(0.2, 11)).unwrap();
         let mut q = simulation.arm_state().q;
         for step in 0..20 {
-            q[0] += 0.02;
-            q[1] += 0.03;
-            simulation.set_command(&q, step > 10).unwrap();
+            q.as_mut_slice()[0] += 0.02;
+            q.as_mut_slice()[1] += 0.03;
+            simulation.set_command(q.as_slice(), step > 10).unwrap();
             simulation.advance_ns(100_000_000);
         }
         let truth = simulation.truth();
@@ -119,14 +209,14 @@ fn the_clock_goes_on_and_counts_what_was_asked_for() {
     simulation.advance_ns(1_000_000);
     assert_eq!(simulation.time_ns(), 1_000_000);
     simulation.advance_ns(99_000_000);
-    simulation.reset(&Start::default()).unwrap();
+    simulation.reset(&TASK.start()).unwrap();
     assert_eq!(simulation.time_ns(), 100_000_000);
     // Ten times 1 ms steps 4 ms physics twice: as much as one 10 ms advance.
     let moved = |parts: u64| {
         let mut simulation = blind();
         let mut q = simulation.arm_state().q;
-        q[0] += 0.3;
-        simulation.set_command(&q, false).unwrap();
+        q.as_mut_slice()[0] += 0.3;
+        simulation.set_command(q.as_slice(), false).unwrap();
         (0..parts).for_each(|_| simulation.advance_ns(10_000_000 / parts));
         simulation.arm_state().q
     };
@@ -145,7 +235,7 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
             "{error}"
         );
     }
-    let start = Start::default();
+    let start = TASK.start();
     for bad in [
         Start {
             cube_xy_m: [5.0, 0.0],
@@ -203,10 +293,10 @@ fn both_cameras_see_the_cube_wherever_it_starts() {
     for i in 0..7 {
         for j in 0..7 {
             let cube_xy_m = [
-                CENTRE_XY_M[0] - 0.1 + 0.2 * f64::from(i) / 6.0,
-                CENTRE_XY_M[1] - 0.1 + 0.2 * f64::from(j) / 6.0,
+                TASK.centre_xy_m[0] - 0.1 + 0.2 * f64::from(i) / 6.0,
+                TASK.centre_xy_m[1] - 0.1 + 0.2 * f64::from(j) / 6.0,
             ];
-            let drawn = random_start(0.2, u64::from(7 * i as u32 + j as u32));
+            let drawn = TASK.random_start(0.2, u64::from(7 * i as u32 + j as u32));
             simulation.reset(&Start { cube_xy_m, ..drawn }).unwrap();
             starts += 1;
             for (camera, seen) in seen.iter_mut().enumerate() {
@@ -231,7 +321,7 @@ fn row_zero_is_the_top() {
         simulation
             .reset(&Start {
                 cube_xy_m: [x, 0.0],
-                ..Start::default()
+                ..TASK.start()
             })
             .unwrap();
         let mut rgb = vec![0; 64 * 64 * 3];
@@ -246,7 +336,7 @@ fn row_zero_is_the_top() {
     simulation
         .reset(&Start {
             cube_xy_m: [0.45, 0.1],
-            ..Start::default()
+            ..TASK.start()
         })
         .unwrap();
     let mut rgb = vec![0; 64 * 64 * 3];

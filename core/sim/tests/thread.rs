@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use hilt_sim::{CENTRE_XY_M, SceneConfig, SimError, SimThread, Start, random_start};
+use hilt_sim::{ArmKind, SceneConfig, SimError, SimThread, Start, Task};
+
+const TASK: Task = ArmKind::Desk6.task();
 
 fn blind() -> SceneConfig {
     SceneConfig {
@@ -14,19 +16,22 @@ fn blind() -> SceneConfig {
 #[test]
 fn in_lockstep_time_stands_still_between_advances() {
     let sim = SimThread::spawn(blind()).unwrap();
-    sim.reset(random_start(0.2, 1)).unwrap();
+    sim.reset(TASK.random_start(0.2, 1)).unwrap();
     assert_eq!(sim.state().unwrap().time_ns, 0);
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(sim.state().unwrap().time_ns, 0);
     assert_eq!(sim.advance_ns(100_000_000).unwrap(), 100_000_000);
     let mut q = sim.state().unwrap().q;
-    assert_eq!(q.len(), sim.chain().dof());
-    q[0] += 0.1;
-    sim.command(&q, true).unwrap();
+    assert_eq!(q.as_slice().len(), sim.chain().dof());
+    q.as_mut_slice()[0] += 0.1;
+    sim.command(q.as_slice(), true).unwrap();
     assert!(sim.truth().unwrap().gripper_closed_command);
     sim.advance_ns(500_000_000).unwrap();
     let state = sim.state().unwrap();
-    assert!((state.q[0] - q[0]).abs() < 5e-3, "{state:?}");
+    assert!(
+        (state.q.as_slice()[0] - q.as_slice()[0]).abs() < 5e-3,
+        "{state:?}"
+    );
     assert!(state.gripper_width_m < 0.01);
 }
 
@@ -46,8 +51,8 @@ fn frames_of_all_cameras_carry_the_time() {
     assert_ne!(frames[0].rgb, frames[1].rgb);
     // The cube moves in the picture.
     let moved = Start {
-        cube_xy_m: [CENTRE_XY_M[0] + 0.05, 0.05],
-        ..Start::default()
+        cube_xy_m: [TASK.centre_xy_m[0] + 0.05, 0.05],
+        ..TASK.start()
     };
     sim.reset(moved).unwrap();
     assert_ne!(sim.render(0).unwrap().rgb, frames[0].rgb);
@@ -100,7 +105,7 @@ fn errors_come_back_through_the_handle() {
     ));
     let far = Start {
         cube_xy_m: [9.0, 0.0],
-        ..Start::default()
+        ..TASK.start()
     };
     assert!(matches!(sim.reset(far), Err(SimError::Start(_))));
     // The thread goes on.

@@ -7,17 +7,20 @@
 //! - [`MemoryWire`]: such a bus as a [`Wire`](crate::bus::Wire), in memory, on any clock.
 //! - [`PtyBus`]: such a bus behind a pseudo-terminal, on a thread of its own, in real time.
 //! - [`BusHandle`]: a look into either while it runs.
-//! - [`desk_arm`]: the arm of emulated rigs.
+//! - [`desk_arm`]: the arm of emulated rigs without a task.
+//! - [`BusLift`]: the lift scene with an arm whose joints such a bus drives: an SO-101.
 //! - [`EmulatedCamera`]: draws the joints of such buses.
 
 mod cameras;
 pub mod desk_arm;
+mod lift;
 mod memory;
 mod pty;
 mod servo;
 mod servos;
 
 pub use cameras::EmulatedCamera;
+pub use lift::{BusLift, BusServos, lift_bus, lift_config};
 pub use memory::{BusHandle, MemoryWire};
 pub use pty::PtyBus;
 pub use servo::{ServoSetup, ServoView, TOP_COUNTS_PER_S};

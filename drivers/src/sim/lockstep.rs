@@ -4,7 +4,7 @@ use std::{cell::RefCell, rc::Rc};
 
 use hilt_kinematics::Chain;
 use hilt_protocol::{CameraSpec, GripperCommand, Image, JointVector};
-use hilt_sim::{OperatorConfig, SceneConfig, SimError, Simulation, Truth, random_start};
+use hilt_sim::{OperatorConfig, SceneConfig, SimError, Simulation, Truth};
 
 use super::{Role, SimOperator};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 /// Time that the scene has to come to rest after a reset, nanoseconds.
 pub(super) const SETTLE_NS: u64 = 200_000_000;
 
-pub(super) fn world_error(error: SimError) -> WorldError {
+pub(crate) fn world_error(error: SimError) -> WorldError {
     WorldError(error.to_string())
 }
 
@@ -64,8 +64,9 @@ impl LiftWorld {
     /// An operator who sees the scene. `step_m`: metres of a full motion column.
     pub fn operator(&self, role: Role, config: OperatorConfig, step_m: f64) -> SimOperator {
         let simulation = Rc::clone(&self.simulation);
+        let task = *simulation.borrow().task();
         let truth = move || Ok(simulation.borrow().truth());
-        SimOperator::new(Box::new(truth), role, config, step_m)
+        SimOperator::new(Box::new(truth), task, role, config, step_m)
     }
 }
 
@@ -83,9 +84,8 @@ impl World for LiftWorld {
 impl Scene for LiftWorld {
     fn reset(&mut self, start: EpisodeStart) -> Result<(), WorldError> {
         let mut simulation = self.simulation.borrow_mut();
-        simulation
-            .reset(&random_start(start.range_m, start.seed))
-            .map_err(world_error)?;
+        let start = simulation.task().random_start(start.range_m, start.seed);
+        simulation.reset(&start).map_err(world_error)?;
         simulation.advance_ns(SETTLE_NS);
         Ok(())
     }
@@ -109,11 +109,10 @@ impl Arm for SimArm {
 
     fn read_state(&mut self, now_ns: u64, _until_ns: u64) -> Result<ArmState, ArmError> {
         let state = self.simulation.borrow().arm_state();
-        let vector = |values: &[f64]| JointVector::from_slice(values).ok_or(ArmError::Device);
         Ok(ArmState {
             captured_ns: state.time_ns.min(now_ns),
-            joints: vector(&state.q)?,
-            velocities: vector(&state.qd)?,
+            joints: state.q,
+            velocities: state.qd,
             gripper_width_m: state.gripper_width_m,
             trouble: None,
         })
@@ -140,8 +139,7 @@ impl Arm for SimArm {
         if !self.stopped {
             self.stopped = true;
             let mut simulation = self.simulation.borrow_mut();
-            let mut here =
-                JointVector::from_slice(&simulation.arm_state().q).ok_or(ArmError::Device)?;
+            let mut here = simulation.arm_state().q;
             // Gravity and inertia may carry a joint a hair past its limit.
             self.chain.clamp(here.as_mut_slice());
             // The fingers keep what they hold.

@@ -9,6 +9,7 @@ mod lockstep;
 mod operator;
 mod realtime;
 
+pub(crate) use lockstep::world_error;
 pub use lockstep::{LiftWorld, SimArm, SimCamera};
 pub use operator::{Role, SimOperator};
 pub use realtime::{LiveCamera, LiveLift};

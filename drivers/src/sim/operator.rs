@@ -7,7 +7,7 @@ use hilt_protocol::{
     noise::{Uniforms, mix},
 };
 use hilt_sim::{
-    Intention, OperatorConfig, ScriptedOperator, TakeoverConfig, TakeoverPolicy, Truth,
+    Intention, OperatorConfig, ScriptedOperator, TakeoverConfig, TakeoverPolicy, Task, Truth,
 };
 
 use crate::{Intent, Teleop, TeleopError, TeleopEvent};
@@ -34,6 +34,7 @@ pub enum Role {
 /// the table would see, the truth.
 pub struct SimOperator {
     truth: Box<dyn Fn() -> Result<Truth, TeleopError>>,
+    task: Task,
     role: Role,
     config: OperatorConfig,
     step_m: f64,
@@ -50,11 +51,12 @@ pub struct SimOperator {
 impl SimOperator {
     pub(super) fn new(
         truth: Box<dyn Fn() -> Result<Truth, TeleopError>>,
+        task: Task,
         role: Role,
         config: OperatorConfig,
         step_m: f64,
     ) -> Self {
-        let act = |intention| ScriptedOperator::new(config, intention, step_m, 0);
+        let act = |intention| ScriptedOperator::new(task, config, intention, step_m, 0);
         let (takeover, hand) = match role {
             Role::Demonstrate => (None, act(Intention::Lift)),
             Role::Miss => (None, act(Intention::Miss)),
@@ -66,6 +68,7 @@ impl SimOperator {
         };
         Self {
             truth,
+            task,
             role,
             config,
             step_m,
@@ -92,7 +95,8 @@ impl SimOperator {
             Role::Wander => Intention::Wander,
             Role::Demonstrate | Role::Intervene { .. } => Intention::Lift,
         };
-        self.hand = ScriptedOperator::new(self.config, intention, self.step_m, self.random.bits());
+        let seed = self.random.bits();
+        self.hand = ScriptedOperator::new(self.task, self.config, intention, self.step_m, seed);
     }
 
     fn say(&mut self, event: TeleopEvent) {

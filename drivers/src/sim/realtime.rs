@@ -1,8 +1,8 @@
 //! The lift scene in real time: physics on a thread of its own, arm and cameras on others.
 
-use hilt_protocol::{CameraSpec, GripperCommand, Image, JointVector};
+use hilt_protocol::{CameraSpec, GripperCommand, Image};
 use hilt_realtime::{Clock, Monotonic};
-use hilt_sim::{OperatorConfig, SceneConfig, SimHandle, SimThread, Truth, random_start};
+use hilt_sim::{OperatorConfig, SceneConfig, SimHandle, SimThread, Task, Truth};
 
 use super::{
     Role, SimOperator,
@@ -17,6 +17,7 @@ use crate::{
 #[derive(Clone)]
 pub struct LiveLift {
     handle: SimHandle,
+    task: Task,
     cameras: Vec<CameraSpec>,
 }
 
@@ -24,6 +25,11 @@ impl LiveLift {
     /// Builds the scene and lets its time run.
     pub fn new(config: &SceneConfig) -> Result<Self, WorldError> {
         let handle = SimThread::spawn(config.clone()).map_err(world_error)?;
+        Self::of(handle, config)
+    }
+
+    /// The scene of that thread; its time runs from now on.
+    pub(crate) fn of(handle: SimHandle, config: &SceneConfig) -> Result<Self, WorldError> {
         handle.run_realtime(true).map_err(world_error)?;
         let cameras = config.cameras.iter().map(|camera| CameraSpec {
             name: camera.name.clone(),
@@ -32,6 +38,7 @@ impl LiveLift {
         });
         Ok(Self {
             cameras: cameras.collect(),
+            task: config.arm.task(),
             handle,
         })
     }
@@ -61,13 +68,13 @@ impl LiveLift {
     pub fn operator(&self, role: Role, config: OperatorConfig, step_m: f64) -> SimOperator {
         let handle = self.handle.clone();
         let truth = move || handle.truth().map_err(|e| TeleopError(e.to_string()));
-        SimOperator::new(Box::new(truth), role, config, step_m)
+        SimOperator::new(Box::new(truth), self.task, role, config, step_m)
     }
 }
 
 impl Scene for LiveLift {
     fn reset(&mut self, start: EpisodeStart) -> Result<(), WorldError> {
-        let start = random_start(start.range_m, start.seed);
+        let start = self.task.random_start(start.range_m, start.seed);
         self.handle.reset(start).map_err(world_error)?;
         self.handle.advance_ns(SETTLE_NS).map_err(world_error)?;
         Ok(())
@@ -90,8 +97,7 @@ impl RemoteDevice for SimDevice {
         let state = self.handle.state().map_err(|_| ArmError::Device)?;
         // The simulation follows this clock; its state is of now.
         let captured_ns = Monotonic.now_ns();
-        let vector = |values: &[f64]| JointVector::from_slice(values).ok_or(ArmError::Device);
-        let (joints, velocities) = (vector(&state.q)?, vector(&state.qd)?);
+        let (joints, velocities) = (state.q, state.qd);
         let target = match command {
             Some(RemoteCommand::Target(joints, gripper)) => {
                 self.gripper = gripper;

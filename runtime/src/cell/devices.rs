@@ -1,18 +1,22 @@
 //! What a rig in real time is made of: its arms, cameras and scene, opened as the rig's file says.
 
 use std::{
+    fmt::Display,
     os::fd::{AsFd, OwnedFd},
+    path::Path,
     time::Duration,
 };
 
 use hilt_drivers::{
     Arm, Camera, Scene,
-    bus::{SerialWire, ServoArm, Wire},
-    emulated::{EmulatedCamera, PtyBus, desk_arm},
+    bus::{SerialWire, ServoArm, ServoArmConfig, Wire},
+    emulated::{BusLift, EmulatedBus, EmulatedCamera, PtyBus, desk_arm, lift_bus, lift_config},
     sim::LiveLift,
 };
+use hilt_kinematics::Chain;
 use hilt_protocol::JointVector;
 use hilt_realtime::Monotonic;
+use hilt_sim::SceneConfig;
 
 use super::CellError;
 use crate::{
@@ -47,7 +51,8 @@ impl Devices {
     pub fn open(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Self, CellError> {
         match (rig.device, &rig.scene) {
             (Device::LiftSim, Some(scene)) => lift(rig, scene),
-            (Device::Emulated, _) => emulated(rig, faults),
+            (Device::Emulated, Some(scene)) => lift_on_bus(rig, scene, faults),
+            (Device::Emulated, None) => emulated(rig, faults),
             (Device::LiftSim | Device::Fake, _) => {
                 let problem = "this rig has no real time; use --set clock=simulated";
                 Err(CellError::Rig(problem.to_owned()))
@@ -56,7 +61,7 @@ impl Devices {
     }
 }
 
-fn lift(rig: &Rig, scene: &hilt_sim::SceneConfig) -> Result<Devices, CellError> {
+fn lift(rig: &Rig, scene: &SceneConfig) -> Result<Devices, CellError> {
     let lift = LiveLift::new(scene)?;
     let tick_ns = rig.policy_period_ns() / u64::from(rig.ticks_per_step());
     let stopped = |error| CellError::Stopped(Fault::of_arm(0, error));
@@ -74,45 +79,26 @@ fn lift(rig: &Rig, scene: &hilt_sim::SceneConfig) -> Result<Devices, CellError> 
     })
 }
 
+/// The desk arms, whose buses this process emulates, or somebody behind the rig's `ports`.
 fn emulated(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Devices, CellError> {
     let spec = rig.spec();
-    let opening = |what: String| {
-        move |error: &dyn std::fmt::Display| CellError::Rig(format!("{what}: {error}"))
-    };
     let mut buses = Vec::new();
     if rig.ports.is_empty() {
         for arm in 0..spec.mode.arms() {
-            let name = format!("hilt-bus-{}-{arm}", std::process::id());
-            let link = std::env::temp_dir().join(name);
-            let bus = PtyBus::start(desk_arm::bus(), &link).map_err(|source| {
-                let what = "starting an emulated bus";
-                CellError::System { what, source }
-            })?;
-            buses.push(bus);
+            buses.push(plugged_in(desk_arm::bus(), arm)?);
         }
     }
     let own = buses.iter().map(|bus| bus.path().to_owned());
-    let ports: Vec<_> = own.chain(rig.ports.iter().cloned()).collect();
-    let mut arms: Vec<Box<dyn Arm + Send>> = Vec::new();
-    let mut descriptors = Vec::new();
-    for (index, port) in ports.iter().enumerate() {
-        let failed = opening(format!("the arm at {}", port.display()));
-        let config = desk_arm::config();
-        let wire =
-            SerialWire::open(&port.to_string_lossy(), config.baud).map_err(|e| failed(&e))?;
-        let duplicate = wire.descriptor().map(|line| line.try_clone_to_owned());
-        descriptors.extend(duplicate.transpose().map_err(|e| failed(&e))?);
-        let wire = faults.wire(wire, index);
-        let chain = desk_arm::chain().map_err(|e| failed(&e))?;
-        arms.push(Box::new(
-            ServoArm::new(wire, chain, config).map_err(|e| failed(&e))?,
-        ));
+    let mut serial = Serial::default();
+    for port in own.chain(rig.ports.iter().cloned()) {
+        let chain = desk_arm::chain().map_err(|e| refused(&port, &e))?;
+        serial.add(&port, chain, desk_arm::config(), faults)?;
     }
-    let (supervised, wills) = supervise(rig, &descriptors)?.unzip();
+    let (supervised, wills) = supervise(rig, &serial.descriptors)?.unzip();
     let seen: Vec<_> = buses.iter().map(PtyBus::handle).collect();
     let cameras = spec.cameras.into_iter();
     Ok(Devices {
-        arms,
+        arms: serial.arms,
         cameras: cameras
             .map(|spec| Box::new(EmulatedCamera::new(seen.clone(), spec)) as _)
             .collect(),
@@ -123,6 +109,73 @@ fn emulated(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Devices, CellError>
         lift: None,
         buses,
     })
+}
+
+/// The lift scene, its arm behind a serial path of its own.
+fn lift_on_bus(
+    rig: &Rig,
+    scene: &SceneConfig,
+    faults: &Faults<Monotonic>,
+) -> Result<Devices, CellError> {
+    let config = lift_config(scene.arm).ok_or_else(|| {
+        CellError::Rig("the arm of this scene is not of servos; set scene.arm".to_owned())
+    })?;
+    let bus = plugged_in(lift_bus(&config), 0)?;
+    let lift = BusLift::new(scene, &config, bus.handle())?;
+    let mut serial = Serial::default();
+    serial.add(bus.path(), lift.chain().clone(), config, faults)?;
+    let (supervised, wills) = supervise(rig, &serial.descriptors)?.unzip();
+    let cameras = lift.live().cameras().into_iter();
+    Ok(Devices {
+        arms: serial.arms,
+        cameras: cameras.map(|camera| Box::new(camera) as _).collect(),
+        scene: Some(Box::new(lift.clone())),
+        home: None,
+        wills: wills.map(|wills| Box::new(wills) as _),
+        supervised,
+        lift: Some(lift.live().clone()),
+        buses: vec![bus],
+    })
+}
+
+/// An emulated bus behind a serial device of this process.
+fn plugged_in(bus: EmulatedBus, arm: usize) -> Result<PtyBus, CellError> {
+    let name = format!("hilt-bus-{}-{arm}", std::process::id());
+    PtyBus::start(bus, &std::env::temp_dir().join(name)).map_err(|source| {
+        let what = "starting an emulated bus";
+        CellError::System { what, source }
+    })
+}
+
+fn refused(port: &Path, error: &dyn Display) -> CellError {
+    CellError::Rig(format!("the arm at {}: {error}", port.display()))
+}
+
+/// Arms on serial ports, and duplicates of their descriptors for who guards them.
+#[derive(Default)]
+struct Serial {
+    arms: Vec<Box<dyn Arm + Send>>,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Serial {
+    /// Opens the next arm's port.
+    fn add(
+        &mut self,
+        port: &Path,
+        chain: Chain,
+        config: ServoArmConfig,
+        faults: &Faults<Monotonic>,
+    ) -> Result<(), CellError> {
+        let wire = SerialWire::open(&port.to_string_lossy(), config.baud);
+        let wire = wire.map_err(|e| refused(port, &e))?;
+        let duplicate = wire.descriptor().map(|line| line.try_clone_to_owned());
+        (self.descriptors).extend(duplicate.transpose().map_err(|e| refused(port, &e))?);
+        let wire = faults.wire(wire, self.arms.len());
+        let arm = ServoArm::new(wire, chain, config).map_err(|e| refused(port, &e))?;
+        self.arms.push(Box::new(arm));
+        Ok(())
+    }
 }
 
 /// Starts who holds the arms on these buses when this process is gone.

@@ -333,8 +333,10 @@ impl<C: Clock + 'static, T: 'static> Body for Realtime<C, T> {
             return Err(self.stopped(fault));
         }
         self.told = None;
+        let mut home = self.home;
         if let Some(scene) = &mut self.scene {
             scene.reset(start)?;
+            home = scene.home(start)?.or(home);
         }
         self.order.resets += 1;
         let resets = self.order.resets;
@@ -347,10 +349,14 @@ impl<C: Clock + 'static, T: 'static> Body for Realtime<C, T> {
         let report = self.wait(|report| report.mode == Mode::Armed)?;
         self.deadlines = Deadlines::new(self.clock.now_ns(), self.config.interpolation_ns);
         self.step_due_ns = self.deadlines.wake(self.clock.now_ns()).due_ns;
-        match self.home {
-            Some(home) => self.go_home(&home, report.targets),
-            None => Ok(report.targets),
+        let Some(home) = home else {
+            return Ok(report.targets);
+        };
+        let targets = self.go_home(&home, report.targets)?;
+        if let Some(scene) = &mut self.scene {
+            scene.arm_is_home(start)?;
         }
+        Ok(targets)
     }
 
     fn states(&mut self) -> Result<Vec<ArmState>, CellError> {

@@ -1,5 +1,6 @@
 //! What a rig's types cannot say: values that have the right type and cannot be.
 
+use hilt_drivers::emulated::lift_config;
 use hilt_sim::SimError;
 
 use super::{ClockKind, Device, Problem, Rig};
@@ -189,13 +190,16 @@ impl Rig {
             (Device::LiftSim, None) => {
                 return Err(("device".into(), "\"lift-sim\" needs a table [scene]".into()));
             }
-            (Device::Fake | Device::Emulated, Some(_)) => {
-                return Err((
-                    "scene".into(),
-                    "goes with device = \"lift-sim\" alone".into(),
-                ));
+            (Device::Fake, Some(_)) => {
+                let problem = "goes with device = \"lift-sim\" or \"emulated\"";
+                return Err(("scene".into(), problem.into()));
             }
-            (Device::LiftSim, Some(scene)) => {
+            (Device::LiftSim | Device::Emulated, Some(scene)) => {
+                if self.device == Device::Emulated && lift_config(scene.arm).is_none() {
+                    let problem =
+                        "is an arm without servos; for device = \"emulated\" use \"so101\"";
+                    return Err(("scene.arm".into(), problem.into()));
+                }
                 if self.mode.arms() != 1 {
                     let problem = format!("is {}; the lift scene has one arm", self.mode);
                     return Err(("mode".into(), problem));
@@ -223,10 +227,11 @@ impl Rig {
             _ => {}
         }
         let ports = self.ports.len();
-        if ports > 0 && (self.device != Device::Emulated || ports != self.mode.arms()) {
+        let may_have = self.device == Device::Emulated && self.scene.is_none();
+        if ports > 0 && !(may_have && ports == self.mode.arms()) {
             let problem = format!(
-                "names {ports} serial devices; a rig of emulated arms may name one per arm ({}), \
-                 others none",
+                "names {ports} serial devices; a rig of emulated arms without a scene may name one per \
+                 arm ({}), others none",
                 self.mode.arms()
             );
             return Err(("ports".into(), problem));

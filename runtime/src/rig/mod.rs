@@ -35,8 +35,8 @@ pub enum Device {
     LiftSim,
     /// Arms that follow commands exactly, without physics or task.
     Fake,
-    /// Arms of bus servos over the whole serial path, without task; the buses are emulated. In real
-    /// time only.
+    /// Arms of bus servos over the whole serial path; the buses are emulated. With a scene they drive
+    /// its arm, without one there is no task. In real time only.
     Emulated,
 }
 

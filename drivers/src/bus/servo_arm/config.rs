@@ -98,7 +98,7 @@ pub enum ServoArmConfigError {
 }
 
 impl JointServo {
-    fn sign(&self) -> f64 {
+    pub(crate) fn sign(&self) -> f64 {
         match self.direction {
             Direction::Along => 1.0,
             Direction::Against => -1.0,
@@ -115,7 +115,7 @@ impl JointServo {
         self.sign() * radians_from_counts(f64::from(counts_per_s))
     }
 
-    fn counts(&self, radians: f64) -> f64 {
+    pub(crate) fn counts(&self, radians: f64) -> f64 {
         f64::from(self.zero_counts) + self.sign() * counts_from_radians(radians)
     }
 

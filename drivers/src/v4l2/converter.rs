@@ -144,7 +144,7 @@ impl Converter {
                 resize(&mut self.resizer, from, crop, size, &mut self.small)?;
                 let groups = self.small.chunks_exact(4);
                 for (rgb, group) in rgb.chunks_exact_mut(3).zip(groups) {
-                    let y = (i32::from(group[0]) + i32::from(group[2]) + 1) / 2;
+                    let y = i32::from(group[0]) + i32::from(group[2]);
                     rgb.copy_from_slice(&self.matrix.rgb(y, group[1].into(), group[3].into()));
                 }
                 Ok(())
@@ -156,11 +156,8 @@ impl Converter {
                 let crop = [0.0, 0.0, crop[2], crop[3]];
                 resize(&mut self.resizer, from, crop, size, &mut self.small)?;
                 for (rgb, yuv) in rgb.chunks_exact_mut(3).zip(self.small.chunks_exact(3)) {
-                    rgb.copy_from_slice(&self.matrix.rgb(
-                        yuv[0].into(),
-                        yuv[1].into(),
-                        yuv[2].into(),
-                    ));
+                    let y = 2 * i32::from(yuv[0]);
+                    rgb.copy_from_slice(&self.matrix.rgb(y, yuv[1].into(), yuv[2].into()));
                 }
                 Ok(())
             }
@@ -229,6 +226,7 @@ fn resize(
 /// From brightness and colour differences to red, green and blue, in 2⁻¹⁶ (ITU-R BT.601 and BT.709).
 #[derive(Clone, Copy, Debug)]
 struct Matrix {
+    /// Of twice the brightness: that of two pixels.
     black: i32,
     y: i32,
     r_of_v: i32,
@@ -248,12 +246,12 @@ impl Matrix {
         let (black, y, c) = if colours.full_range {
             (0, 1.0, 1.0)
         } else {
-            (16, 255.0 / 219.0, 255.0 / 224.0)
+            (2 * 16, 255.0 / 219.0, 255.0 / 224.0)
         };
         let fixed = |x: f64| (x * 65536.0).round() as i32;
         Self {
             black,
-            y: fixed(y),
+            y: fixed(y / 2.0),
             r_of_v: fixed(c * 2.0 * (1.0 - red)),
             g_of_u: fixed(c * 2.0 * (1.0 - blue) * blue / green),
             g_of_v: fixed(c * 2.0 * (1.0 - red) * red / green),
@@ -261,6 +259,7 @@ impl Matrix {
         }
     }
 
+    /// Of twice the brightness, and the colour differences.
     fn rgb(self, y: i32, u: i32, v: i32) -> [u8; 3] {
         // Half a step, so that the shift rounds.
         let y = (y - self.black) * self.y + (1 << 15);

@@ -3,10 +3,11 @@
 //! Three things are particular to them. Many cameras leave the Huffman tables out, since they are
 //! always the ones of the standard (Annex K.3); the decoder fills them in for frames that say that
 //! they come from an AVI file, so such a frame is given that mark. Buffers may have bytes behind the
-//! end of the image. And a frame of which a part was lost on the bus is cut short: one without an
-//! end, or with less data than pixels, is refused, not shown with a grey rest.
+//! end of the image. And a frame of which a part was lost on the bus is too short: one without an
+//! end is refused. One that has an end, too early, the decoder would show with a grey rest; it sees
+//! the lack of data only where the data end without an end mark, so it does not get to see that.
 //!
-//! A JPEG has no checksum. What was lost in the middle of a row may go unseen.
+//! A JPEG has no checksum: where bytes are wrong and not missing, it may go unseen.
 
 use zune_jpeg::{
     JpegDecoder,
@@ -22,11 +23,14 @@ const TABLES: u8 = 0xc4;
 const SCAN: u8 = 0xda;
 /// An `APP0` segment of AVI files.
 const AVI: [u8; 9] = *b"\xff\xe0\x00\x07AVI1\x00";
+/// The decoder reads ahead, so far at most, and no pixel of a whole frame needs them.
+const READ_AHEAD: [u8; 16] = [0; 16];
 
 /// Decodes frames. Keeps its memory from one to the next.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
-    marked: Vec<u8>,
+    /// The frame as the decoder gets it.
+    bytes: Vec<u8>,
 }
 
 impl Decoder {
@@ -46,23 +50,19 @@ impl Decoder {
         let Some(end) = end else {
             return Err(bad("it has no end".to_owned()));
         };
-        let rest = &rest[..end + 2];
-        self.marked.clear();
-        let bytes = if lacks_tables(rest) {
-            for piece in [&START[..], &AVI, rest] {
-                self.marked.extend_from_slice(piece);
-            }
-            &self.marked
-        } else {
-            &frame[..START.len() + rest.len()]
-        };
+        let rest = &rest[..end];
+        let mark: &[u8] = if lacks_tables(rest) { &AVI } else { &[] };
+        self.bytes.clear();
+        for piece in [&START, mark, rest, &READ_AHEAD] {
+            self.bytes.extend_from_slice(piece);
+        }
         let options = DecoderOptions::default()
             .jpeg_set_out_colorspace(ColorSpace::RGB)
             .set_max_width(width)
             .set_max_height(height)
             // Data that ends too early is an error.
             .set_strict_mode(true);
-        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&self.bytes), options);
         decoder.decode_headers().map_err(|e| bad(e.to_string()))?;
         let got = decoder.dimensions();
         if got != Some((width, height)) {

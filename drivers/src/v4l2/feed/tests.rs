@@ -442,14 +442,20 @@ fn controls_are_set_checked_and_set_again_after_a_replug() {
     assert_eq!(values(&device), [1, 100, 20]);
 
     let said = |change: &dyn Fn(&Scripted)| with(change).1.unwrap_err().to_string();
-    let missing = said(&|d| drop(d.script().controls.remove(&GAIN)));
+    let missing = said(&|d| {
+        d.script().controls.remove(&GAIN);
+    });
     assert!(missing.contains("it has no control `gain`"), "{missing}");
-    let high = said(&|d| drop(d.script().controls.insert(GAIN, (range(0, 16, 1), 0))));
+    let high = said(&|d| {
+        d.script().controls.insert(GAIN, (range(0, 16, 1), 0));
+    });
     assert!(
         high.contains("`gain` cannot be 20: it goes from 0 to 16"),
         "{high}"
     );
-    let steps = said(&|d| drop(d.script().controls.insert(GAIN, (range(0, 255, 16), 0))));
+    let steps = said(&|d| {
+        d.script().controls.insert(GAIN, (range(0, 255, 16), 0));
+    });
     assert!(steps.contains("in steps of 16"), "{steps}");
     let ignored = said(&|d| d.script().stubborn = true);
     assert!(

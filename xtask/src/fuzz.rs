@@ -11,7 +11,14 @@ use anyhow::{Context, Result, ensure};
 use crate::process;
 
 /// The targets: `fuzz/targets/NAME.rs`.
-const TARGETS: [&str; 5] = ["wire", "run_log", "settings", "pickle", "feetech"];
+const TARGETS: [&str; 6] = [
+    "wire",
+    "run_log",
+    "settings",
+    "pickle",
+    "feetech",
+    "dynamixel",
+];
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";

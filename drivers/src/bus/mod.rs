@@ -4,6 +4,7 @@
 //! - [`feetech`]: what the bytes say, without I/O; [`sts3215`]: what the servo's registers mean.
 //! - [`ServoArm`]: an [`Arm`](crate::Arm) of such servos: one sync read and one sync write a tick.
 
+pub mod dynamixel;
 pub mod feetech;
 mod serial;
 mod servo_arm;

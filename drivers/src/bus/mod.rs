@@ -5,14 +5,21 @@
 //! - [`ServoArm`]: an [`Arm`](crate::Arm) of such servos: one sync read and one sync write a tick.
 
 pub mod dynamixel;
+mod family;
 pub mod feetech;
+mod protocol;
+mod register;
 mod serial;
 mod servo_arm;
 pub mod sts3215;
 mod wire;
+pub mod xseries;
 
 pub(crate) use servo_arm::{Commands, Goals};
 
+pub use family::{Family, Table};
+pub use protocol::{Next, Protocol, Request, Status, Unsayable};
+pub use register::{Register, Sign};
 pub use serial::{OpenError, SerialWire};
 pub use servo_arm::{
     Direction, GripperServo, JointServo, ServoArm, ServoArmConfig, ServoArmConfigError,

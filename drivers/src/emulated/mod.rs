@@ -1,5 +1,5 @@
-//! Servos that are not there: a bus of Feetech STS3215 that answers the real protocol, so that a
-//! whole arm runs, over the code that drives a real one, without hardware.
+//! Servos that are not there: a bus of Feetech STS3215 or of Dynamixel X that answers the real
+//! protocol, so that a whole arm runs, over the code that drives a real one, without hardware.
 //!
 //! - [`EmulatedBus`]: the servos and their half-duplex line, without I/O: bytes in, bytes out, and
 //!   the time of each. It keeps what a test asks for afterwards: what was said to it and when, and
@@ -13,6 +13,7 @@
 
 mod cameras;
 pub mod desk_arm;
+mod factory;
 mod lift;
 mod memory;
 mod pty;

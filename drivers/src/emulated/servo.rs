@@ -1,14 +1,14 @@
 //! One servo: its registers and where it is.
 //!
-//! Factory values: Feetech's memory table of the STS series. The motion is kinematic: the joint
-//! follows its goal at a bounded speed and acceleration, and nothing pushes it; or it is driven by
-//! somebody who has a model of the arm.
+//! The motion is kinematic: the joint follows its goal at a bounded speed and acceleration, and
+//! nothing pushes it; or it is driven by somebody who has a model of the arm.
 
-use crate::bus::sts3215::{
-    ACCELERATION, COUNTS_PER_TURN, GOAL_POSITION, GOAL_SPEED, HIGHEST_POSITION, ID, LOCK,
-    LOWEST_POSITION, MODEL, MOVING, PHASE, POSITION_OFFSET, PRESENT_CURRENT, PRESENT_POSITION,
-    PRESENT_SPEED, PRESENT_TEMPERATURE, PRESENT_VOLTAGE, RESPONSE_LEVEL, RETURN_DELAY, Register,
-    STATUS, TORQUE_ENABLE, TORQUE_LIMIT,
+use super::factory::{MOST_TORQUE, registers, top_counts_per_s};
+use crate::bus::{
+    Family, Register, Table,
+    dynamixel::ALERT,
+    sts3215::{COUNTS_PER_TURN, LOCK, PRESENT_CURRENT, PRESENT_POSITION, STATUS, TORQUE_LIMIT},
+    xseries as x,
 };
 
 /// Counts per second of an STS3215 at 7.4 V without load: 45 rpm.
@@ -24,61 +24,25 @@ const AT_REST_COUNTS: f64 = 10.0;
 const STEP_NS: u64 = 1_000_000;
 
 /// Registers there are, bytes.
-const SIZE: usize = 128;
+const SIZE: usize = 148;
 
-/// Registers below this one keep their values without power.
-const STORED: usize = TORQUE_ENABLE.address as usize;
+/// Most registers that keep their values without power. They lie before [`Table::torque`].
+const STORED: usize = 64;
 
-/// Written to [`TORQUE_ENABLE`]: here is the middle.
+/// Written to an STS3215's torque register: here is the middle.
 const MIDDLE: i32 = 128;
 
-const fn byte(address: u8) -> Register {
-    Register {
-        address,
-        bytes: 1,
-        sign: None,
-    }
+/// Why a servo of the X series does not do as it is told: error numbers of protocol 2.0.
+mod refusal {
+    /// It cannot.
+    pub const FAILED: u8 = 1;
+    /// The value is none that there is.
+    pub const RANGE: u8 = 4;
+    /// The value is beyond a limit that was set.
+    pub const LIMIT: u8 = 6;
+    /// The register cannot be written, or not now.
+    pub const ACCESS: u8 = 7;
 }
-
-/// The most torque that the torque limit is set to when the power comes.
-const MOST_TORQUE: Register = Register {
-    address: 16,
-    bytes: 2,
-    sign: None,
-};
-
-/// What a servo has in its registers when it leaves the factory; what is not here is 0.
-const FACTORY: [(Register, i32); 22] = [
-    // Firmware 3.10.
-    (byte(0), 3),
-    (byte(1), 10),
-    (MODEL, 777),
-    // 500 µs.
-    (RETURN_DELAY, 250),
-    (RESPONSE_LEVEL, 1),
-    (HIGHEST_POSITION, 4095),
-    // Greatest temperature, highest and lowest voltage.
-    (byte(13), 70),
-    (byte(14), 80),
-    (byte(15), 40),
-    (MOST_TORQUE, 1000),
-    // Speeds in counts per second, 0 is the top speed, positions within one turn.
-    (PHASE, 12),
-    // What unloads it and what lights its lamp.
-    (byte(19), 44),
-    (byte(20), 47),
-    // Gains of the position loop, least starting force, dead bands.
-    (byte(21), 32),
-    (byte(22), 32),
-    (byte(24), 16),
-    (byte(26), 1),
-    (byte(27), 1),
-    // Angular resolution.
-    (byte(30), 1),
-    (LOCK, 1),
-    (PRESENT_VOLTAGE, 74),
-    (PRESENT_TEMPERATURE, 28),
-];
 
 /// A servo before it is switched on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -111,13 +75,18 @@ pub struct ServoView {
 
 #[derive(Clone, Debug)]
 pub(super) struct Servo {
+    family: Family,
     registers: [u8; SIZE],
     stored: [u8; STORED],
-    /// The sensor's own counts: positions and goals are less the offset.
+    /// The sensor's own counts: see [`Servo::offset`].
     sensor: f64,
     velocity: f64,
     rest: f64,
     now_ns: u64,
+    /// When a request was last heard, to whomever.
+    heard_ns: u64,
+    /// Where the bus watchdog stopped it.
+    halted: Option<f64>,
     was_on: bool,
     went_limp: bool,
     /// Its joint is moved from outside.
@@ -125,63 +94,106 @@ pub(super) struct Servo {
 }
 
 impl Servo {
-    pub fn new(setup: ServoSetup) -> Self {
+    pub fn new(family: Family, setup: ServoSetup) -> Self {
         let mut servo = Self {
+            family,
             registers: [0; SIZE],
             stored: [0; STORED],
             sensor: setup.counts,
             velocity: 0.0,
             rest: setup.rest_counts,
             now_ns: 0,
+            heard_ns: 0,
+            halted: None,
             was_on: false,
             went_limp: false,
             driven: false,
         };
         servo.reset();
-        servo.set(ID, i32::from(setup.id));
+        servo.set(servo.table().id, i32::from(setup.id));
         servo.stored.copy_from_slice(&servo.registers[..STORED]);
         servo.switch_on();
         servo
     }
 
+    fn table(&self) -> &'static Table {
+        self.family.table()
+    }
+
+    /// Bytes of the registers that keep their values without power.
+    fn kept(&self) -> usize {
+        usize::from(self.table().torque.address)
+    }
+
     /// Power was away and is back: what is not stored is as it left the factory.
     pub fn power_cycle(&mut self) {
         self.reset();
-        self.registers[..STORED].copy_from_slice(&self.stored);
+        let kept = self.kept();
+        self.registers[..kept].copy_from_slice(&self.stored[..kept]);
         self.switch_on();
         self.note_limp();
     }
 
     fn reset(&mut self) {
         self.registers = [0; SIZE];
-        for (register, value) in FACTORY {
-            self.set(register, value);
+        for (register, value) in registers(self.family) {
+            self.set(*register, *value);
         }
+        self.halted = None;
     }
 
     fn switch_on(&mut self) {
-        self.set(TORQUE_LIMIT, self.get(MOST_TORQUE));
+        if self.family == Family::Sts3215 {
+            self.set(TORQUE_LIMIT, self.get(MOST_TORQUE));
+        }
         self.feed_back();
-        self.set(GOAL_POSITION, self.get(PRESENT_POSITION));
+        self.set(self.table().goal, self.get(self.table().position));
     }
 
     pub fn id(&self) -> u8 {
-        self.get(ID) as u8
+        self.get(self.table().id) as u8
+    }
+
+    /// Bits per second that it listens at.
+    pub fn baud(&self) -> u32 {
+        let index = self.get(self.table().baud_rate) as usize;
+        self.table().baud_rates.get(index).copied().unwrap_or(0)
+    }
+
+    /// Sets the rate that it listens at, as if it had been set up before.
+    pub fn set_baud(&mut self, baud: u32) {
+        let rates = self.table().baud_rates;
+        let index = rates.iter().position(|rate| *rate == baud);
+        self.set(self.table().baud_rate, index.unwrap_or(0) as i32);
+        self.stored.copy_from_slice(&self.registers[..STORED]);
     }
 
     /// Between a request's end and the begin of the answer.
     pub fn return_delay_ns(&self) -> u64 {
-        self.get(RETURN_DELAY) as u64 * 2_000
+        self.get(self.table().return_delay) as u64 * 2_000
     }
 
     /// Whether it answers to more than pings and reads.
     pub fn answers_writes(&self) -> bool {
-        self.get(RESPONSE_LEVEL) != 0
+        self.get(self.table().response_level) >= self.table().answers_writes
     }
 
     /// What every status of it carries.
     pub fn error_bits(&self) -> u8 {
-        self.get(STATUS) as u8
+        match self.family {
+            Family::Sts3215 => self.get(STATUS) as u8,
+            Family::DynamixelX if self.get(x::HARDWARE_ERROR) != 0 => ALERT,
+            Family::DynamixelX => 0,
+        }
+    }
+
+    /// What it answers to a ping: nothing, or model and firmware.
+    pub fn introduction(&self) -> ([u8; 3], usize) {
+        let [low, high, ..] = self.table().model.encode(self.get(self.table().model));
+        match self.family {
+            Family::Sts3215 => ([0; 3], 0),
+            Family::DynamixelX => ([low, high, self.get(x::FIRMWARE) as u8], 3),
+        }
     }
 
     pub fn view(&self) -> ServoView {
@@ -189,39 +201,101 @@ impl Servo {
             id: self.id(),
             counts: self.sensor - self.offset(),
             counts_per_s: self.velocity,
-            goal_counts: f64::from(self.get(GOAL_POSITION)),
+            goal_counts: self.goal() - self.offset(),
             torque: self.is_on(),
             went_limp: self.went_limp,
         }
     }
 
-    pub fn read(&self, address: u8, count: u8) -> Option<&[u8]> {
+    pub fn read(&self, address: u16, count: u16) -> Option<&[u8]> {
         let from = usize::from(address);
         self.registers.get(from..from + usize::from(count))
     }
 
-    /// What a host writes. Registers that only the servo writes stay as they are.
-    pub fn write(&mut self, address: u8, data: &[u8]) {
-        let feedback = PRESENT_POSITION.address..PRESENT_CURRENT.address + PRESENT_CURRENT.bytes;
-        for (address, value) in (address..SIZE as u8).zip(data) {
-            if address < ID.address || feedback.contains(&address) {
-                continue;
-            }
-            let place = usize::from(address);
-            self.registers[place] = *value;
-            if place < STORED && self.get(LOCK) == 0 {
-                self.stored[place] = *value;
-            }
-        }
-        if self.get(TORQUE_ENABLE) == MIDDLE {
-            // It finds its offset and lets go.
-            let offset = self.sensor - f64::from(COUNTS_PER_TURN) / 2.0;
-            self.set(POSITION_OFFSET, offset.round() as i32);
-            self.set(TORQUE_ENABLE, 0);
-        }
+    /// Somebody said something to somebody on the bus.
+    pub fn hears(&mut self, now_ns: u64) {
+        self.heard_ns = now_ns;
+    }
+
+    /// What a host writes; gives the number of the error, 0 for none. Registers that only the servo
+    /// writes stay as they are.
+    pub fn write(&mut self, address: u16, data: &[u8]) -> u8 {
+        let refused = match self.family {
+            Family::Sts3215 => self.write_sts(address, data),
+            Family::DynamixelX => self.write_x(address, data),
+        };
         self.was_on |= self.is_on();
         self.note_limp();
         self.feed_back();
+        refused
+    }
+
+    fn write_sts(&mut self, address: u16, data: &[u8]) -> u8 {
+        let feedback = PRESENT_POSITION.address..PRESENT_CURRENT.address + PRESENT_CURRENT.bytes;
+        for (place, value) in (usize::from(address)..SIZE).zip(data) {
+            let reads_only = u8::try_from(place).is_ok_and(|place| feedback.contains(&place));
+            if place < usize::from(self.table().id.address) || reads_only {
+                continue;
+            }
+            self.registers[place] = *value;
+            if place < self.kept() && self.get(LOCK) == 0 {
+                self.stored[place] = *value;
+            }
+        }
+        if self.get(self.table().torque) == MIDDLE {
+            // It finds its offset and lets go.
+            let offset = self.sensor - f64::from(COUNTS_PER_TURN) / 2.0;
+            self.set(self.table().offset, offset.round() as i32);
+            self.set(self.table().torque, 0);
+        }
+        0
+    }
+
+    fn write_x(&mut self, address: u16, data: &[u8]) -> u8 {
+        let from = usize::from(address);
+        let written = from..from + data.len();
+        let touches = |register: Register| {
+            let place = usize::from(register.address);
+            written.start < place + usize::from(register.bytes) && place < written.end
+        };
+        let kept = from < self.kept();
+        let is_fixed = from < usize::from(x::ID.address)
+            || touches(x::HARDWARE_ERROR)
+            || written.end > usize::from(x::MOVING.address);
+        if is_fixed || kept && self.get(x::TORQUE_ENABLE) == 1 {
+            return refusal::ACCESS;
+        }
+        let before = self.registers;
+        self.registers[written.clone()].copy_from_slice(data);
+        let refused = if touches(x::GOAL_POSITION) && self.halted.is_some() {
+            refusal::RANGE
+        } else if touches(x::GOAL_POSITION) && !self.takes(self.get(x::GOAL_POSITION)) {
+            refusal::LIMIT
+        } else if self.get(x::TORQUE_ENABLE) == 1 && self.get(x::HARDWARE_ERROR) != 0 {
+            refusal::FAILED
+        } else {
+            0
+        };
+        if refused != 0 {
+            self.registers = before;
+            return refused;
+        }
+        if kept {
+            self.stored.copy_from_slice(&self.registers[..STORED]);
+        }
+        if touches(x::BUS_WATCHDOG) && self.get(x::BUS_WATCHDOG) == 0 {
+            self.halted = None;
+        }
+        0
+    }
+
+    /// Whether it would go there.
+    fn takes(&self, goal: i32) -> bool {
+        let (lowest, highest) = (
+            self.get(self.table().lowest),
+            self.get(self.table().highest),
+        );
+        (lowest..=highest).contains(&goal)
     }
 
     /// Somebody puts the joint there.
@@ -245,23 +319,40 @@ impl Servo {
     pub fn advance(&mut self, now_ns: u64) {
         if self.driven {
             self.now_ns = self.now_ns.max(now_ns);
+            self.watch();
         }
         while self.now_ns < now_ns {
             let step_ns = (now_ns - self.now_ns).min(STEP_NS);
             let before = (self.sensor, self.velocity);
             self.step(step_ns as f64 * 1e-9);
             self.now_ns += step_ns;
+            self.watch();
             // It stands, so it goes on standing.
             if before == (self.sensor, self.velocity) && self.velocity == 0.0 {
                 self.now_ns = now_ns;
+                self.watch();
             }
         }
         self.feed_back();
     }
 
+    /// The bus watchdog.
+    fn watch(&mut self) {
+        if self.family != Family::DynamixelX || self.halted.is_some() || !self.is_on() {
+            return;
+        }
+        let units = self.get(x::BUS_WATCHDOG);
+        let silent_ns = self.now_ns.saturating_sub(self.heard_ns);
+        if units > 0 && silent_ns > units as u64 * x::WATCHDOG_UNIT_NS {
+            self.halted = Some(self.sensor);
+            self.set(x::BUS_WATCHDOG, x::WATCHDOG_TRIPPED);
+        }
+    }
+
     fn step(&mut self, dt_s: f64) {
         let (goal, top, acceleration) = if self.is_on() {
-            let acceleration = 100.0 * f64::from(self.get(ACCELERATION));
+            let units = self.get(self.table().acceleration);
+            let acceleration = self.table().acceleration_unit * f64::from(units);
             (self.goal(), self.top_speed(), acceleration)
         } else if self.was_on {
             (self.rest, SAG_COUNTS_PER_S, 0.0)
@@ -286,13 +377,23 @@ impl Servo {
 
     /// The torque is on, and not limited to nothing.
     fn is_on(&self) -> bool {
-        self.get(TORQUE_ENABLE) == 1 && self.get(TORQUE_LIMIT) > 0
+        let limit = match self.family {
+            Family::Sts3215 => TORQUE_LIMIT,
+            Family::DynamixelX => x::GOAL_PWM,
+        };
+        self.get(self.table().torque) == 1 && self.get(limit) > 0
     }
 
-    /// The goal in the sensor's counts, within the angle limits where there are any.
+    /// Where it goes in the sensor's counts, within the angle limits where there are any.
     fn goal(&self) -> f64 {
-        let goal = self.get(GOAL_POSITION);
-        let (lowest, highest) = (self.get(LOWEST_POSITION), self.get(HIGHEST_POSITION));
+        if let Some(halted) = self.halted {
+            return halted;
+        }
+        let goal = self.get(self.table().goal);
+        let (lowest, highest) = (
+            self.get(self.table().lowest),
+            self.get(self.table().highest),
+        );
         let within = if lowest < highest {
             goal.clamp(lowest, highest)
         } else {
@@ -302,14 +403,20 @@ impl Servo {
     }
 
     fn top_speed(&self) -> f64 {
-        match self.get(GOAL_SPEED).abs() {
-            0 => TOP_COUNTS_PER_S,
-            speed => f64::from(speed).min(TOP_COUNTS_PER_S),
+        let top = top_counts_per_s(self.family);
+        match self.get(self.table().speed).abs() {
+            0 => top,
+            speed => (self.table().speed_unit * f64::from(speed)).min(top),
         }
     }
 
+    /// What has to be taken off the sensor's counts.
     fn offset(&self) -> f64 {
-        f64::from(self.get(POSITION_OFFSET))
+        let offset = f64::from(self.get(self.table().offset));
+        match self.family {
+            Family::Sts3215 => offset,
+            Family::DynamixelX => -offset,
+        }
     }
 
     fn note_limp(&mut self) {
@@ -318,15 +425,19 @@ impl Servo {
     }
 
     fn feed_back(&mut self) {
+        let table = self.table();
         let position = self.sensor - self.offset();
-        self.set(PRESENT_POSITION, position.round() as i32);
-        self.set(PRESENT_SPEED, self.velocity.round() as i32);
-        self.set(MOVING, i32::from(self.velocity != 0.0));
+        self.set(table.position, position.round() as i32);
+        let velocity = self.velocity / table.velocity_unit;
+        self.set(table.velocity, velocity.round() as i32);
+        self.set(table.moving, i32::from(self.velocity != 0.0));
     }
 
     pub fn get(&self, register: Register) -> i32 {
         // The table lies within the registers.
-        register.decode(byte(0), &self.registers).unwrap_or(0)
+        register
+            .decode(Register::byte(0), &self.registers)
+            .unwrap_or(0)
     }
 
     /// Sets any register, also those that no host can write.
@@ -345,15 +456,24 @@ impl Servo {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::sts3215::{
+        ACCELERATION, GOAL_POSITION, GOAL_SPEED, HIGHEST_POSITION, ID, MODEL, MOVING,
+        POSITION_OFFSET, PRESENT_SPEED, PRESENT_TEMPERATURE, RETURN_DELAY, TORQUE_ENABLE,
+    };
 
     const MS: u64 = 1_000_000;
 
-    fn servo(counts: f64, rest_counts: f64) -> Servo {
-        Servo::new(ServoSetup {
+    fn of(family: Family, counts: f64, rest_counts: f64) -> Servo {
+        let setup = ServoSetup {
             id: 1,
             counts,
             rest_counts,
-        })
+        };
+        Servo::new(family, setup)
+    }
+
+    fn servo(counts: f64, rest_counts: f64) -> Servo {
+        of(Family::Sts3215, counts, rest_counts)
     }
 
     fn on(counts: f64, rest_counts: f64) -> Servo {
@@ -363,9 +483,9 @@ mod tests {
     }
 
     /// Writes as a host does.
-    fn tell(servo: &mut Servo, register: Register, value: i32) {
-        let bytes = register.encode(value);
-        servo.write(register.address, &bytes[..usize::from(register.bytes)]);
+    fn tell(servo: &mut Servo, register: Register, value: i32) -> u8 {
+        let mut room = [0; 4];
+        servo.write(register.address.into(), register.encoded(value, &mut room))
     }
 
     #[test]
@@ -468,11 +588,73 @@ mod tests {
     fn feedback_is_not_written_by_hosts() {
         let mut servo = servo(1000.0, 1000.0);
         tell(&mut servo, PRESENT_TEMPERATURE, 99);
-        servo.write(0, &[9, 9, 9, 9, 9]);
+        servo.write(0, &[9; 5]);
         assert_eq!(servo.get(PRESENT_TEMPERATURE), 28);
         assert_eq!(servo.get(MODEL), 777);
         servo.set(PRESENT_TEMPERATURE, 71);
-        assert_eq!(servo.read(PRESENT_TEMPERATURE.address, 1), Some(&[71][..]));
-        assert_eq!(servo.read(120, 9), None);
+        let address = PRESENT_TEMPERATURE.address.into();
+        assert_eq!(servo.read(address, 1), Some(&[71][..]));
+        assert_eq!(servo.read(140, 9), None);
+    }
+
+    #[test]
+    fn an_x_servo_goes_by_its_own_table() {
+        let mut servo = of(Family::DynamixelX, 1000.0, 1000.0);
+        assert_eq!(tell(&mut servo, x::HOMING_OFFSET, 100), 0);
+        assert_eq!(servo.get(x::PRESENT_POSITION), 1100);
+        assert_eq!(tell(&mut servo, x::PROFILE_VELOCITY, 100), 0);
+        assert_eq!(tell(&mut servo, x::GOAL_POSITION, 2100), 0);
+        assert_eq!(tell(&mut servo, x::TORQUE_ENABLE, 1), 0);
+        servo.advance(100 * MS);
+        let moved = 100.0 * x::COUNTS_PER_S * 0.1;
+        assert!((servo.view().counts - 1100.0 - moved).abs() < 0.1);
+        assert_eq!(servo.get(x::PRESENT_VELOCITY), 100);
+        servo.advance(5_000 * MS);
+        assert_eq!((servo.view().counts, servo.sensor), (2100.0, 2000.0));
+        // What is kept cannot be written under torque, and goals have limits.
+        assert_eq!(tell(&mut servo, x::ID, 5), refusal::ACCESS);
+        assert_eq!(tell(&mut servo, x::GOAL_POSITION, 4096), refusal::LIMIT);
+        assert_eq!(tell(&mut servo, x::PRESENT_POSITION, 0), refusal::ACCESS);
+        assert_eq!((servo.id(), servo.get(x::GOAL_POSITION)), (1, 2100));
+        tell(&mut servo, x::TORQUE_ENABLE, 0);
+        assert_eq!(tell(&mut servo, x::ID, 5), 0);
+        servo.power_cycle();
+        assert_eq!((servo.id(), servo.get(x::HOMING_OFFSET)), (5, 100));
+    }
+
+    #[test]
+    fn an_x_servo_with_a_hardware_error_says_so_and_stays_limp() {
+        let mut servo = of(Family::DynamixelX, 1000.0, 1000.0);
+        servo.set(x::HARDWARE_ERROR, i32::from(x::hardware::OVERLOAD));
+        assert_eq!(servo.error_bits(), ALERT);
+        assert_eq!(tell(&mut servo, x::TORQUE_ENABLE, 1), refusal::FAILED);
+        servo.power_cycle();
+        assert_eq!(servo.error_bits(), 0);
+        assert_eq!(tell(&mut servo, x::TORQUE_ENABLE, 1), 0);
+    }
+
+    #[test]
+    fn the_bus_watchdog_stops_a_servo_that_nobody_speaks_to() {
+        let mut servo = of(Family::DynamixelX, 1000.0, 500.0);
+        tell(&mut servo, x::TORQUE_ENABLE, 1);
+        tell(&mut servo, x::BUS_WATCHDOG, 2);
+        tell(&mut servo, x::GOAL_POSITION, 3000);
+        for ms in 1..=100 {
+            servo.hears((ms - 1) * MS);
+            servo.advance(ms * MS);
+        }
+        assert_eq!(servo.get(x::BUS_WATCHDOG), 2);
+        servo.advance(300 * MS);
+        assert_eq!(servo.get(x::BUS_WATCHDOG), x::WATCHDOG_TRIPPED);
+        let stands = servo.view().counts;
+        let expected = 1000.0 + 7031.5 * 0.140;
+        assert!((stands - expected).abs() < 8.0, "{stands}");
+        assert_eq!(tell(&mut servo, x::GOAL_POSITION, 2500), refusal::RANGE);
+        servo.advance(1_000 * MS);
+        assert_eq!((servo.view().counts, servo.view().torque), (stands, true));
+        assert_eq!(tell(&mut servo, x::BUS_WATCHDOG, 0), 0);
+        servo.advance(2_000 * MS);
+        assert_eq!(servo.view().counts, 3000.0, "its old goal");
+        assert!(!servo.view().went_limp);
     }
 }

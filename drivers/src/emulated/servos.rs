@@ -4,12 +4,16 @@ use std::collections::VecDeque;
 
 use super::servo::{Servo, ServoSetup, ServoView};
 use crate::bus::{
-    feetech::{self, BROADCAST, Frame, Request, Scan, Status, entries},
-    sts3215::Register,
+    Family, Next, Protocol, Register, Request, Status,
+    dynamixel::{self, BROADCAST, FastReply, entries},
+    feetech,
 };
 
 /// What a byte takes on a line of 1 Mbaud: ten bits.
 pub const BYTE_NS_1M_BAUD: u64 = 10_000;
+
+/// A start and a stop bit beside its own.
+const BITS_OF_BYTE: u64 = 10;
 
 /// Bytes that can be under way to the host; more are lost, as in an adapter's buffer.
 const UNDER_WAY: usize = 4096;
@@ -38,24 +42,41 @@ impl Heard {
         &self.bytes[..usize::from(self.len)]
     }
 
-    /// What it says, where it says something and is kept whole.
-    pub fn request(&self) -> Option<Request<'_>> {
-        let frame = Frame::new_checked(self.bytes(), KEPT).ok()?;
-        Request::parse(&frame)
+    /// What it says on a bus of Feetech servos, where it says something and is kept whole.
+    pub fn request(&self) -> Option<feetech::Request<'_>> {
+        let frame = feetech::Frame::new_checked(self.bytes(), KEPT).ok()?;
+        feetech::Request::parse(&frame)
+    }
+
+    /// What it says in either protocol. `room` is for its parameters: as many bytes as it has.
+    pub fn said<'a>(&'a self, protocol: Protocol, room: &'a mut [u8]) -> Option<Request<'a>> {
+        match protocol.next_request(self.bytes(), KEPT, room) {
+            Next::Frame { said, .. } => said,
+            Next::More { .. } => None,
+        }
     }
 }
 
-/// A bus of STS3215 servos. Whoever owns it tells it the time: it goes by no clock. After it was
+/// Bytes of the longest frame that goes over a bus.
+const LONGEST: usize = dynamixel::LONGEST;
+
+/// Bytes of the longest answer: a fast sync read's of all registers of some servos.
+const LONGEST_ANSWER: usize = 2048;
+
+/// A bus of servos of one family. Whoever owns it tells it the time: it goes by no clock. After it was
 /// made it does not allocate.
 ///
 /// The line is half-duplex: what is said goes over it byte by byte, after what was said before.
 #[derive(Debug)]
 pub struct EmulatedBus {
+    family: Family,
     servos: Vec<Servo>,
     byte_ns: u64,
+    /// Bits per second on the line, where that matters.
+    line_baud: Option<u32>,
     echo: bool,
     /// The beginning of a request.
-    incoming: [u8; feetech::LONGEST],
+    incoming: [u8; LONGEST],
     incoming_len: usize,
     /// Bytes on their way to the host, and when each is through.
     outgoing: VecDeque<(u64, u8)>,
@@ -66,21 +87,47 @@ pub struct EmulatedBus {
 }
 
 impl EmulatedBus {
-    /// Servos as they are switched on, on a line that takes `byte_ns` for a byte
+    /// STS3215 servos as they are switched on, on a line that takes `byte_ns` for a byte
     /// ([`BYTE_NS_1M_BAUD`]). 0: no time passes on the line, in return delays neither; hosts
     /// that reckon with the wire's time do not believe such answers.
     pub fn new(servos: &[ServoSetup], byte_ns: u64) -> Self {
+        Self::of(Family::Sts3215, servos, byte_ns)
+    }
+
+    /// The same with servos of any family: those of the X series are XL330-M288.
+    pub fn of(family: Family, servos: &[ServoSetup], byte_ns: u64) -> Self {
+        let servo = |setup: &ServoSetup| {
+            let mut servo = Servo::new(family, *setup);
+            if byte_ns > 0 {
+                servo.set_baud((BITS_OF_BYTE * 1_000_000_000 / byte_ns) as u32);
+            }
+            servo
+        };
         Self {
-            servos: servos.iter().map(|setup| Servo::new(*setup)).collect(),
+            family,
+            servos: servos.iter().map(servo).collect(),
             byte_ns,
+            line_baud: None,
             echo: false,
-            incoming: [0; feetech::LONGEST],
+            incoming: [0; LONGEST],
             incoming_len: 0,
             outgoing: VecDeque::with_capacity(UNDER_WAY),
             free_ns: 0,
             heard: VecDeque::with_capacity(REMEMBERED),
             not_understood: 0,
         }
+    }
+
+    /// What its servos are.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// The host's rate, bits per second: from now on only servos that are set to it hear. Without
+    /// this they hear at any.
+    pub fn set_line_baud(&mut self, baud: u32) {
+        self.line_baud = Some(baud);
+        self.byte_ns = BITS_OF_BYTE * 1_000_000_000 / u64::from(baud.max(1));
     }
 
     /// From now on the adapter sends the host's own bytes back to it, as some do.
@@ -160,25 +207,25 @@ impl EmulatedBus {
 
     /// Somebody puts the joint of servo `id` there, counts.
     pub fn put(&mut self, id: u8, counts: f64) {
-        self.of(id, |servo| servo.put(counts));
+        self.each(id, |servo| servo.put(counts));
     }
 
     /// From now on the joints move by [`EmulatedBus::drive`] alone: something that knows the arm's
     /// masses moves them, by [`ServoView::goal_counts`] and [`ServoView::torque`]. `false`: again by
     /// themselves.
     pub fn set_driven(&mut self, driven: bool) {
-        self.of(BROADCAST, |servo| servo.set_driven(driven));
+        self.each(BROADCAST, |servo| servo.set_driven(driven));
     }
 
     /// The joint of servo `id` is there now and moves so fast: counts as the servo reports them,
     /// counts/s.
     pub fn drive(&mut self, id: u8, counts: f64, counts_per_s: f64) {
-        self.of(id, |servo| servo.drive(counts, counts_per_s));
+        self.each(id, |servo| servo.drive(counts, counts_per_s));
     }
 
     /// Sets a register of servo `id` past the rules for hosts: its temperature, its status, ….
     pub fn poke(&mut self, id: u8, register: Register, value: i32) {
-        self.of(id, |servo| servo.set(register, value));
+        self.each(id, |servo| servo.set(register, value));
     }
 
     /// A register of servo `id`.
@@ -189,32 +236,50 @@ impl EmulatedBus {
 
     /// The power of servo `id` was away for a moment.
     pub fn power_cycle(&mut self, id: u8) {
-        self.of(id, Servo::power_cycle);
+        self.each(id, Servo::power_cycle);
     }
 
-    fn of(&mut self, id: u8, mut act: impl FnMut(&mut Servo)) {
+    fn each(&mut self, id: u8, mut act: impl FnMut(&mut Servo)) {
         self.servos
             .iter_mut()
             .filter(|servo| id == BROADCAST || servo.id() == id)
             .for_each(&mut act);
     }
 
+    /// Whether servo number `i` listens, and is servo `id`.
+    fn is(&self, i: usize, id: u8) -> bool {
+        self.hears(i) && (id == BROADCAST || self.servos[i].id() == id)
+    }
+
+    fn hears(&self, i: usize) -> bool {
+        self.line_baud
+            .is_none_or(|baud| self.servos[i].baud() == baud)
+    }
+
     /// Takes whole requests from what has come, and obeys.
     fn understand(&mut self) {
         let come = self.incoming;
+        let mut room = [0; LONGEST];
         let mut rest = &come[..self.incoming_len];
         loop {
-            match feetech::scan(rest, feetech::LONGEST) {
-                Scan::Frame { skipped, frame } => {
-                    rest = &rest[skipped + frame.bytes().len()..];
-                    self.remember(frame.bytes());
-                    self.advance(self.free_ns);
-                    match Request::parse(&frame) {
+            let protocol = self.family.protocol();
+            match protocol.next_request(rest, LONGEST, &mut room) {
+                Next::Frame {
+                    skipped,
+                    bytes,
+                    said,
+                } => {
+                    rest = &rest[skipped + bytes.len()..];
+                    self.remember(bytes);
+                    let at_ns = self.free_ns;
+                    self.advance(at_ns);
+                    self.servos.iter_mut().for_each(|servo| servo.hears(at_ns));
+                    match said {
                         Some(request) => self.obey(&request),
                         None => self.not_understood += 1,
                     }
                 }
-                Scan::More { skipped } => {
+                Next::More { skipped } => {
                     rest = &rest[skipped..];
                     self.incoming[..rest.len()].copy_from_slice(rest);
                     self.incoming_len = rest.len();
@@ -242,28 +307,30 @@ impl EmulatedBus {
         match *request {
             Request::Ping { id } => {
                 for i in 0..self.servos.len() {
-                    if id == BROADCAST || self.servos[i].id() == id {
-                        self.answer(i, 0, 0);
+                    if self.is(i, id) {
+                        let servo = &self.servos[i];
+                        let (introduction, len) = servo.introduction();
+                        self.answer(i, servo.error_bits(), &introduction[..len]);
                     }
                 }
             }
             Request::Read { id, address, count } => {
                 for i in 0..self.servos.len() {
-                    if self.servos[i].id() == id {
-                        self.answer(i, address, count);
+                    if id != BROADCAST && self.is(i, id) {
+                        self.answer_read(i, address, count);
                     }
                 }
             }
             Request::Write { id, address, data } => {
                 for i in 0..self.servos.len() {
-                    let servo = &mut self.servos[i];
-                    if id == BROADCAST {
-                        servo.write(address, data);
-                    } else if servo.id() == id {
-                        servo.write(address, data);
-                        if servo.answers_writes() {
-                            self.answer(i, 0, 0);
-                        }
+                    if !self.is(i, id) {
+                        continue;
+                    }
+                    let answers = id != BROADCAST && self.servos[i].answers_writes();
+                    let refused = self.servos[i].write(address, data);
+                    if answers {
+                        let error = self.servos[i].error_bits() | refused;
+                        self.answer(i, error, &[]);
                     }
                 }
             }
@@ -273,47 +340,94 @@ impl EmulatedBus {
                 ids,
             } => {
                 for id in ids {
-                    match self.servos.iter().position(|servo| servo.id() == *id) {
-                        Some(i) => self.answer(i, address, count),
+                    match (0..self.servos.len()).find(|i| self.is(*i, *id)) {
+                        Some(i) => self.answer_read(i, address, count),
                         // The others wait for as long as it would speak.
                         None => {
-                            let bytes = feetech::OVERHEAD as u64 + u64::from(count);
-                            self.free_ns += self.byte_ns * bytes;
+                            let bytes = self.family.protocol().reply_bytes(count.into());
+                            self.free_ns += self.byte_ns * bytes as u64;
                         }
                     }
                 }
             }
+            Request::FastSyncRead {
+                address,
+                count,
+                ids,
+            } => self.answer_together(address, count, ids),
             Request::SyncWrite {
                 address,
                 count,
                 data,
             } => {
                 for (id, data) in entries(data, count) {
-                    self.of(id, |servo| servo.write(address, data));
+                    for i in 0..self.servos.len() {
+                        if self.is(i, id) {
+                            self.servos[i].write(address, data);
+                        }
+                    }
                 }
             }
         }
     }
 
     /// Servo number `i` sends its status with these registers.
-    fn answer(&mut self, i: usize, address: u8, count: u8) {
+    fn answer_read(&mut self, i: usize, address: u16, count: u16) {
+        let mut parameters = [0; 256];
         let servo = &self.servos[i];
-        let Some(parameters) = servo.read(address, count) else {
+        let (Some(read), Some(parameters)) = (
+            servo.read(address, count),
+            parameters.get_mut(..usize::from(count)),
+        ) else {
             return;
         };
+        parameters.copy_from_slice(read);
+        self.answer(i, servo.error_bits(), parameters);
+    }
+
+    fn answer(&mut self, i: usize, error: u8, parameters: &[u8]) {
+        let servo = &self.servos[i];
+        let delay_ns = servo.return_delay_ns();
+        let id = servo.id();
         let status = Status {
-            id: servo.id(),
-            error: servo.error_bits(),
+            id,
+            error,
             parameters,
         };
-        let mut bytes = [0; feetech::LONGEST];
-        let Ok(size) = status.encode(&mut bytes) else {
+        let mut bytes = [0; LONGEST];
+        let Ok(size) = self.family.protocol().encode_status(&status, &mut bytes) else {
             return;
         };
-        if self.byte_ns > 0 {
-            self.free_ns += servo.return_delay_ns();
+        self.send(delay_ns, &bytes[..size]);
+    }
+
+    /// The servos say one frame in turns; each waits for the one before, so one that is not there
+    /// leaves the rest unsaid.
+    fn answer_together(&mut self, address: u16, count: u16, ids: &[u8]) {
+        let mut delay_ns = None;
+        let mut bytes = [0; LONGEST_ANSWER];
+        let statuses = ids.iter().map_while(|id| {
+            let i = (0..self.servos.len()).find(|i| self.is(*i, *id))?;
+            let servo = &self.servos[i];
+            // Only the first waits for the host to be ready.
+            delay_ns.get_or_insert(servo.return_delay_ns());
+            Some(Status {
+                id: *id,
+                error: servo.error_bits(),
+                parameters: servo.read(address, count)?,
+            })
+        });
+        let size = FastReply::encode(ids.len(), count.into(), statuses, &mut bytes);
+        if let (Some(delay_ns), Ok(size)) = (delay_ns, size) {
+            self.send(delay_ns, &bytes[..size]);
         }
-        for byte in &bytes[..size] {
+    }
+
+    fn send(&mut self, delay_ns: u64, bytes: &[u8]) {
+        if self.byte_ns > 0 {
+            self.free_ns += delay_ns;
+        }
+        for byte in bytes {
             self.free_ns += self.byte_ns;
             self.send_byte(*byte);
         }
@@ -329,6 +443,7 @@ impl EmulatedBus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::feetech::{Request, Scan, Status};
     use crate::bus::sts3215::{
         GOAL_POSITION, POSITION_OFFSET, PRESENT_POSITION, PRESENT_SPEED, RESPONSE_LEVEL,
         RETURN_DELAY, STATUS, TORQUE_ENABLE,

@@ -55,7 +55,7 @@ impl Servo {
             if self.jump.is_some() {
                 let goal = self.get(GOAL_POSITION);
                 let bytes = PRESENT_POSITION.encode(goal);
-                self.memory[56..58].copy_from_slice(&bytes);
+                self.memory[56..58].copy_from_slice(&bytes[..2]);
             }
         }
     }

@@ -352,7 +352,7 @@ fn a_jump_is_not_believed_until_there_was_time_for_it() {
     let mut arm = running(&bus);
     let before = read(&mut arm, &bus, TICK_NS).unwrap();
     let jumped = 2000 + 500;
-    bus.state().servos[0].memory[56..58].copy_from_slice(&PRESENT_POSITION.encode(jumped));
+    bus.state().servos[0].memory[56..58].copy_from_slice(&PRESENT_POSITION.encode(jumped)[..2]);
     let state = read(&mut arm, &bus, TICK_NS).unwrap();
     assert_eq!(state.trouble, Some(ArmError::Implausible(1)));
     assert_eq!(state.joints, before.joints);

@@ -55,7 +55,7 @@ impl Goals {
         let mut data = [0; MAX_SERVOS * ENTRY_BYTES];
         let mut used = 0;
         for (entry, (id, goal)) in data.chunks_exact_mut(ENTRY_BYTES).zip(goals) {
-            let [low, high] = GOAL_POSITION.encode(goal);
+            let [low, high, ..] = GOAL_POSITION.encode(goal);
             entry.copy_from_slice(&[id, low, high]);
             used += ENTRY_BYTES;
         }

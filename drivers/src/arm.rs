@@ -71,7 +71,7 @@ pub enum ArmError {
     Implausible(u8),
     /// A servo is set up for something else than positions within one turn.
     #[error(
-        "servo {0} counts several turns or does not go to positions; set its mode to 0 and clear bit 4 of its phase register"
+        "servo {0} counts several turns or does not go to positions; set it up for positions within one turn (Feetech: mode 0 and bit 4 of the phase register clear; Dynamixel: operating mode 3)"
     )]
     Mode(u8),
     /// The bus is gone.

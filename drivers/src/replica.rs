@@ -178,7 +178,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        bus::{Direction, GripperServo, JointServo, ServoArm, ServoArmConfig},
+        bus::{Direction, Family, GripperServo, JointServo, ServoArm, ServoArmConfig},
         emulated::{BYTE_NS_1M_BAUD, EmulatedBus, MemoryWire, ServoSetup},
         faults::{FaultKind, FaultPlan, FaultSpec, FaultyWire},
     };
@@ -223,6 +223,7 @@ mod tests {
             direction: Direction::Against,
         };
         let config = ServoArmConfig {
+            family: Family::Sts3215,
             joints: vec![joint(1), joint(2)],
             gripper: GripperServo {
                 id: 3,

@@ -10,7 +10,7 @@ use std::{
 use hilt_drivers::{
     Arm, ArmError,
     bus::{
-        Direction, GripperServo, JointServo, ServoArm, ServoArmConfig, Wire, WireError,
+        Direction, Family, GripperServo, JointServo, ServoArm, ServoArmConfig, Wire, WireError,
         feetech::{LONGEST, Request, Scan, Status, entries, scan},
     },
 };
@@ -156,6 +156,7 @@ fn no_tick_allocates() {
     };
     let chain = Chain::new(vec![joint; 5], Isometry3::identity()).unwrap();
     let config = ServoArmConfig {
+        family: Family::Sts3215,
         joints: (1..=5)
             .map(|id| JointServo {
                 id,

@@ -1,12 +1,16 @@
 //! Servos on a serial bus.
 //!
 //! - [`Wire`]: what carries the bytes; [`SerialWire`] is a port of this machine.
-//! - [`feetech`]: what the bytes say, without I/O; [`sts3215`]: what the servo's registers mean.
+//! - [`feetech`] and [`dynamixel`]: what the bytes say, without I/O; [`Protocol`]: the words that
+//!   both have.
+//! - [`sts3215`] and [`xseries`]: what the registers mean; [`Family`]: the registers that both have.
 //! - [`ServoArm`]: an [`Arm`](crate::Arm) of such servos: one sync read and one sync write a tick.
 
 pub mod dynamixel;
 mod family;
 pub mod feetech;
+mod inbox;
+mod line;
 mod protocol;
 mod register;
 mod serial;
@@ -22,6 +26,6 @@ pub use protocol::{Next, Protocol, Request, Status, Unsayable};
 pub use register::{Register, Sign};
 pub use serial::{OpenError, SerialWire};
 pub use servo_arm::{
-    Direction, GripperServo, JointServo, ServoArm, ServoArmConfig, ServoArmConfigError,
+    Direction, GripperServo, Health, JointServo, ServoArm, ServoArmConfig, ServoArmConfigError,
 };
 pub use wire::{Wire, WireError};

@@ -124,48 +124,6 @@ pub fn counts_from_radians(radians: f64) -> f64 {
     radians * f64::from(COUNTS_PER_TURN) / TAU
 }
 
-/// What a servo tells about itself: the registers from [`PRESENT_POSITION`] to [`PRESENT_CURRENT`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Feedback {
-    /// Position, counts.
-    pub position_counts: i32,
-    /// Speed, counts/s.
-    pub speed_counts_s: i32,
-    /// Duty of the motor's voltage, −1 to 1.
-    pub load: f64,
-    /// Supply, volts.
-    pub supply_v: f64,
-    /// Temperature, °C.
-    pub temperature_c: f64,
-    /// Bits of [`status`].
-    pub status: u8,
-    /// Whether it moves.
-    pub moving: bool,
-    /// Current, amperes.
-    pub current_a: f64,
-}
-
-impl Feedback {
-    /// Bytes to read from [`PRESENT_POSITION`] on.
-    pub const BYTES: u8 =
-        PRESENT_CURRENT.address + PRESENT_CURRENT.bytes - PRESENT_POSITION.address;
-
-    /// From [`Feedback::BYTES`] bytes. `None`: there are fewer.
-    pub fn parse(data: &[u8]) -> Option<Self> {
-        let number = |register: Register| register.decode(PRESENT_POSITION, data);
-        Some(Self {
-            position_counts: number(PRESENT_POSITION)?,
-            speed_counts_s: number(PRESENT_SPEED)?,
-            load: f64::from(number(PRESENT_LOAD)?) / 1000.0,
-            supply_v: f64::from(number(PRESENT_VOLTAGE)?) / 10.0,
-            temperature_c: f64::from(number(PRESENT_TEMPERATURE)?),
-            status: number(STATUS)? as u8,
-            moving: number(MOVING)? != 0,
-            current_a: f64::from(number(PRESENT_CURRENT)?) * 0.0065,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,23 +146,5 @@ mod tests {
     fn counts_and_radians() {
         assert_eq!(radians_from_counts(2048.0), TAU / 2.0);
         assert!((counts_from_radians(radians_from_counts(-777.0)) + 777.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn feedback_has_units() {
-        assert_eq!(Feedback::BYTES, 15);
-        let data = [0, 8, 100, 0x80, 0x2C, 1, 121, 40, 0, 4, 1, 0, 0, 200, 0];
-        let expected = Feedback {
-            position_counts: 2048,
-            speed_counts_s: -100,
-            load: 0.3,
-            supply_v: 12.1,
-            temperature_c: 40.0,
-            status: status::TEMPERATURE,
-            moving: true,
-            current_a: 1.3,
-        };
-        assert_eq!(Feedback::parse(&data), Some(expected));
-        assert_eq!(Feedback::parse(&data[..14]), None);
     }
 }

@@ -5,7 +5,7 @@ use hilt_protocol::JointVector;
 
 use super::{BYTE_NS_1M_BAUD, EmulatedBus, ServoSetup};
 use crate::{
-    bus::{Direction, GripperServo, JointServo, ServoArmConfig},
+    bus::{Direction, Family, GripperServo, JointServo, ServoArmConfig},
     fake,
 };
 
@@ -35,6 +35,7 @@ pub fn config() -> ServoArmConfig {
         direction: Direction::Along,
     };
     ServoArmConfig {
+        family: Family::Sts3215,
         joints: JOINT_IDS.map(joint).collect(),
         gripper: GripperServo {
             id: GRIPPER_ID,

@@ -98,8 +98,8 @@ impl EmulatedBus {
     pub fn of(family: Family, servos: &[ServoSetup], byte_ns: u64) -> Self {
         let servo = |setup: &ServoSetup| {
             let mut servo = Servo::new(family, *setup);
-            if byte_ns > 0 {
-                servo.set_baud((BITS_OF_BYTE * 1_000_000_000 / byte_ns) as u32);
+            if let Some(baud) = (BITS_OF_BYTE * 1_000_000_000).checked_div(byte_ns) {
+                servo.set_baud(baud as u32);
             }
             servo
         };

@@ -1,7 +1,7 @@
 //! An arm of six emulated servos.
 
 use hilt_drivers::{
-    bus::{Direction, GripperServo, JointServo, ServoArm, ServoArmConfig, Wire},
+    bus::{Direction, Family, GripperServo, JointServo, ServoArm, ServoArmConfig, Wire},
     emulated::{BYTE_NS_1M_BAUD, EmulatedBus, ServoSetup},
 };
 use hilt_kinematics::{Chain, Joint, JointKind};
@@ -33,6 +33,7 @@ pub fn arm<W: Wire>(wire: W) -> ServoArm<W> {
         direction: Direction::Along,
     };
     let config = ServoArmConfig {
+        family: Family::Sts3215,
         joints: (1..=5).map(joint).collect(),
         gripper: GripperServo {
             id: 6,

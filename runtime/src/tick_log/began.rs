@@ -3,7 +3,7 @@
 
 use hilt_drivers::{
     Arm, Encoding,
-    bus::{Direction, GripperServo, JointServo, ServoArmConfig},
+    bus::{Direction, Family, GripperServo, JointServo, ServoArmConfig},
 };
 use hilt_kinematics::{Chain, Joint, JointKind};
 use hilt_protocol::{GripperCommand, JointVector};
@@ -225,6 +225,7 @@ fn servos_to(config: &ServoArmConfig) -> pb::Servos {
         closed_width_m: Some(config.gripper.closed_width_m),
         baud: config.baud,
         max_speed_rad_s: Some(config.max_speed_rad_s),
+        dynamixel: config.family == Family::DynamixelX,
     }
 }
 
@@ -243,6 +244,10 @@ fn servos_from(servos: &pb::Servos) -> Result<ServoArmConfig> {
         })
     };
     Ok(ServoArmConfig {
+        family: match servos.dynamixel {
+            true => Family::DynamixelX,
+            false => Family::Sts3215,
+        },
         joints: servos.joints.iter().map(joint).collect::<Result<_>>()?,
         gripper: GripperServo {
             id: small(servos.gripper_id)?,

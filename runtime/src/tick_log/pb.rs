@@ -281,6 +281,9 @@ pub struct Servos {
     pub baud: u32,
     #[prost(double, optional, tag = "8")]
     pub max_speed_rad_s: Option<f64>,
+    /// Dynamixel X; else STS3215.
+    #[prost(bool, tag = "9")]
+    pub dynamixel: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

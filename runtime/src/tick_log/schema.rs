@@ -237,6 +237,7 @@ fn began() -> Vec<Descriptor> {
                 double(6, "closed_width_m"),
                 field(7, "baud", Uint32),
                 double(8, "max_speed_rad_s"),
+                field(9, "dynamixel", Bool),
             ],
         ),
         message(

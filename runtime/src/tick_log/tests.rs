@@ -9,7 +9,7 @@ use std::{
 
 use hilt_drivers::{
     ArmError, ArmState, Encoding, Intent,
-    bus::{Direction, GripperServo, JointServo, ServoArmConfig},
+    bus::{Direction, Family, GripperServo, JointServo, ServoArmConfig},
 };
 use hilt_kinematics::{Chain, Joint, JointKind};
 use hilt_protocol::{ActionSource, ArmCommand, GripperCommand, JointVector, MAX_CAMERAS};
@@ -164,6 +164,7 @@ fn about() -> About {
         direction: Direction::Against,
     };
     let servos = ServoArmConfig {
+        family: Family::Sts3215,
         joints: vec![servo(1), servo(2)],
         gripper: GripperServo {
             id: 3,

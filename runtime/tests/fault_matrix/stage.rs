@@ -7,7 +7,7 @@ use std::{cell::RefCell, path::Path, rc::Rc, sync::atomic::AtomicBool};
 use hilt_drivers::{
     Arm,
     bus::{
-        Direction, GripperServo, JointServo, ServoArm, ServoArmConfig,
+        Direction, Family, GripperServo, JointServo, ServoArm, ServoArmConfig,
         feetech::{Request, entries},
         sts3215::GOAL_POSITION,
     },
@@ -85,6 +85,7 @@ pub fn servos() -> ServoArmConfig {
         direction: Direction::Along,
     };
     ServoArmConfig {
+        family: Family::Sts3215,
         joints: (1..=JOINTS as u8).map(joint).collect(),
         gripper: GripperServo {
             id: JOINTS as u8 + 1,

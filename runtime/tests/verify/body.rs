@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hilt_drivers::{
     Arm, ArmState, EpisodeStart,
-    bus::{Direction, GripperServo, JointServo, ServoArm, ServoArmConfig},
+    bus::{Direction, Family, GripperServo, JointServo, ServoArm, ServoArmConfig},
     emulated::{BYTE_NS_1M_BAUD, EmulatedBus, MemoryWire, ServoSetup},
     fake::FakeArmPair,
     faults::{FaultPlan, FaultyWire},
@@ -87,6 +87,7 @@ fn servos(
         direction: Direction::Along,
     };
     let config = ServoArmConfig {
+        family: Family::Sts3215,
         joints: (1..=6).map(joint).collect(),
         gripper: GripperServo {
             id: 7,

@@ -7,15 +7,12 @@ use super::config::{MAX_SERVOS, ServoArmConfig, ServoArmConfigError};
 use crate::{
     ArmError,
     arm::check_target,
-    bus::{
-        feetech::{OVERHEAD, Request},
-        sts3215::GOAL_POSITION,
-    },
+    bus::{Family, Register, Request},
 };
 
-/// Bytes of a sync write of all goals.
-pub(super) const GOALS_BYTES: usize = OVERHEAD + 2 + MAX_SERVOS * ENTRY_BYTES;
-const ENTRY_BYTES: usize = 3;
+/// Bytes of a sync write of all goals, in the longer protocol: no goal has to be stuffed.
+const GOALS_BYTES: usize = 14 + MAX_SERVOS * ENTRY_BYTES;
+const ENTRY_BYTES: usize = 5;
 
 /// Room for what was written since the last read.
 const SENT_BYTES: usize = 8 * GOALS_BYTES;
@@ -51,22 +48,29 @@ impl Goals {
     };
 
     /// For each servo its id and goal, counts.
-    pub fn new(goals: impl Iterator<Item = (u8, i32)>) -> Self {
-        let mut data = [0; MAX_SERVOS * ENTRY_BYTES];
+    pub fn new(family: Family, goals: impl Iterator<Item = (u8, i32)>) -> Self {
+        Self::of(family, family.table().goal, goals)
+    }
+
+    /// For each servo its id and what goes to this register.
+    pub fn of(family: Family, register: Register, values: impl Iterator<Item = (u8, i32)>) -> Self {
+        let entry_bytes = 1 + usize::from(register.bytes);
+        let (mut data, mut room) = ([0; MAX_SERVOS * ENTRY_BYTES], [0; 4]);
         let mut used = 0;
-        for (entry, (id, goal)) in data.chunks_exact_mut(ENTRY_BYTES).zip(goals) {
-            let [low, high, ..] = GOAL_POSITION.encode(goal);
-            entry.copy_from_slice(&[id, low, high]);
-            used += ENTRY_BYTES;
+        for (entry, (id, value)) in data.chunks_exact_mut(entry_bytes).zip(values) {
+            entry[0] = id;
+            entry[1..].copy_from_slice(register.encoded(value, &mut room));
+            used += entry_bytes;
         }
         let request = Request::SyncWrite {
-            address: GOAL_POSITION.address,
-            count: GOAL_POSITION.bytes,
+            address: register.address.into(),
+            count: register.bytes.into(),
             data: &data[..used],
         };
         let mut out = Self::NONE;
         // The buffer is as long as the frame of the most servos.
-        out.len = request.encode(&mut out.bytes).unwrap_or(0);
+        let len = family.protocol().encode(&request, &mut out.bytes);
+        out.len = len.unwrap_or(0);
         out
     }
 
@@ -131,7 +135,7 @@ impl Commands {
         let servos = self.config.joints.iter().zip(joints.as_slice());
         let goals = servos.map(|(servo, radians)| (servo.id, servo.goal(*radians)));
         let fingers = (self.config.gripper.id, self.config.gripper.goal(gripper));
-        Ok(Goals::new(goals.chain([fingers])))
+        Ok(Goals::new(self.config.family, goals.chain([fingers])))
     }
 
     /// It takes targets from now on, and holds these goals.

@@ -4,7 +4,7 @@ use hilt_kinematics::{Chain, JointKind};
 use hilt_protocol::{GripperCommand, MAX_JOINTS};
 
 use crate::bus::{
-    feetech::BROADCAST,
+    Family,
     sts3215::{LAST_COUNT, counts_from_radians, radians_from_counts},
 };
 
@@ -46,9 +46,11 @@ pub struct GripperServo {
     pub closed_width_m: f64,
 }
 
-/// An arm of STS3215 servos on one bus.
+/// An arm of servos of one family on one bus.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServoArmConfig {
+    /// What its servos are.
+    pub family: Family,
     /// One for each of the chain's joints, base to tip.
     pub joints: Vec<JointServo>,
     /// The gripper's.
@@ -75,7 +77,9 @@ pub enum ServoArmConfigError {
     #[error("joint {0} slides; a servo can only turn it")]
     Slides(usize),
     /// No id, or one that is named twice.
-    #[error("servo id {0} is above 253 or named twice; give each servo an id of its own")]
+    #[error(
+        "servo id {0} is too high or named twice; give each servo an id of its own, up to 253 (Feetech) or 252 (Dynamixel)"
+    )]
     Id(u8),
     /// A joint's limits are outside a servo's turn.
     #[error(
@@ -160,7 +164,8 @@ impl ServoArmConfig {
             });
         }
         for (i, id) in self.ids().enumerate() {
-            if id >= BROADCAST || self.ids().take(i).any(|other| other == id) {
+            if id > self.family.protocol().last_id() || self.ids().take(i).any(|other| other == id)
+            {
                 return Err(ServoArmConfigError::Id(id));
             }
         }

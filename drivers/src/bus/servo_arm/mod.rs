@@ -1,70 +1,67 @@
-//! An arm of STS3215 servos on one bus, as SO-100 and SO-101 are.
+//! An arm of servos on one bus: SO-100 and SO-101 (Feetech), Koch, ViperX and others (Dynamixel X).
 //!
 //! A tick costs one sync read (position and speed of all servos) and one sync write (the goals of
 //! all). Every servo's values have their own time of capture, that of the reply's arrival: one that
 //! does not answer keeps its old values with their old time, and the state is as old as its oldest.
+//! Where a tick has time left, now and then one servo is asked how it is ([`Health`]).
 //!
 //! Nothing here cuts torque: a stopped, forgotten or unplugged arm stands where it was sent last.
+//! Servos of the X series watch the bus besides, from the first target on: when nobody has spoken
+//! for 100 ms, they stand where they are. [`Arm::start`] makes them go on.
 
 mod bring_up;
 mod commands;
 mod config;
-mod inbox;
+mod health;
 mod round;
 
-use bring_up::{LONGEST_PIECE, MOST_WRITES, PIECES, Registers};
-use commands::GOALS_BYTES;
+use bring_up::{MOST_WRITES, Registers};
 use config::MAX_SERVOS;
+use health::{Monitor, Question};
 use hilt_kinematics::Chain;
 use hilt_protocol::{GripperCommand, JointVector};
-use inbox::Inbox;
 use round::{Places, Round, Sample};
 
 use super::{
-    Wire, WireError,
-    feetech::{OVERHEAD, Request},
-    sts3215::{
-        Feedback, PRESENT_POSITION, PRESENT_SPEED, Register, TORQUE_ENABLE, counts_from_radians,
-    },
+    Family, Request, Wire,
+    dynamixel::FastReply,
+    line::{Line, TURNAROUND_NS},
+    sts3215::counts_from_radians,
+    xseries::{BUS_WATCHDOG, WATCHDOG_UNIT_NS},
 };
 use crate::{Arm, ArmError, ArmState, Encoding};
 
 pub(crate) use commands::{Commands, Goals};
 pub use config::{Direction, GripperServo, JointServo, ServoArmConfig, ServoArmConfigError};
-
-/// Position and speed.
-const READ_BYTES: u8 = PRESENT_SPEED.address + PRESENT_SPEED.bytes - PRESENT_POSITION.address;
-
-/// Bytes of the longest request: a sync read's or a sync write's.
-const REQUEST_BYTES: usize = GOALS_BYTES;
-
-/// What an adapter and two schedulers take, beside the wire's time, from a request to its reply. A
-/// USB adapter is asked once a millisecond.
-const TURNAROUND_NS: u64 = 1_000_000;
+pub use health::Health;
 
 /// How far a joint may seem to have jumped beyond its highest speed, radians: noise of the sensor
 /// and of the time of capture.
 const JUMP_SLACK_RAD: f64 = 0.05;
 
-/// How long a single servo has for an answer outside the control loop, and how often it is asked.
-const ANSWER_NS: u64 = 20_000_000;
-const ANSWER_TRIES: usize = 3;
+/// How long the servos' bus watchdogs wait, in their units: 100 ms.
+const WATCHDOG_UNITS: i32 = 5;
 
-/// How long it has to say that it was told. Its response level may be that it says nothing; what it
-/// was told is read back in any case.
-const ACKNOWLEDGE_NS: u64 = 5_000_000;
+/// How long all servos have to show that they know the fast sync read, and how often.
+const PROBE_NS: u64 = 20_000_000;
+const PROBE_TRIES: usize = 3;
 
-/// Most torque of the gripper, thousandths: it may close on things for long.
-const GRIPPER_TORQUE: i32 = 500;
-
-/// An arm of STS3215 servos.
+/// An arm of servos.
 pub struct ServoArm<W> {
-    wire: W,
+    line: Line<W>,
     commands: Commands,
     ids: [u8; MAX_SERVOS],
     servos: usize,
     values: [Option<Sample>; MAX_SERVOS],
-    inbox: Inbox,
+    monitor: Monitor,
+    /// All servos answer a fast sync read.
+    fast: bool,
+    /// A target went out since it was started.
+    moved: bool,
+    /// The bus watchdogs are on.
+    watched: bool,
+    /// When something was last said on the bus.
+    spoke_ns: u64,
 }
 
 impl<W: Wire> ServoArm<W> {
@@ -76,62 +73,78 @@ impl<W: Wire> ServoArm<W> {
         for (place, id) in ids.iter_mut().zip(config.ids()) {
             *place = id;
         }
+        let (family, baud) = (config.family, config.baud);
         Ok(Self {
-            wire,
             commands: Commands::new(chain, config)?,
+            line: Line::new(wire, family.protocol(), baud),
             ids,
             servos,
             values: [None; MAX_SERVOS],
-            inbox: Inbox::new(),
+            monitor: Monitor::new(family),
+            fast: false,
+            moved: false,
+            watched: false,
+            spoke_ns: 0,
         })
     }
 
     /// What carries its bytes; [`Wire::descriptor`] is for who shall hold the arm when this process
     /// is gone.
     pub fn wire(&self) -> &W {
-        &self.wire
+        self.line.wire()
     }
 
-    /// What servo `id` tells about itself: temperature, load, supply. Waits for its answer, so it
-    /// is not for a tick.
-    pub fn feedback(&mut self, id: u8) -> Result<Feedback, ArmError> {
-        let mut data = [0; Feedback::BYTES as usize];
-        self.read(id, PRESENT_POSITION, &mut data)?;
-        Feedback::parse(&data).ok_or(ArmError::Device)
+    /// How servo `id` is. Waits for its answer, so it is not for a tick.
+    pub fn health(&mut self, id: u8) -> Result<Health, ArmError> {
+        let family = self.family();
+        let mut data = [0; health::LONGEST];
+        let (first, count) = Question::State.registers(family);
+        let data = &mut data[..usize::from(count)];
+        self.line.read(id, first, data)?;
+        let captured_ns = self.line.now_ns();
+        let health = health::parse(family, data).ok_or(ArmError::Device)?;
+        let mut errors = [0];
+        let (first, _) = Question::Error.registers(family);
+        self.line.read(id, first, &mut errors)?;
+        Ok(Health {
+            id,
+            captured_ns,
+            errors: errors[0],
+            ..health
+        })
+    }
+
+    /// What the servos told about themselves beside the ticks; a servo that told nothing yet is not
+    /// among them.
+    pub fn healths(&self) -> impl Iterator<Item = Health> {
+        self.monitor.healths()
     }
 
     fn config(&self) -> &ServoArmConfig {
         self.commands.config()
     }
 
-    fn wire_ns(&self, bytes: usize) -> u64 {
-        // A byte is ten bits on the line: a start and a stop bit beside its own.
-        bytes as u64 * 10 * 1_000_000_000 / u64::from(self.config().baud)
+    fn family(&self) -> Family {
+        self.config().family
     }
 
-    fn replies_ns(&self, servos: usize) -> u64 {
-        self.wire_ns(servos * (OVERHEAD + usize::from(READ_BYTES)))
+    /// Bytes that are read of each servo in a tick.
+    fn count(&self) -> usize {
+        self.family().table().feedback().1.into()
+    }
+
+    fn replies_ns(&self, servos: usize, fast: bool) -> u64 {
+        let bytes = match fast {
+            true => FastReply::bytes(servos, self.count()),
+            false => servos * self.line.protocol().reply_bytes(self.count()),
+        };
+        self.line.wire_ns(bytes)
     }
 
     /// What asking so many servos takes until the last has answered.
     fn ask_ns(&self, servos: usize) -> u64 {
-        self.wire_ns(OVERHEAD + 2 + servos) + self.replies_ns(servos) + TURNAROUND_NS
-    }
-
-    /// Puts a request on an otherwise silent line. Gives its length, and the earliest time at which
-    /// all of it can have been there: taken before the write, because the replies may be here when
-    /// a thread that was interrupted comes back from it.
-    fn send(
-        &mut self,
-        request: Request,
-        buffer: &mut [u8; REQUEST_BYTES],
-    ) -> Result<(usize, u64), ArmError> {
-        let bytes = request.encode(buffer).map_err(|_| ArmError::Device)?;
-        self.wire.drain().map_err(arm_error)?;
-        self.inbox.begin();
-        let sent_ns = self.wire.now_ns() + self.wire_ns(bytes);
-        self.wire.write(&buffer[..bytes]).map_err(arm_error)?;
-        Ok((bytes, sent_ns))
+        let request = self.line.protocol().reply_bytes(4 + servos);
+        self.line.wire_ns(request) + self.replies_ns(servos, false) + TURNAROUND_NS
     }
 
     /// Asks the servos at these places for position and speed. Ends when all have answered, at
@@ -142,7 +155,10 @@ impl<W: Wire> ServoArm<W> {
         asked: Places,
         until_ns: u64,
         may_ask_again: bool,
+        fast: bool,
     ) -> Result<([Option<Sample>; MAX_SERVOS], Option<ArmError>), ArmError> {
+        let family = self.family();
+        let (first, count) = family.table().feedback();
         let ids = self.ids;
         let ids = &ids[..self.servos];
         let mut data = [0; MAX_SERVOS];
@@ -151,44 +167,94 @@ impl<W: Wire> ServoArm<W> {
             data[servos] = *id;
             servos += 1;
         }
-        let request = Request::SyncRead {
-            address: PRESENT_POSITION.address,
-            count: READ_BYTES,
-            ids: &data[..servos],
+        let (address, ids_asked) = (first.address.into(), &data[..servos]);
+        let count = u16::from(count);
+        let request = match fast {
+            true => Request::FastSyncRead {
+                address,
+                count,
+                ids: ids_asked,
+            },
+            false => Request::SyncRead {
+                address,
+                count,
+                ids: ids_asked,
+            },
         };
-        let mut buffer = [0; REQUEST_BYTES];
         // What comes while the request is still on the line was asked for before.
-        let (sent, earliest_ns) = self.send(request, &mut buffer)?;
-        let mut heard_ns = earliest_ns;
+        let together = fast.then_some(servos);
+        let earliest_ns = self.line.send(&request, count.into(), together)?;
+        let mut heard_ns = self.line.busy_ns();
+        self.spoke_ns = heard_ns;
         let mut round = Round::new(ids, asked);
         while !round.complete() {
-            let missing = count(round.missing());
-            let silent_ns = heard_ns + self.replies_ns(missing) + TURNAROUND_NS;
+            let missing = places(round.missing());
+            let silent_ns = heard_ns + self.replies_ns(missing, fast) + TURNAROUND_NS;
             let again = may_ask_again && silent_ns + self.ask_ns(missing) <= until_ns;
             let wait_ns = if again { silent_ns } else { until_ns };
-            let space = self.inbox.space();
-            let came = self.wire.read(space, wait_ns).map_err(arm_error)?;
-            if came == 0 {
+            if !self.line.receive(wait_ns)? {
                 break;
             }
-            heard_ns = self.wire.now_ns();
-            self.inbox.came(came);
-            while let Some(status) = self.inbox.next(&buffer[..sent], READ_BYTES) {
-                let number = |r: Register| r.decode(PRESENT_POSITION, status.parameters);
-                let numbers = number(PRESENT_POSITION).zip(number(PRESENT_SPEED));
-                let Some((counts, counts_per_s)) = numbers.filter(|_| heard_ns >= earliest_ns)
-                else {
+            heard_ns = self.line.now_ns();
+            while let Some(status) = self.line.next() {
+                let sample = Sample::parse(family, status.parameters, heard_ns);
+                let Some(sample) = sample.filter(|_| heard_ns >= earliest_ns) else {
                     continue;
                 };
-                let sample = Sample {
-                    captured_ns: heard_ns,
-                    counts,
-                    counts_per_s,
-                };
-                round.reply(status.id, status.error, sample);
+                let (id, error) = (status.id, status.error);
+                let place = ids.iter().position(|other| *other == id);
+                let errors = place.map_or(0, |place| self.monitor.replied(place, error));
+                round.reply(id, errors, sample);
             }
         }
-        Ok(round.finish(self.inbox.junk()))
+        Ok(round.finish(self.line.junk()))
+    }
+
+    /// Asks a servo how it is, when it is time for that and there is time for it.
+    fn look_after(&mut self, until_ns: u64) -> Result<(), ArmError> {
+        let Some((place, question)) = self.monitor.next(self.servos) else {
+            return Ok(());
+        };
+        let (first, count) = question.registers(self.family());
+        let protocol = self.line.protocol();
+        let bytes = protocol.reply_bytes(4) + protocol.longest_reply(count.into());
+        let patience_ns = self.line.wire_ns(bytes) + TURNAROUND_NS;
+        if self.line.now_ns() + patience_ns > until_ns {
+            return Ok(());
+        }
+        let id = self.ids[place];
+        let request = Request::Read {
+            id,
+            address: first.address.into(),
+            count: count.into(),
+        };
+        let mut data = [0; health::LONGEST];
+        let data = &mut data[..usize::from(count)];
+        // What is lost is asked again when its turn comes.
+        if let Ok(error) = self.line.exchange(id, &request, data, patience_ns)? {
+            let now_ns = self.line.now_ns();
+            self.monitor.replied(place, error);
+            let unwatched = self.monitor.answered((place, question), id, data, now_ns);
+            self.watched &= !unwatched;
+        }
+        Ok(())
+    }
+
+    /// Sees to the bus watchdogs, where there are any: they are switched on once it moves, and a
+    /// silence for which they stop the servos is noted.
+    fn keep_watch(&mut self) -> Result<(), ArmError> {
+        let waits_ns = WATCHDOG_UNITS as u64 * WATCHDOG_UNIT_NS;
+        if self.watched && self.line.now_ns() > self.spoke_ns + waits_ns {
+            self.monitor.was_silent(self.servos);
+        }
+        if self.family() == Family::DynamixelX && self.moved && !self.watched {
+            let ids = self.ids[..self.servos].iter();
+            let units = ids.map(|id| (*id, WATCHDOG_UNITS));
+            let frame = Goals::of(self.family(), BUS_WATCHDOG, units);
+            self.line.say(frame.frame())?;
+            self.watched = true;
+        }
+        Ok(())
     }
 
     /// Whether a joint can have got from one value to the next.
@@ -229,123 +295,68 @@ impl<W: Wire> ServoArm<W> {
         })
     }
 
-    /// Reads registers of one servo into all of `data`.
-    fn read(&mut self, id: u8, first: Register, data: &mut [u8]) -> Result<(), ArmError> {
-        let count = data.len() as u8;
-        let address = first.address;
-        let request = Request::Read { id, address, count };
-        let mut trouble = ArmError::Silent(id);
-        for _ in 0..ANSWER_TRIES {
-            let answer = self.exchange(request, count, ANSWER_NS, data)?;
-            match answer {
-                None => return Ok(()),
-                Some(error) => trouble = error,
-            }
-        }
-        Err(trouble)
-    }
-
-    /// One request and its one reply, whose parameters go to `data`; what went wrong, if it did.
-    fn exchange(
-        &mut self,
-        request: Request,
-        count: u8,
-        patience_ns: u64,
-        data: &mut [u8],
-    ) -> Result<Option<ArmError>, ArmError> {
-        let (Request::Read { id, .. } | Request::Write { id, .. }) = request else {
-            return Ok(Some(ArmError::Device));
-        };
-        let mut buffer = [0; REQUEST_BYTES];
-        let (sent, sent_ns) = self.send(request, &mut buffer)?;
-        let until_ns = sent_ns + patience_ns;
-        loop {
-            let space = self.inbox.space();
-            let came = self.wire.read(space, until_ns).map_err(arm_error)?;
-            if came == 0 {
-                return Ok(Some(match self.inbox.junk() {
-                    true => ArmError::Corrupted(id),
-                    false => ArmError::Silent(id),
-                }));
-            }
-            self.inbox.came(came);
-            if let Some(status) = self.inbox.next(&buffer[..sent], count) {
-                if status.id != id {
-                    return Ok(Some(ArmError::WrongId {
-                        expected: id,
-                        got: status.id,
-                    }));
-                }
-                data.copy_from_slice(status.parameters);
-                return Ok(None);
-            }
-        }
-    }
-
-    fn tell(&mut self, id: u8, register: Register, value: i32) -> Result<(), ArmError> {
-        let bytes = register.encode(value);
-        let request = Request::Write {
-            id,
-            address: register.address,
-            data: &bytes[..usize::from(register.bytes)],
-        };
-        // Whether it took effect shows when it is read back.
-        self.exchange(request, 0, ACKNOWLEDGE_NS, &mut [])?;
-        Ok(())
-    }
-
-    fn registers(&mut self, id: u8) -> Result<Registers, ArmError> {
-        let mut data = [[0; LONGEST_PIECE]; PIECES.len()];
-        for ((first, count), bytes) in PIECES.iter().zip(&mut data) {
-            self.read(id, *first, &mut bytes[..usize::from(*count)])?;
-        }
-        Registers::parse(&data).ok_or(ArmError::Device)
-    }
-
     /// Makes a servo ready for torque; gives its goal, which is where it is or what it holds.
     fn prepare(&mut self, id: u8) -> Result<i32, ArmError> {
-        let most_torque = (id == self.config().gripper.id).then_some(GRIPPER_TORQUE);
+        let family = self.family();
+        let is_gripper = id == self.config().gripper.id;
         for _ in 0..MOST_WRITES {
-            let registers = self.registers(id)?;
-            if !registers.fits() {
+            let line = &mut self.line;
+            let read = |first, data: &mut [u8]| line.read(id, first, data).map(|_| ());
+            let registers = Registers::read(family, read)?.ok_or(ArmError::Device)?;
+            if !registers.fits(is_gripper) {
                 return Err(ArmError::Mode(id));
             }
-            match registers.next_write(most_torque) {
-                Some((register, value)) => self.tell(id, register, value)?,
-                None => return Ok(registers.goal),
+            if registers.errors() != 0 {
+                let bits = registers.errors();
+                return Err(ArmError::Servo { id, bits });
+            }
+            match registers.next_write(is_gripper) {
+                Some((register, value)) => self.line.tell(id, register, value)?,
+                None => return Ok(registers.goal()),
             }
         }
         Err(ArmError::Device)
     }
 
     fn hold(&mut self, id: u8) -> Result<(), ArmError> {
+        let torque = self.family().table().torque;
         for _ in 0..MOST_WRITES {
-            let mut torque = [0];
-            self.read(id, TORQUE_ENABLE, &mut torque)?;
-            if torque == [1] {
+            let mut is_on = [0];
+            self.line.read(id, torque, &mut is_on)?;
+            if is_on == [1] {
                 return Ok(());
             }
-            self.tell(id, TORQUE_ENABLE, 1)?;
+            self.line.tell(id, torque, 1)?;
         }
         Err(ArmError::Device)
     }
 
+    /// Whether all servos answer a fast sync read: older firmware says nothing.
+    fn probe_fast(&mut self) -> Result<bool, ArmError> {
+        if self.family() != Family::DynamixelX {
+            return Ok(false);
+        }
+        let all: Places = std::array::from_fn(|place| place < self.servos);
+        for _ in 0..PROBE_TRIES {
+            let until_ns = self.line.now_ns() + PROBE_NS;
+            let (fresh, _) = self.ask(all, until_ns, false, true)?;
+            if fresh.iter().flatten().count() == self.servos {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Sends goals, and keeps them as those that hold the arm.
     fn command(&mut self, goals: Goals) -> Result<(), ArmError> {
-        self.wire.write(goals.frame()).map_err(arm_error)?;
+        self.line.say(goals.frame())?;
+        self.spoke_ns = self.line.now_ns();
         self.commands.wrote(goals);
         Ok(())
     }
 }
 
-fn arm_error(error: WireError) -> ArmError {
-    match error {
-        WireError::Unplugged => ArmError::Unplugged,
-        WireError::Os(_) => ArmError::Device,
-    }
-}
-
-fn count(places: Places) -> usize {
+fn places(places: Places) -> usize {
     places.iter().filter(|place| **place).count()
 }
 
@@ -357,10 +368,12 @@ impl<W: Wire> Arm for ServoArm<W> {
     /// Asks all servos, and once more those that did not answer, if that can end by `until_ns`.
     fn read_state(&mut self, _now_ns: u64, until_ns: u64) -> Result<ArmState, ArmError> {
         self.commands.forget_sent();
+        self.keep_watch()?;
         let mut asked: Places = std::array::from_fn(|place| place < self.servos);
         let mut trouble = None;
         for may_ask_again in [true, false] {
-            let (fresh, found) = self.ask(asked, until_ns, may_ask_again)?;
+            let fast = self.fast && may_ask_again;
+            let (fresh, found) = self.ask(asked, until_ns, may_ask_again, fast)?;
             trouble = trouble.or(found);
             for (place, sample) in fresh.into_iter().enumerate() {
                 let Some(sample) = sample else { continue };
@@ -371,8 +384,11 @@ impl<W: Wire> Arm for ServoArm<W> {
                     trouble = trouble.or(Some(ArmError::Implausible(self.ids[place])));
                 }
             }
-            let missing = count(asked);
-            let now_ns = self.wire.now_ns();
+            let missing = places(asked);
+            if missing == 0 {
+                self.look_after(until_ns)?;
+            }
+            let now_ns = self.line.now_ns();
             if missing == 0 || now_ns + self.ask_ns(missing) > until_ns {
                 break;
             }
@@ -382,7 +398,9 @@ impl<W: Wire> Arm for ServoArm<W> {
 
     fn write(&mut self, joints: &JointVector, gripper: GripperCommand) -> Result<(), ArmError> {
         let goals = self.commands.target(joints, gripper)?;
-        self.command(goals)
+        self.command(goals)?;
+        self.moved = true;
+        Ok(())
     }
 
     /// Prepares every servo while it is as it is, then switches torque on: each holds where it is,
@@ -400,7 +418,11 @@ impl<W: Wire> Arm for ServoArm<W> {
         for id in ids {
             self.hold(*id)?;
         }
-        let goals = Goals::new(ids.iter().copied().zip(goals));
+        // The watchdogs were cleared.
+        (self.moved, self.watched) = (false, false);
+        self.monitor.forget_errors();
+        self.fast = self.probe_fast()?;
+        let goals = Goals::new(self.family(), ids.iter().copied().zip(goals));
         self.commands.start(goals);
         Ok(())
     }

@@ -7,7 +7,7 @@
 //! no value than one on the wrong joint.
 
 use super::config::MAX_SERVOS;
-use crate::ArmError;
+use crate::{ArmError, bus::Family};
 
 /// A servo's values and when they came.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,6 +16,20 @@ pub(super) struct Sample {
     /// Position.
     pub counts: i32,
     pub counts_per_s: i32,
+}
+
+impl Sample {
+    /// From the bytes of [`Table::feedback`](crate::bus::Table::feedback). `None`: there are fewer.
+    pub fn parse(family: Family, data: &[u8], captured_ns: u64) -> Option<Self> {
+        let table = family.table();
+        let (first, _) = table.feedback();
+        let velocity = f64::from(table.velocity.decode(first, data)?);
+        Some(Self {
+            captured_ns,
+            counts: table.position.decode(first, data)?,
+            counts_per_s: (velocity * table.velocity_unit).round() as i32,
+        })
+    }
 }
 
 /// Which servos, by their place in the arm.

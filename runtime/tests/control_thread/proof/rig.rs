@@ -9,7 +9,9 @@ use std::{
 use anyhow::{Context, Result};
 use hilt_drivers::{
     Arm, ArmError,
-    bus::{Direction, GripperServo, JointServo, SerialWire, ServoArm, ServoArmConfig, Wire},
+    bus::{
+        Direction, Family, GripperServo, JointServo, SerialWire, ServoArm, ServoArmConfig, Wire,
+    },
     emulated::{BYTE_NS_1M_BAUD, EmulatedBus, PtyBus, ServoSetup},
     faults::{FaultKind, FaultPlan, FaultSpec},
 };
@@ -143,6 +145,7 @@ impl Pace {
             direction: Direction::Along,
         };
         let config = ServoArmConfig {
+            family: Family::Sts3215,
             joints: (1..=5).map(servo).collect(),
             gripper: GripperServo {
                 id: 6,

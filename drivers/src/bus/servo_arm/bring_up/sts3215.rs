@@ -1,26 +1,23 @@
-//! What a servo needs before it may move an arm: a pure decision, one write at a time.
+//! A Feetech STS3215.
 
-use crate::bus::sts3215::{
-    self as sts, ACCELERATION, GOAL_POSITION, GOAL_SPEED, LOCK, PHASE_MULTI_TURN, PRESENT_POSITION,
-    RETURN_DELAY, Register, TORQUE_ENABLE, TORQUE_LIMIT,
+use super::{Piece, Pieces, holds};
+use crate::bus::{
+    Register,
+    sts3215::{
+        self as sts, ACCELERATION, GOAL_POSITION, GOAL_SPEED, LOCK, PHASE_MULTI_TURN,
+        PRESENT_POSITION, RETURN_DELAY, TORQUE_ENABLE, TORQUE_LIMIT,
+    },
 };
 
 /// The highest acceleration there is: the commands say how the arm moves, not the servo's ramps.
 const HIGHEST_ACCELERATION: i32 = 254;
 
-/// How far a goal may be from the position of a servo that holds it, counts: about 9°. A loaded
-/// joint sags below its goal, and a new goal where it is would make it sag once more.
-const SAG_COUNTS: i32 = 100;
+/// Most torque of a gripper, thousandths: it may close on things for long.
+const GRIPPER_TORQUE: i32 = 500;
 
-/// How far a goal may be from a servo that is limp: its noise at rest, counts.
-const NOISE_COUNTS: i32 = 2;
-
-/// Writes and checks before a servo is given up, more than there are registers to set.
-pub(super) const MOST_WRITES: usize = 24;
-
-/// What has to be known of a servo.
+/// What has to be known of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Registers {
+pub struct Registers {
     pub return_delay: i32,
     pub phase: i32,
     pub mode: i32,
@@ -33,32 +30,15 @@ pub(super) struct Registers {
     pub position: i32,
 }
 
-/// The registers in contiguous pieces, to be read one by one: first register and bytes.
-pub(super) const PIECES: [(Register, u8); 5] = [
-    (RETURN_DELAY, 1),
-    (sts::PHASE, 1),
-    (sts::MODE, 1),
-    (
-        TORQUE_ENABLE,
-        TORQUE_LIMIT.address + TORQUE_LIMIT.bytes - TORQUE_ENABLE.address,
-    ),
-    (
-        LOCK,
-        PRESENT_POSITION.address + PRESENT_POSITION.bytes - LOCK.address,
-    ),
+pub const PIECES: [Piece; 3] = [
+    (RETURN_DELAY, RETURN_DELAY.through(sts::MODE)),
+    (TORQUE_ENABLE, TORQUE_ENABLE.through(TORQUE_LIMIT)),
+    (LOCK, LOCK.through(PRESENT_POSITION)),
 ];
 
-/// Bytes of the longest piece.
-pub(super) const LONGEST_PIECE: usize = 10;
-
 impl Registers {
-    /// From the bytes of [`PIECES`].
-    pub fn parse(data: &[[u8; LONGEST_PIECE]; PIECES.len()]) -> Option<Self> {
-        let number = |register: Register| {
-            PIECES.iter().zip(data).find_map(|((first, count), bytes)| {
-                register.decode(*first, &bytes[..usize::from(*count)])
-            })
-        };
+    pub(super) fn parse(found: &Pieces<'_>) -> Option<Self> {
+        let number = |register: Register| found.number(register);
         Some(Self {
             return_delay: number(RETURN_DELAY)?,
             phase: number(sts::PHASE)?,
@@ -73,21 +53,12 @@ impl Registers {
         })
     }
 
-    /// Whether its positions are those of one turn and its goals positions.
     pub fn fits(&self) -> bool {
         self.mode == 0 && self.phase & i32::from(PHASE_MULTI_TURN) == 0
     }
 
-    /// The next register to write, until there is none: then it is ready for torque. The lock comes
-    /// first, so that what follows does not wear the flash memory.
-    pub fn next_write(&self, most_torque: Option<i32>) -> Option<(Register, i32)> {
-        let off = (self.goal - self.position).abs();
-        let goal_holds = off
-            <= if self.torque == 1 {
-                SAG_COUNTS
-            } else {
-                NOISE_COUNTS
-            };
+    /// The lock comes first, so that what follows does not wear the flash memory.
+    pub fn next_write(&self, is_gripper: bool) -> Option<(Register, i32)> {
         if self.lock != 1 {
             Some((LOCK, 1))
         } else if self.return_delay != 0 {
@@ -96,9 +67,9 @@ impl Registers {
             Some((ACCELERATION, HIGHEST_ACCELERATION))
         } else if self.speed != 0 {
             Some((GOAL_SPEED, 0))
-        } else if let Some(most) = most_torque.filter(|most| self.torque_limit > *most) {
-            Some((TORQUE_LIMIT, most))
-        } else if !goal_holds {
+        } else if is_gripper && self.torque_limit > GRIPPER_TORQUE {
+            Some((TORQUE_LIMIT, GRIPPER_TORQUE))
+        } else if !holds(self.goal, self.position, self.torque) {
             Some((GOAL_POSITION, self.position))
         } else {
             None
@@ -126,14 +97,14 @@ mod tests {
     #[test]
     fn a_ready_servo_needs_nothing() {
         assert!(READY.fits());
-        assert_eq!(READY.next_write(None), None);
-        assert_eq!(READY.next_write(Some(500)), Some((TORQUE_LIMIT, 500)));
+        assert_eq!(READY.next_write(false), None);
+        assert_eq!(READY.next_write(true), Some((TORQUE_LIMIT, 500)));
         let sags = Registers {
             torque: 1,
             position: 1950,
             ..READY
         };
-        assert_eq!(sags.next_write(None), None);
+        assert_eq!(sags.next_write(false), None);
     }
 
     #[test]
@@ -147,7 +118,7 @@ mod tests {
             ..READY
         };
         let mut written = Vec::new();
-        while let Some((register, value)) = servo.next_write(None) {
+        while let Some((register, value)) = servo.next_write(false) {
             written.push(register);
             match register {
                 LOCK => servo.lock = value,
@@ -174,10 +145,14 @@ mod tests {
 
     #[test]
     fn registers_are_found_in_their_pieces() {
-        let mut data = [[0; LONGEST_PIECE]; PIECES.len()];
-        (data[0][0], data[1][0], data[2][0]) = (250, 12, 3);
-        data[3] = [1, 254, 0xD0, 0x07, 0, 0, 5, 0, 0xE8, 0x03];
-        data[4][..3].copy_from_slice(&[1, 0x0A, 0x80]);
+        let mut found = Pieces {
+            pieces: &PIECES,
+            data: Default::default(),
+        };
+        found.data[0][0] = 250;
+        (found.data[0][11], found.data[0][26]) = (12, 3);
+        found.data[1][..10].copy_from_slice(&[1, 254, 0xD0, 0x07, 0, 0, 5, 0, 0xE8, 0x03]);
+        found.data[2][..3].copy_from_slice(&[1, 0x0A, 0x80]);
         let expected = Registers {
             return_delay: 250,
             phase: 12,
@@ -190,6 +165,6 @@ mod tests {
             lock: 1,
             position: -10,
         };
-        assert_eq!(Registers::parse(&data), Some(expected));
+        assert_eq!(Registers::parse(&found), Some(expected));
     }
 }

@@ -8,16 +8,25 @@ use std::time::Duration;
 
 use hilt_drivers::{
     Arm, ArmError, ArmState, Camera,
-    bus::{SerialWire, ServoArm, Wire, WireError, sts3215::STATUS},
+    bus::{Family, SerialWire, ServoArm, Wire, WireError, sts3215::STATUS, xseries},
     conformance,
-    emulated::{BusHandle, EmulatedCamera, MemoryWire, PtyBus},
+    emulated::{BusHandle, EmulatedBus, EmulatedCamera, MemoryWire, PtyBus},
     faults::{ERROR_BITS, FaultKind, FaultPlan, FaultSpec, FaultyWire},
 };
 use hilt_protocol::{CameraSpec, GripperCommand};
 use hilt_realtime::{Clock, Fake, Monotonic};
-use rig::{arm, bus};
 
 const MS: u64 = 1_000_000;
+
+const FAMILIES: [Family; 2] = [Family::Sts3215, Family::DynamixelX];
+
+fn bus() -> EmulatedBus {
+    rig::bus(Family::Sts3215)
+}
+
+fn arm<W: Wire>(wire: W) -> ServoArm<W> {
+    rig::arm(Family::Sts3215, wire)
+}
 
 fn passing<C: Clock>(clock: C) -> impl FnMut(u64) -> u64 {
     move |duration_ns| {
@@ -40,19 +49,30 @@ fn patiently<T>(mut act: impl FnMut() -> Result<T, ArmError>) -> T {
 
 #[test]
 fn an_arm_on_a_bus_in_memory_conforms() {
-    let clock = Fake::at(MS);
-    let wire = MemoryWire::new(bus(), clock.clone());
-    let bus = wire.handle();
-    conformance::arm(&mut arm(wire), passing(clock)).unwrap();
-    assert!(!bus.look(|bus| bus.went_limp()));
+    for family in FAMILIES {
+        for old_firmware in [false, true] {
+            let clock = Fake::at(MS);
+            let wire = MemoryWire::new(rig::bus(family), clock.clone());
+            let bus = wire.handle();
+            if old_firmware && family == Family::DynamixelX {
+                // It knows no fast sync read.
+                bus.look(|bus| bus.poke(4, xseries::FIRMWARE, 45));
+            }
+            let mut arm = rig::arm(family, wire);
+            conformance::arm(&mut arm, passing(clock)).unwrap();
+            assert!(!bus.look(|bus| bus.went_limp()));
+        }
+    }
 }
 
 #[test]
 fn an_arm_whose_adapter_echoes_conforms() {
-    let clock = Fake::at(MS);
-    let wire = MemoryWire::new(bus(), clock.clone());
-    wire.handle().look(|bus| bus.set_echo(true));
-    conformance::arm(&mut arm(wire), passing(clock)).unwrap();
+    for family in FAMILIES {
+        let clock = Fake::at(MS);
+        let wire = MemoryWire::new(rig::bus(family), clock.clone());
+        wire.handle().look(|bus| bus.set_echo(true));
+        conformance::arm(&mut rig::arm(family, wire), passing(clock)).unwrap();
+    }
 }
 
 #[test]
@@ -100,11 +120,13 @@ fn replies_that_were_there_when_the_write_returned_are_believed() {
 
 #[test]
 fn an_arm_behind_a_pseudo_terminal_conforms() {
-    let folder = tempfile::tempdir().unwrap();
-    let pty = PtyBus::start(bus(), &folder.path().join("bus")).unwrap();
-    let wire = SerialWire::open(pty.path().to_str().unwrap(), 1_000_000).unwrap();
-    conformance::arm(&mut arm(wire), passing(Monotonic)).unwrap();
-    assert!(!pty.handle().look(|bus| bus.went_limp()));
+    for family in FAMILIES {
+        let folder = tempfile::tempdir().unwrap();
+        let pty = PtyBus::start(rig::bus(family), &folder.path().join("bus")).unwrap();
+        let wire = SerialWire::open(pty.path().to_str().unwrap(), 1_000_000).unwrap();
+        conformance::arm(&mut rig::arm(family, wire), passing(Monotonic)).unwrap();
+        assert!(!pty.handle().look(|bus| bus.went_limp()));
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::{
 
 use hilt_drivers::{
     Arm,
+    bus::Family,
     emulated::MemoryWire,
     faults::{FaultPlan, FaultyWire},
 };
@@ -44,10 +45,15 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn no_tick_allocates() {
+    no_tick_of(Family::Sts3215);
+    no_tick_of(Family::DynamixelX);
+}
+
+fn no_tick_of(family: Family) {
     let clock = Fake::at(1);
-    let wire = MemoryWire::new(rig::bus(), clock.clone());
+    let wire = MemoryWire::new(rig::bus(family), clock.clone());
     let plan = FaultPlan::random(4, Duration::from_secs(600), 1, 0);
-    let mut arm = rig::arm(FaultyWire::new(wire, plan, 0, 0));
+    let mut arm = rig::arm(family, FaultyWire::new(wire, plan, 0, 0));
     arm.start().unwrap();
     let target = arm.chain().zeros();
     let (mut good, mut troubled, mut refused) = (0, 0, 0);

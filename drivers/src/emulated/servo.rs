@@ -187,6 +187,11 @@ impl Servo {
         }
     }
 
+    /// Whether its firmware knows the fast sync read.
+    pub fn knows_fast(&self) -> bool {
+        self.get(x::FIRMWARE) >= 46
+    }
+
     /// What it answers to a ping: nothing, or model and firmware.
     pub fn introduction(&self) -> ([u8; 3], usize) {
         let [low, high, ..] = self.table().model.encode(self.get(self.table().model));

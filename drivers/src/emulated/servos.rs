@@ -408,7 +408,7 @@ impl EmulatedBus {
         let mut bytes = [0; LONGEST_ANSWER];
         let statuses = ids.iter().map_while(|id| {
             let i = (0..self.servos.len()).find(|i| self.is(*i, *id))?;
-            let servo = &self.servos[i];
+            let servo = Some(&self.servos[i]).filter(|servo| servo.knows_fast())?;
             // Only the first waits for the host to be ready.
             delay_ns.get_or_insert(servo.return_delay_ns());
             Some(Status {

@@ -8,17 +8,17 @@ use hilt_kinematics::{Chain, Joint, JointKind};
 use nalgebra::{Isometry3, Translation3, Vector3};
 
 /// Servos 1 to 6, bent upright; without torque they would fall.
-pub fn bus() -> EmulatedBus {
+pub fn bus(family: Family) -> EmulatedBus {
     let setup = |id| ServoSetup {
         id,
         counts: 2048.0,
         rest_counts: 1200.0,
     };
-    EmulatedBus::new(&[1, 2, 3, 4, 5, 6].map(setup), BYTE_NS_1M_BAUD)
+    EmulatedBus::of(family, &[1, 2, 3, 4, 5, 6].map(setup), BYTE_NS_1M_BAUD)
 }
 
 /// An arm on such a bus.
-pub fn arm<W: Wire>(wire: W) -> ServoArm<W> {
+pub fn arm<W: Wire>(family: Family, wire: W) -> ServoArm<W> {
     let joint = Joint {
         parent_from_joint: Translation3::new(0.0, 0.0, 0.1).into(),
         axis: Vector3::y_axis(),
@@ -33,7 +33,7 @@ pub fn arm<W: Wire>(wire: W) -> ServoArm<W> {
         direction: Direction::Along,
     };
     let config = ServoArmConfig {
-        family: Family::Sts3215,
+        family,
         joints: (1..=5).map(joint).collect(),
         gripper: GripperServo {
             id: 6,

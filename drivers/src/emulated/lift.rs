@@ -12,7 +12,9 @@ use hilt_sim::{ArmKind, Motion, SceneConfig, Servos, SimHandle, SimThread, Start
 use super::{BYTE_NS_1M_BAUD, BusHandle, EmulatedBus, ServoSetup};
 use crate::{
     EpisodeStart, Scene, WorldError,
-    bus::{Direction, GripperServo, JointServo, ServoArmConfig, sts3215::counts_from_radians},
+    bus::{
+        Direction, Family, GripperServo, JointServo, ServoArmConfig, sts3215::counts_from_radians,
+    },
     sim::{LiveLift, world_error},
 };
 
@@ -34,6 +36,7 @@ pub fn lift_config(arm: ArmKind) -> Option<ServoArmConfig> {
     let last = u8::try_from(arm.joints()).ok()?;
     let open = counts_from_radians(jaw.open_rad).round();
     Some(ServoArmConfig {
+        family: Family::Sts3215,
         joints: (1..=last).map(joint).collect(),
         gripper: GripperServo {
             id: last + 1,
@@ -56,7 +59,7 @@ pub fn lift_bus(config: &ServoArmConfig) -> EmulatedBus {
         rest_counts: 0.0,
     };
     let setups: Vec<_> = config.ids().map(setup).collect();
-    let mut bus = EmulatedBus::new(&setups, BYTE_NS_1M_BAUD);
+    let mut bus = EmulatedBus::of(config.family, &setups, BYTE_NS_1M_BAUD);
     bus.set_driven(true);
     bus
 }

@@ -460,14 +460,6 @@ struct Helper {
 fn helper(rig: &Rig, options: &ActorOptions, cell: &Cell) -> anyhow::Result<Helper> {
     match options.operator {
         None => Ok(Helper::default()),
-        Some(Operator::Keyboard) => {
-            let (teleop, help) = operator::hands(rig, true)?;
-            Ok(Helper {
-                teleop: Some(teleop),
-                help: Some(help),
-                ..Helper::default()
-            })
-        }
         Some(Operator::Scripted) => {
             let takeover = rig.operator.takeover;
             let seed = options.seed;
@@ -478,6 +470,14 @@ fn helper(rig: &Rig, options: &ActorOptions, cell: &Cell) -> anyhow::Result<Help
                 trust: operator.training_fraction(),
                 teleop: Some(Box::new(operator)),
                 help: None,
+            })
+        }
+        Some(person) => {
+            let (teleop, help) = operator::hands(person, rig, true)?;
+            Ok(Helper {
+                teleop: Some(teleop),
+                help: Some(help),
+                ..Helper::default()
             })
         }
     }

@@ -62,7 +62,7 @@ enum Command {
         #[arg(long, requires = "hardware")]
         yes: bool,
     },
-    /// Drive the rig by hand, from this keyboard; nothing is recorded.
+    /// Drive the rig by hand, with the device that its file names or this keyboard; nothing is recorded.
     Teleoperate {
         #[command(flatten)]
         rig: RigArgs,
@@ -184,6 +184,8 @@ enum Who {
     Scripted,
     /// A person at this keyboard.
     Keyboard,
+    /// A person with the device that the rig's file names.
+    Teleop,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -192,6 +194,8 @@ enum Helper {
     Scripted,
     /// A person at this keyboard.
     Keyboard,
+    /// A person with the device that the rig's file names.
+    Teleop,
     /// Nobody.
     None,
 }
@@ -269,6 +273,7 @@ fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
             let demonstrator = match operator {
                 Who::Scripted => Operator::Scripted,
                 Who::Keyboard => Operator::Keyboard,
+                Who::Teleop => Operator::Teleop,
             };
             record(
                 &rig.read()?,
@@ -292,6 +297,7 @@ fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
             let operator = match operator {
                 Helper::Scripted => Some(Operator::Scripted),
                 Helper::Keyboard => Some(Operator::Keyboard),
+                Helper::Teleop => Some(Operator::Teleop),
                 Helper::None => None,
             };
             act(
@@ -436,7 +442,7 @@ fn drive<T>(
 
 fn teleoperate(rig: &Rig, seed: u64, stop: &AtomicBool) -> anyhow::Result<()> {
     let steps = drive(rig, "teleoperate", None, |cell, show| {
-        let (mut teleop, help) = operator::hands(rig, false)?;
+        let (mut teleop, help) = operator::hands(operator::person(rig), rig, false)?;
         show.say(&help);
         let mut pace = Pace::of(rig, true);
         let see = |view: &View| {

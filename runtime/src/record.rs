@@ -224,13 +224,13 @@ fn teleop(
     cell: &Cell,
 ) -> anyhow::Result<(Box<dyn Teleop>, String)> {
     match options.demonstrator {
-        Operator::Keyboard => Ok(operator::hands(rig, false)?),
         Operator::Scripted => {
             let scripted = cell
                 .operator(rig, Role::Demonstrate)
                 .context("this rig has no scripted operator; use --operator keyboard")?;
             Ok((Box::new(scripted), String::new()))
         }
+        person => Ok(operator::hands(person, rig, false)?),
     }
 }
 

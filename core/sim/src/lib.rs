@@ -48,7 +48,7 @@ pub use libraries::check_rendering_libraries;
 pub use operator::{Intention, OperatorAction, OperatorConfig, ScriptedOperator};
 pub use scene::{Mount, SceneCamera, SceneConfig};
 pub use servos::{Motion, Servos};
-pub use simulation::{ArmState, Simulation, Truth, base_from_tool_down};
+pub use simulation::{ArmState, Simulation, Truth, base_from_tool_down, chain};
 pub use start::Start;
 pub use takeover::{TakeoverConfig, TakeoverPolicy};
 pub use thread::{SimHandle, SimThread};

@@ -450,6 +450,21 @@ fn renderer_error(error: &RendererError) -> SimError {
     SimError::Renderer(format!("{error}{}", cause.unwrap_or_default()))
 }
 
+/// The kinematic chain of an arm, without a scene to move it in.
+///
+/// # Errors
+/// [`SimError::Model`] when MuJoCo refuses it.
+pub fn chain(arm: crate::ArmKind) -> Result<Chain, SimError> {
+    let scene = SceneConfig {
+        arm,
+        cameras: Vec::new(),
+        ..SceneConfig::default()
+    };
+    let model = MjModel::from_xml_string(&scene.mjcf()?);
+    let model = model.map_err(|e| SimError::Model(e.to_string()))?;
+    chain_of(&model, arm.model().joints)
+}
+
 /// Reads the arm's chain out of the model: the joints' bodies, each the child of the one before,
 /// from the world to the tool's site.
 fn chain_of(model: &MjModel, names: &[&str]) -> Result<Chain, SimError> {

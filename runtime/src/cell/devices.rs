@@ -12,6 +12,7 @@ use hilt_drivers::{
     bus::{SerialWire, ServoArm, ServoArmConfig, Wire},
     emulated::{BusLift, EmulatedBus, EmulatedCamera, PtyBus, desk_arm, lift_bus, lift_config},
     sim::LiveLift,
+    v4l2::V4l2Camera,
 };
 use hilt_kinematics::Chain;
 use hilt_protocol::JointVector;
@@ -22,7 +23,7 @@ use super::CellError;
 use crate::{
     control::{Fault, Wills},
     faulty::Faults,
-    rig::{Device, Rig},
+    rig::{ArmSettings, Device, Rig},
     supervisor::{self, Supervised, WillWriter},
 };
 
@@ -53,6 +54,7 @@ impl Devices {
             (Device::LiftSim, Some(scene)) => lift(rig, scene),
             (Device::Emulated, Some(scene)) => lift_on_bus(rig, scene, faults),
             (Device::Emulated, None) => emulated(rig, faults),
+            (Device::Real, _) => real(rig, faults),
             (Device::LiftSim | Device::Fake, _) => {
                 let problem = "this rig has no real time; use --set clock=simulated";
                 Err(CellError::Rig(problem.to_owned()))
@@ -135,6 +137,33 @@ fn lift_on_bus(
         supervised,
         lift: Some(lift.live().clone()),
         buses: vec![bus],
+    })
+}
+
+/// What the rig's file names.
+fn real(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Devices, CellError> {
+    let mut serial = Serial::default();
+    for ArmSettings::Servos(arm) in &rig.arms {
+        let chain = arm.chain().map_err(|e| refused(&arm.port, &e))?;
+        serial.add(&arm.port, chain, arm.servos.clone(), faults)?;
+    }
+    let (supervised, wills) = supervise(rig, &serial.descriptors)?.unzip();
+    let mut cameras: Vec<Box<dyn Camera + Send>> = Vec::new();
+    for camera in &rig.cameras {
+        let missing = || CellError::Rig(format!("camera `{}` has no device", camera.name));
+        let v4l2 = camera.v4l2.clone().ok_or_else(missing)?;
+        let camera = V4l2Camera::open(v4l2, camera.spec());
+        cameras.push(Box::new(camera.map_err(|e| CellError::Rig(e.to_string()))?));
+    }
+    Ok(Devices {
+        arms: serial.arms,
+        cameras,
+        scene: None,
+        home: JointVector::from_slice(&rig.home_rad).filter(|home| !home.as_slice().is_empty()),
+        wills: wills.map(|wills| Box::new(wills) as _),
+        supervised,
+        lift: None,
+        buses: Vec::new(),
     })
 }
 

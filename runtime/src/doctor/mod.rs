@@ -26,7 +26,7 @@ pub use report::report;
 
 use crate::{
     inference::Provider,
-    rig::{Device, Rig},
+    rig::{ArmSettings, Rig},
 };
 
 /// What a rig asks of a machine.
@@ -64,13 +64,12 @@ impl Default for Needs {
 impl Needs {
     /// What this rig asks.
     pub fn of(rig: &Rig) -> Self {
-        let (ports, cameras) = match rig.device {
-            Device::LiftSim | Device::Fake => (Vec::new(), Vec::new()),
-            Device::Emulated => (rig.ports.clone(), Vec::new()),
-        };
+        let arms = rig.arms.iter().map(|ArmSettings::Servos(arm)| arm);
+        let ports = arms.chain(&rig.leaders).map(|arm| arm.port.clone());
+        let devices = rig.cameras.iter().filter_map(|camera| camera.v4l2.as_ref());
         Self {
-            ports,
-            cameras,
+            ports: ports.chain(rig.ports.iter().cloned()).collect(),
+            cameras: devices.map(|v4l2| v4l2.device.clone()).collect(),
             is_rendered: rig.scene.is_some(),
             providers: rig.providers.clone(),
             control: rig.realtime.wanted(),

@@ -12,6 +12,7 @@ impl Rig {
         self.check_realtime()?;
         self.check_episodes()?;
         self.check_device()?;
+        self.check_real()?;
         self.check_faults()?;
         if let Some(model) = &self.model {
             for name in ["encoder.onnx", "policy.onnx"] {
@@ -213,7 +214,7 @@ impl Rig {
                     other => ("scene".into(), format!("cannot be used: {other}")),
                 })?;
             }
-            (Device::Fake | Device::Emulated, None) => {}
+            (Device::Fake | Device::Emulated, None) | (Device::Real, _) => {}
         }
         match (self.device, self.clock) {
             (Device::Fake, ClockKind::Monotonic) => {

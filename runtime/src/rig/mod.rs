@@ -5,11 +5,12 @@
 //! here, or with the `--set` that gave it.
 
 mod check;
+mod real;
 mod realtime;
 
 use std::path::{Path, PathBuf};
 
-use hilt_drivers::faults::FaultPlan;
+use hilt_drivers::{faults::FaultPlan, hands::TeleopConfig};
 use hilt_kinematics::Chain;
 use hilt_protocol::{
     Axis, CameraSpec, GripperCommand, MAX_ARMS, RigSpec, SetupMode,
@@ -18,6 +19,7 @@ use hilt_protocol::{
 use hilt_sim::{OperatorConfig, SceneConfig, TakeoverConfig};
 use serde::{Deserialize, Serialize};
 
+pub use real::{ArmSettings, CameraSettings, ServoArmSettings};
 pub use realtime::{Ages, Realtime};
 
 use crate::{
@@ -38,6 +40,8 @@ pub enum Device {
     /// Arms of bus servos over the whole serial path; the buses are emulated. With a scene they drive
     /// its arm, without one there is no task. In real time only.
     Emulated,
+    /// What is really there: the arms and cameras that the file names. In real time only.
+    Real,
 }
 
 /// Whose time a run goes by.
@@ -205,9 +209,22 @@ pub struct Rig {
     /// if not given, this process does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PathBuf>,
+    /// Arms that are really there, in the order of the action.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arms: Vec<ArmSettings>,
+    /// Where real arms begin an episode, radians, base to tip, the same for each; if not given, where
+    /// they stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub home_rad: Vec<f64>,
     /// Cameras of a rig without a scene.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub cameras: Vec<CameraSpec>,
+    pub cameras: Vec<CameraSettings>,
+    /// What a person holds, beside the keyboard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teleop: Option<TeleopConfig>,
+    /// Unpowered arms that a person leads, one for each arm; for `teleop.device = "leader"`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaders: Vec<ServoArmSettings>,
     /// The simulated scene with its cameras.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scene: Option<SceneConfig>,
@@ -301,7 +318,7 @@ impl Rig {
                     width: camera.width,
                 })
                 .collect(),
-            None => self.cameras.clone(),
+            None => self.cameras.iter().map(CameraSettings::spec).collect(),
         };
         RigSpec {
             mode: self.mode,

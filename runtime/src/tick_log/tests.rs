@@ -164,7 +164,7 @@ fn about() -> About {
         direction: Direction::Against,
     };
     let servos = ServoArmConfig {
-        family: Family::Sts3215,
+        family: Family::DynamixelX,
         joints: vec![servo(1), servo(2)],
         gripper: GripperServo {
             id: 3,

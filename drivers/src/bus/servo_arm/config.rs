@@ -2,6 +2,7 @@
 
 use hilt_kinematics::{Chain, JointKind};
 use hilt_protocol::{GripperCommand, MAX_JOINTS};
+use serde::{Deserialize, Serialize};
 
 use crate::bus::{
     Family,
@@ -12,7 +13,8 @@ use crate::bus::{
 pub(super) const MAX_SERVOS: usize = MAX_JOINTS + 1;
 
 /// Which way a servo's counts grow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// With the joint's angle.
     Along,
@@ -21,7 +23,8 @@ pub enum Direction {
 }
 
 /// The servo of a joint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct JointServo {
     /// Its id on the bus.
     pub id: u8,
@@ -32,7 +35,8 @@ pub struct JointServo {
 }
 
 /// The servo of the gripper. Between open and closed the width is taken as linear in the counts.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GripperServo {
     /// Its id on the bus.
     pub id: u8,
@@ -47,7 +51,8 @@ pub struct GripperServo {
 }
 
 /// An arm of servos of one family on one bus.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ServoArmConfig {
     /// What its servos are.
     pub family: Family,

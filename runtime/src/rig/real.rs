@@ -1,0 +1,180 @@
+//! What a rig's file says about devices that are really there.
+
+use std::path::PathBuf;
+
+use hilt_drivers::{bus::ServoArmConfig, hands::TeleopConfig, v4l2::V4l2Config};
+use hilt_kinematics::Chain;
+use hilt_protocol::CameraSpec;
+use hilt_sim::{ArmKind, SimError};
+use serde::{Deserialize, Serialize};
+
+use super::{ClockKind, Device, Problem, Rig};
+
+/// An arm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "driver", rename_all = "kebab-case")]
+pub enum ArmSettings {
+    /// Bus servos on a serial port.
+    Servos(ServoArmSettings),
+}
+
+/// An arm of bus servos.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServoArmSettings {
+    /// Its serial port: the name below `/dev/serial/by-id` that `hilt find-port` shows.
+    pub port: PathBuf,
+    /// Whose shape it has: where its joints are and how far they go.
+    pub shape: ArmKind,
+    /// Which servo is which joint, and what its counts mean.
+    pub servos: ServoArmConfig,
+}
+
+/// A camera of a rig without a scene.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CameraSettings {
+    /// Its name.
+    pub name: String,
+    /// Rows of what the policy sees.
+    pub height: u32,
+    /// Columns of it.
+    pub width: u32,
+    /// The device, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v4l2: Option<V4l2Config>,
+}
+
+impl CameraSettings {
+    /// What the policy knows of it.
+    pub fn spec(&self) -> CameraSpec {
+        CameraSpec {
+            name: self.name.clone(),
+            height: self.height,
+            width: self.width,
+        }
+    }
+}
+
+impl ServoArmSettings {
+    /// Its kinematics.
+    pub fn chain(&self) -> Result<Chain, SimError> {
+        hilt_sim::chain(self.shape)
+    }
+
+    fn check(&self, field: &str) -> Result<Chain, Problem> {
+        let chain = self.chain();
+        let chain = chain.map_err(|error| (format!("{field}.shape"), error.to_string()))?;
+        let fits = self.servos.check(&chain);
+        fits.map_err(|error| {
+            (
+                format!("{field}.servos"),
+                format!("cannot be used: {error}"),
+            )
+        })?;
+        Ok(chain)
+    }
+}
+
+impl Rig {
+    /// What is said of arms, cameras and hands that are really there.
+    pub(super) fn check_real(&self) -> Result<(), Problem> {
+        let problem = |field: &str, words: String| Err((field.to_owned(), words));
+        if self.device != Device::Real {
+            let cameras = self.cameras.iter().position(|camera| camera.v4l2.is_some());
+            for (field, is_there) in [
+                ("arms".to_owned(), !self.arms.is_empty()),
+                ("home_rad".to_owned(), !self.home_rad.is_empty()),
+                (
+                    format!("cameras[{}].v4l2", cameras.unwrap_or(0)),
+                    cameras.is_some(),
+                ),
+            ] {
+                if is_there {
+                    return problem(&field, "goes with device = \"real\" alone".into());
+                }
+            }
+        } else {
+            if self.clock != ClockKind::Monotonic {
+                let words =
+                    "is \"simulated\"; what is really there has no lockstep, use \"monotonic\"";
+                return problem("clock", words.into());
+            }
+            if self.scene.is_some() {
+                return problem("scene", "is simulated; it goes with no real device".into());
+            }
+            self.check_arms()?;
+            if let Some(camera) = self.cameras.iter().position(|camera| camera.v4l2.is_none()) {
+                let words = "is missing; name the device that `hilt find-cameras` shows".to_owned();
+                return problem(&format!("cameras[{camera}].v4l2"), words);
+            }
+        }
+        self.check_hands()
+    }
+
+    fn check_arms(&self) -> Result<(), Problem> {
+        let (arms, wanted) = (self.arms.len(), self.mode.arms());
+        if arms != wanted {
+            let words = format!("are {arms}; {} has {wanted}", self.mode);
+            return Err(("arms".into(), words));
+        }
+        for (index, arm) in self.arms.iter().enumerate() {
+            let ArmSettings::Servos(arm) = arm;
+            let chain = arm.check(&format!("arms[{index}]"))?;
+            self.check_home(&chain)?;
+        }
+        Ok(())
+    }
+
+    fn check_home(&self, chain: &Chain) -> Result<(), Problem> {
+        let home = &self.home_rad;
+        if home.is_empty() {
+            return Ok(());
+        }
+        if home.len() != chain.dof() {
+            let words = format!("has {} joints, the arm {}", home.len(), chain.dof());
+            return Err(("home_rad".into(), words));
+        }
+        let joints = home.iter().zip(chain.joints()).enumerate();
+        for (index, (q, joint)) in joints {
+            if !(joint.lower..=joint.upper).contains(q) {
+                let words = format!(
+                    "is {q}; the joint goes from {} to {}",
+                    joint.lower, joint.upper
+                );
+                return Err((format!("home_rad[{index}]"), words));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_hands(&self) -> Result<(), Problem> {
+        if let Some(teleop) = &self.teleop {
+            let fits = teleop.check();
+            fits.map_err(|error| (format!("teleop.{}", error.field), error.problem))?;
+        }
+        let led = matches!(self.teleop, Some(TeleopConfig::Leader(_)));
+        let (leaders, arms) = (self.leaders.len(), self.mode.arms());
+        let wanted = if led { arms } else { 0 };
+        if leaders != wanted {
+            let words = format!("are {leaders}, and this teleop device needs {wanted}");
+            return Err(("leaders".into(), words));
+        }
+        for (index, leader) in self.leaders.iter().enumerate() {
+            leader.check(&format!("leaders[{index}]"))?;
+        }
+        let mut ports: Vec<_> = self.leaders.iter().map(|leader| &leader.port).collect();
+        ports.extend(self.arms.iter().map(|ArmSettings::Servos(arm)| &arm.port));
+        ports.sort();
+        match ports.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => {
+                let words = format!(
+                    "name {} twice; an arm has a port of its own",
+                    pair[0].display()
+                );
+                Err(("arms".into(), words))
+            }
+            None => Ok(()),
+        }
+    }
+}

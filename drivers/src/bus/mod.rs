@@ -4,6 +4,7 @@
 //! - [`feetech`] and [`dynamixel`]: what the bytes say, without I/O; [`Protocol`]: the words that
 //!   both have.
 //! - [`sts3215`] and [`xseries`]: what the registers mean; [`Family`]: the registers that both have.
+//! - [`ports`], [`find`], [`set_up`]: what there is before servos are an arm.
 //! - [`ServoArm`]: an [`Arm`](crate::Arm) of such servos: one sync read and one sync write a tick.
 
 pub mod dynamixel;
@@ -11,10 +12,12 @@ mod family;
 pub mod feetech;
 mod inbox;
 mod line;
+mod ports;
 mod protocol;
 mod register;
 mod serial;
 mod servo_arm;
+mod set_up;
 pub mod sts3215;
 mod wire;
 pub mod xseries;
@@ -22,10 +25,12 @@ pub mod xseries;
 pub(crate) use servo_arm::{Commands, Goals};
 
 pub use family::{Family, Table};
+pub use ports::{Port, ports, ports_in};
 pub use protocol::{Next, Protocol, Request, Status, Unsayable};
 pub use register::{Register, Sign};
 pub use serial::{OpenError, SerialWire};
 pub use servo_arm::{
     Direction, GripperServo, Health, JointServo, ServoArm, ServoArmConfig, ServoArmConfigError,
 };
+pub use set_up::{FindError, Found, SetUpError, Settings, USUAL_BAUD_RATES, find, set_up};
 pub use wire::{Wire, WireError};

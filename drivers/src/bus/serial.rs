@@ -1,17 +1,22 @@
 //! A serial device as a [`Wire`].
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::{
+    ffi::{c_int, c_uint, c_ulong, c_ushort},
+    os::fd::{AsRawFd, BorrowedFd},
+    path::Path,
+};
 
 use hilt_realtime::{Clock, Monotonic};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::{OFlags, fcntl_setfl},
     io::{self, Errno},
+    ioctl::{Getter, Opcode, Setter, ioctl},
     time::Timespec,
 };
 use serialport::TTYPort;
 
-use super::{Wire, WireError};
+use super::{Wire, WireError, ports::quicken};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -32,6 +37,16 @@ pub enum OpenError {
         baud: u32,
         /// What was said.
         source: serialport::Error,
+    },
+    /// An FTDI adapter keeps what it receives.
+    #[error(
+        "the adapter of {path} keeps what it receives for {ms} ms (latency timer); a tick has no such time: echo 1 | sudo tee /sys/bus/usb-serial/devices/*/latency_timer"
+    )]
+    Latency {
+        /// The port.
+        path: String,
+        /// For so long.
+        ms: u32,
     },
     /// The descriptor cannot be made to return at once.
     #[error("the serial port {path} cannot be read without waiting: {source}")]
@@ -60,6 +75,11 @@ impl SerialWire {
                 source,
             })?;
         let wire = Self { port };
+        let low_latency = || low_latency(wire.fd()).is_ok();
+        quicken(Path::new("/sys"), path, low_latency).map_err(|ms| OpenError::Latency {
+            path: path.into(),
+            ms,
+        })?;
         fcntl_setfl(wire.fd(), OFlags::NONBLOCK).map_err(|source| OpenError::Descriptor {
             path: path.into(),
             source,
@@ -87,6 +107,44 @@ impl SerialWire {
         }
     }
 }
+
+/// Asks a serial driver to hand on at once what it receives: that of FTDI adapters does then,
+/// whatever its timer says.
+fn low_latency(fd: BorrowedFd<'_>) -> io::Result<()> {
+    const LOW_LATENCY: c_int = 1 << 13;
+    // SAFETY: the request writes a `serial_struct`, of which `SerialStruct` has the layout.
+    let get = unsafe { Getter::<TIOCGSERIAL, SerialStruct>::new() };
+    // SAFETY: as above.
+    let mut settings = unsafe { ioctl(fd, get) }?;
+    settings.flags |= LOW_LATENCY;
+    // SAFETY: the request reads a `serial_struct`, of which `SerialStruct` has the layout.
+    let set = unsafe { Setter::<TIOCSSERIAL, SerialStruct>::new(settings) };
+    // SAFETY: as above.
+    unsafe { ioctl(fd, set) }
+}
+
+const TIOCGSERIAL: Opcode = 0x541E;
+const TIOCSSERIAL: Opcode = 0x541F;
+
+/// `struct serial_struct` of linux/serial.h.
+#[repr(C)]
+struct SerialStruct {
+    /// Type, line, port, interrupt.
+    about: [c_int; 4],
+    flags: c_int,
+    /// Buffer, divisor, rate.
+    rate: [c_int; 3],
+    close_delay: c_ushort,
+    io_type: [u8; 2],
+    hub6: c_int,
+    closing_wait: [c_ushort; 2],
+    memory: *mut u8,
+    shift: c_ushort,
+    port_high: c_uint,
+    io_base: c_ulong,
+}
+
+const _: () = assert!(size_of::<SerialStruct>() == 40 + 4 * size_of::<c_ulong>());
 
 fn wire_error(error: Errno) -> WireError {
     match error {

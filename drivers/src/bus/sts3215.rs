@@ -57,6 +57,8 @@ const fn word(address: u8, sign: Option<u8>) -> Register {
 
 // Kept without power. They are written to the flash memory while `LOCK` is 0, for now else.
 
+/// Version of the firmware: two numbers.
+pub const FIRMWARE: Register = byte(0);
 /// Model; 777 for an STS3215.
 pub const MODEL: Register = word(3, None);
 /// Id, 0 to 253.

@@ -151,7 +151,15 @@ fn carry(handle: &BusHandle, master: &OwnedFd, stopped: &OwnedFd) {
             continue;
         }
         match read(master, &mut bytes) {
-            Ok(count) => handle.lock().hear(handle.now_ns(), &bytes[..count]),
+            Ok(count) => {
+                // Where it cannot be told, as it was.
+                let rate = tcgetattr(master).map(|modes| modes.output_speed());
+                let mut bus = handle.lock();
+                if let Ok(rate) = rate {
+                    bus.set_line_baud(rate);
+                }
+                bus.hear(handle.now_ns(), &bytes[..count]);
+            }
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => return,
         }

@@ -72,6 +72,7 @@ pub struct EmulatedBus {
     family: Family,
     servos: Vec<Servo>,
     byte_ns: u64,
+    heeds_baud: bool,
     /// Bits per second on the line, where that matters.
     line_baud: Option<u32>,
     echo: bool,
@@ -107,6 +108,7 @@ impl EmulatedBus {
             family,
             servos: servos.iter().map(servo).collect(),
             byte_ns,
+            heeds_baud: false,
             line_baud: None,
             echo: false,
             incoming: [0; LONGEST],
@@ -123,9 +125,18 @@ impl EmulatedBus {
         self.family
     }
 
-    /// The host's rate, bits per second: from now on only servos that are set to it hear. Without
-    /// this they hear at any.
+    /// From now on only servos hear that are set to the host's rate: see
+    /// [`EmulatedBus::set_line_baud`]. Without this they hear at any.
+    pub fn heed_baud(&mut self) {
+        self.heeds_baud = true;
+    }
+
+    /// The host's rate, bits per second. Told by who carries the bytes; nothing comes of it where
+    /// rates are not heeded.
     pub fn set_line_baud(&mut self, baud: u32) {
+        if !self.heeds_baud {
+            return;
+        }
         self.line_baud = Some(baud);
         self.byte_ns = BITS_OF_BYTE * 1_000_000_000 / u64::from(baud.max(1));
     }
@@ -273,7 +284,11 @@ impl EmulatedBus {
                     self.remember(bytes);
                     let at_ns = self.free_ns;
                     self.advance(at_ns);
-                    self.servos.iter_mut().for_each(|servo| servo.hears(at_ns));
+                    for i in 0..self.servos.len() {
+                        if self.hears(i) {
+                            self.servos[i].hears(at_ns);
+                        }
+                    }
                     match said {
                         Some(request) => self.obey(&request),
                         None => self.not_understood += 1,

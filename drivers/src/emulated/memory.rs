@@ -36,6 +36,13 @@ impl BusHandle {
         look(&mut bus)
     }
 
+    /// A line to it. A host reads what was said to it alone, so there is one at a time.
+    pub fn wire(&self) -> MemoryWire {
+        MemoryWire {
+            handle: self.clone(),
+        }
+    }
+
     /// The time on the bus's clock, nanoseconds.
     pub fn now_ns(&self) -> u64 {
         self.clock.now_ns()

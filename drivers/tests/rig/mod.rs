@@ -43,7 +43,7 @@ pub fn arm<W: Wire>(family: Family, wire: W) -> ServoArm<W> {
             closed_width_m: 0.0,
         },
         baud: 1_000_000,
-        max_speed_rad_s: 10.0,
+        max_speed_rad_s: 12.0,
     };
     ServoArm::new(wire, chain, config).unwrap()
 }

@@ -11,13 +11,14 @@ use anyhow::{Context, Result, ensure};
 use crate::process;
 
 /// The targets: `fuzz/targets/NAME.rs`.
-const TARGETS: [&str; 6] = [
+const TARGETS: [&str; 7] = [
     "wire",
     "run_log",
     "settings",
     "pickle",
     "feetech",
     "dynamixel",
+    "camera",
 ];
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \

@@ -274,4 +274,6 @@ impl Matrix {
 }
 
 #[cfg(test)]
+// Said, so that the file can be a module of a fuzz target too.
+#[path = "converter/tests.rs"]
 mod tests;

@@ -221,7 +221,8 @@ fn rows_with_gaps_are_read_without_them() {
     assert_eq!(bad, BadFrame::Short { expected, got });
 }
 
-/// 640×480, 4:2:2, quality 80, as libjpeg-turbo 3 writes it: eight bars of colour, darker downwards.
+/// 640×480, 4:2:2, quality 80, as libjpeg-turbo 3 writes it: eight bars of colour, darker downwards,
+/// and the noise of a sensor, so that it is as long as a camera's frame.
 const JPEG: &[u8] = include_bytes!("../../../tests/camera/bars_640x480_422.jpg");
 
 /// The bars' colours at a brightness of `y` rows down.

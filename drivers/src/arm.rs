@@ -167,6 +167,13 @@ pub trait Arm {
     /// Holds the arm where it is and refuses targets until [`Arm::start`]. Idempotent.
     fn stop(&mut self) -> Result<(), ArmError>;
 
+    /// Lets a person lead it by hand: its torque is off, and what it holds falls. For leader arms only,
+    /// before they are read; nothing in a run asks it of an arm that works. Does nothing where there
+    /// is no torque.
+    fn let_go(&mut self) -> Result<(), ArmError> {
+        Ok(())
+    }
+
     /// What has gone to the device's wire by [`Arm::write`] and [`Arm::stop`] since the last
     /// [`Arm::read_state`]. Empty for devices without a wire.
     fn sent(&self) -> &[u8] {

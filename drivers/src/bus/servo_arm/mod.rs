@@ -5,9 +5,9 @@
 //! does not answer keeps its old values with their old time, and the state is as old as its oldest.
 //! Where a tick has time left, now and then one servo is asked how it is ([`Health`]).
 //!
-//! Nothing here cuts torque: a stopped, forgotten or unplugged arm stands where it was sent last.
-//! Servos of the X series watch the bus besides, from the first target on: when nobody has spoken
-//! for 100 ms, they stand where they are. [`Arm::start`] makes them go on.
+//! Nothing but [`Arm::let_go`] cuts torque: a stopped, forgotten or unplugged arm stands where it was
+//! sent last. Servos of the X series watch the bus besides, from the first target on: when nobody has
+//! spoken for 100 ms, they stand where they are. [`Arm::start`] makes them go on.
 
 mod bring_up;
 mod commands;
@@ -318,15 +318,15 @@ impl<W: Wire> ServoArm<W> {
         Err(ArmError::Device)
     }
 
-    fn hold(&mut self, id: u8) -> Result<(), ArmError> {
+    fn switch_torque(&mut self, id: u8, on: bool) -> Result<(), ArmError> {
         let torque = self.family().table().torque;
         for _ in 0..MOST_WRITES {
             let mut is_on = [0];
             self.line.read(id, torque, &mut is_on)?;
-            if is_on == [1] {
+            if is_on == [u8::from(on)] {
                 return Ok(());
             }
-            self.line.tell(id, torque, 1)?;
+            self.line.tell(id, torque, i32::from(on))?;
         }
         Err(ArmError::Device)
     }
@@ -416,7 +416,7 @@ impl<W: Wire> Arm for ServoArm<W> {
             *goal = self.prepare(*id)?;
         }
         for id in ids {
-            self.hold(*id)?;
+            self.switch_torque(*id, true)?;
         }
         // The watchdogs were cleared.
         (self.moved, self.watched) = (false, false);
@@ -433,6 +433,18 @@ impl<W: Wire> Arm for ServoArm<W> {
             Some(goals) => self.command(goals),
             None => Ok(()),
         }
+    }
+
+    /// Prepares every servo besides: it answers without delay.
+    fn let_go(&mut self) -> Result<(), ArmError> {
+        let ids = self.ids;
+        for id in &ids[..self.servos] {
+            self.switch_torque(*id, false)?;
+            self.prepare(*id)?;
+            // Being told a goal may have switched it on.
+            self.switch_torque(*id, false)?;
+        }
+        Ok(())
     }
 
     fn sent(&self) -> &[u8] {

@@ -209,6 +209,7 @@ struct Led {
     chain: Chain,
     line: Receiver<Result<ArmState, ArmError>>,
     newest: Result<ArmState, ArmError>,
+    limp: bool,
 }
 
 impl Arm for Led {
@@ -217,6 +218,7 @@ impl Arm for Led {
     }
 
     fn read_state(&mut self, now_ns: u64, _: u64) -> Result<ArmState, ArmError> {
+        assert!(self.limp, "it is let go of before it is led");
         self.newest = self.line.try_iter().last().unwrap_or(self.newest);
         self.newest.map(|state| ArmState {
             captured_ns: now_ns,
@@ -234,6 +236,11 @@ impl Arm for Led {
 
     fn stop(&mut self) -> Result<(), ArmError> {
         panic!("a leader has nothing to hold")
+    }
+
+    fn let_go(&mut self) -> Result<(), ArmError> {
+        self.limp = true;
+        Ok(())
     }
 }
 
@@ -253,6 +260,7 @@ fn leader(take_over: TakeOver) -> (Sender<Result<ArmState, ArmError>>, Leader) {
         chain,
         line,
         newest,
+        limp: false,
     });
     let config = LeaderConfig {
         take_over,

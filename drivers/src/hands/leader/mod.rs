@@ -1,6 +1,6 @@
 //! An unpowered arm that a person leads by hand, and an arm of the rig follows.
 //!
-//! It is any [`Arm`] that was not started, so that its torque is off; a thread of its own reads it.
+//! It is any [`Arm`], whose torque is switched off; a thread of its own reads it.
 //! What its tool does, through its own kinematics, is the follower's motion ([`Clutch`]), so the two
 //! need not be of one kind. Words come from a keyboard beside it
 //! ([`WithKeys`](super::WithKeys)).
@@ -50,8 +50,8 @@ pub struct Leader {
 }
 
 impl Leader {
-    /// Starts the thread that reads `arm`, which is not started by that. `widest_m`: between its
-    /// fingers when they are open.
+    /// Starts the thread that lets go of `arm` and reads it. `widest_m`: between its fingers when they
+    /// are open.
     pub fn start(
         arm: Box<dyn Arm + Send>,
         widest_m: f64,
@@ -101,9 +101,19 @@ fn read(mut arm: Box<dyn Arm + Send>, mut tell: newest::Writer<Seen>, over: &Ato
         read_ns: Monotonic.now_ns(),
         error: None,
     };
+    let mut limp = false;
     while !over.load(Ordering::Relaxed) {
         let now_ns = Monotonic.now_ns();
-        match arm.read_state(now_ns, now_ns + PERIOD_NS) {
+        let read = match limp {
+            true => Ok(()),
+            false => arm.let_go(),
+        };
+        limp = read.is_ok();
+        let read = read.and_then(|()| {
+            let now_ns = Monotonic.now_ns();
+            arm.read_state(now_ns, now_ns + PERIOD_NS)
+        });
+        match read {
             // As old as its oldest joint.
             Ok(state) => {
                 (seen.state, seen.error) = (Some(state), state.trouble);

@@ -159,7 +159,38 @@ impl HandheldConfig {
     }
 }
 
+impl Meaning {
+    /// In a few words; `None`: there is nothing to say.
+    fn words(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Nothing => return None,
+            Self::Open => "open",
+            Self::Close => "close",
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Rerecord => "throw away",
+            Self::Stop => "end",
+            Self::Hold => "you act while it is down",
+            Self::TakeOver => "take over, hand back",
+            Self::OtherArm => "the other arm",
+        })
+    }
+}
+
 impl Mapping {
+    /// What the buttons mean, in one line. `arms`: that it moves.
+    pub fn words(&self, profile: &Profile, arms: usize) -> String {
+        let words = self.meanings.iter().filter_map(|(number, meaning)| {
+            if *meaning == Meaning::OtherArm && arms < 2 {
+                return None;
+            }
+            let named = profile.buttons.iter().find(|(_, n, _)| n == number);
+            let name = named.map_or_else(|| number.to_string(), |(name, ..)| (*name).to_owned());
+            meaning.words().map(|words| format!("{name} {words}"))
+        });
+        words.collect::<Vec<_>>().join(" · ")
+    }
+
     /// What pressing this button means.
     pub fn meaning(&self, button: u16) -> Meaning {
         self.meanings
@@ -222,6 +253,14 @@ mod tests {
         let meanings = [0, 1, 7, 8].map(|button| mapping.meaning(button));
         let (close, success) = (Meaning::Close, Meaning::Success);
         assert_eq!(meanings, [close, success, Meaning::Stop, Meaning::Nothing]);
+    }
+
+    #[test]
+    fn a_line_says_what_the_buttons_mean() {
+        let config = "buttons = { right = \"other-arm\", left = \"nothing\", 7 = \"stop\" }";
+        let mapping = mapping(config).unwrap();
+        assert_eq!(mapping.words(&PROFILE, 1), "7 end");
+        assert_eq!(mapping.words(&PROFILE, 2), "right the other arm · 7 end");
     }
 
     #[test]

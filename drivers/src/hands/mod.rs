@@ -10,7 +10,7 @@
 //! - [`PerArm`] has a device for each arm, [`WithKeys`] a keyboard beside it.
 //!
 //! All of these are a [`Teleop`] with one thing more, [`HandDevice`]. [`TeleopConfig`] is the rig
-//! file's table that says which.
+//! file's table that says which, [`open`](fn@open) opens them, [`list`] says what is plugged in.
 
 mod hand;
 mod handheld;
@@ -30,7 +30,7 @@ pub use hand::Hand;
 pub use handheld::{Device, Handheld, Heard};
 pub use leader::{Leader, LeaderConfig};
 pub use mapping::{ConfigError, HandheldConfig, Mapping, Meaning, Profile};
-pub use open::{TeleopConfig, open_gamepad, open_spacemouse};
+pub use open::{LeaderArm, TeleopConfig, list, open, open_gamepad, open_spacemouse};
 pub use together::{PerArm, WithKeys};
 
 /// A device in a hand, beside which there may be a keyboard.

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Found, HandDevice, HandheldConfig, PerArm, gamepad,
+    Found, HandDevice, HandheldConfig, PerArm, WithKeys, gamepad,
     hand::Hand,
     handheld::{Device, Handheld},
-    leader::LeaderConfig,
+    leader::{Clutch, FullStep, Leader, LeaderConfig, TakeOver},
     mapping::{ConfigError, Profile},
     spacemouse,
 };
-use crate::TeleopError;
+use crate::{Arm, Teleop, TeleopError, keyboard::Keyboard};
 
 /// The rig file's `[teleop]` table: what a person holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -41,8 +41,88 @@ impl TeleopConfig {
     }
 }
 
+/// A leader's arm, not spoken to yet.
+pub struct LeaderArm {
+    /// The arm.
+    pub arm: Box<dyn Arm + Send>,
+    /// Between its fingers when they are open, metres.
+    pub widest_m: f64,
+}
+
+/// Opens what a person holds, with the keyboard of the terminal beside it if there is one, and says
+/// in a line or two how it is used.
+///
+/// `arms`: that the rig has. `step`: a full step of the rig's actions. `open_leader` opens the bus of
+/// a leader, given the number of the rig's arm that follows it. `keys_help`: what is said of the
+/// keyboard.
+pub fn open(
+    config: &TeleopConfig,
+    arms: usize,
+    step: FullStep,
+    open_leader: &mut dyn FnMut(&LeaderConfig, usize) -> Result<LeaderArm, TeleopError>,
+    keys_help: String,
+) -> Result<(Box<dyn Teleop>, String), TeleopError> {
+    config.check().map_err(|e| TeleopError(e.to_string()))?;
+    let (hand, help) = match config {
+        TeleopConfig::Keyboard => return Ok((Box::new(Keyboard::open(arms)?), keys_help)),
+        TeleopConfig::Spacemouse(config) => SPACEMOUSE.open(config, arms)?,
+        TeleopConfig::Gamepad(config) => GAMEPAD.open(config, arms)?,
+        TeleopConfig::Leader(config) => leaders(config, arms, step, open_leader)?,
+    };
+    let by_key = matches!(config, TeleopConfig::Leader(c) if c.take_over == TakeOver::Key);
+    match Keyboard::open(arms) {
+        Ok(keys) => {
+            let help = format!("{help}\n{keys_help}");
+            Ok((Box::new(WithKeys::new(hand, keys)), help))
+        }
+        Err(error) if by_key => Err(TeleopError(format!(
+            "with teleop.take_over = \"key\" a leader needs keys: {}",
+            error.0
+        ))),
+        Err(_) => Ok((Box::new(hand), help)),
+    }
+}
+
+/// All devices that a hand could hold, each with the `device` that it is in a rig file.
+pub fn list() -> Result<Vec<(&'static str, Found)>, TeleopError> {
+    let mut found = Vec::new();
+    for kind in [&SPACEMOUSE, &GAMEPAD] {
+        found.extend((kind.list)()?.into_iter().map(|found| (kind.device, found)));
+    }
+    Ok(found)
+}
+
+fn leaders(
+    config: &LeaderConfig,
+    arms: usize,
+    step: FullStep,
+    open_leader: &mut dyn FnMut(&LeaderConfig, usize) -> Result<LeaderArm, TeleopError>,
+) -> Result<(Box<dyn HandDevice>, String), TeleopError> {
+    let mut devices = Vec::new();
+    for arm in 0..arms {
+        let led = open_leader(config, arm)?;
+        let clutch = Clutch::new(config.clone(), step);
+        let leader = Leader::start(led.arm, led.widest_m, clutch)?;
+        devices.push(Box::new(leader) as Box<dyn HandDevice>);
+    }
+    let help = match config.take_over {
+        TakeOver::Key => "leader: take over by its key, then lead it",
+        TakeOver::Motion => "leader: lead it to take over, hold it still to hand back",
+    };
+    Ok((together(devices), help.to_owned()))
+}
+
+fn together(mut devices: Vec<Box<dyn HandDevice>>) -> Box<dyn HandDevice> {
+    match devices.len() {
+        1 => devices.remove(0),
+        _ => Box::new(PerArm(devices)),
+    }
+}
+
 /// A kind of device, as it is opened.
 struct Kind {
+    /// In the rig file.
+    device: &'static str,
     name: &'static str,
     profile: Profile,
     list: fn() -> Result<Vec<Found>, TeleopError>,
@@ -50,6 +130,7 @@ struct Kind {
 }
 
 const SPACEMOUSE: Kind = Kind {
+    device: "spacemouse",
     name: "SpaceMouse",
     profile: spacemouse::PROFILE,
     list: spacemouse::list,
@@ -57,6 +138,7 @@ const SPACEMOUSE: Kind = Kind {
 };
 
 const GAMEPAD: Kind = Kind {
+    device: "gamepad",
     name: "gamepad",
     profile: gamepad::PROFILE,
     list: || Ok(gamepad::list()),
@@ -68,7 +150,7 @@ pub fn open_spacemouse(
     config: &HandheldConfig,
     arms: usize,
 ) -> Result<Box<dyn HandDevice>, TeleopError> {
-    open(&SPACEMOUSE, config, arms)
+    SPACEMOUSE.open(config, arms).map(|(device, _)| device)
 }
 
 /// Opens gamepads, for a rig with so many arms.
@@ -76,31 +158,32 @@ pub fn open_gamepad(
     config: &HandheldConfig,
     arms: usize,
 ) -> Result<Box<dyn HandDevice>, TeleopError> {
-    open(&GAMEPAD, config, arms)
+    GAMEPAD.open(config, arms).map(|(device, _)| device)
 }
 
-fn open(
-    kind: &Kind,
-    config: &HandheldConfig,
-    arms: usize,
-) -> Result<Box<dyn HandDevice>, TeleopError> {
-    let mapping = config
-        .mapping(&kind.profile)
-        .map_err(|e| TeleopError(e.to_string()))?;
-    let paths = choose(kind.name, &config.devices, kind.list, arms)?;
-    let each = match paths.len() {
-        1 => arms,
-        _ => 1,
-    };
-    let devices = paths.iter().map(|path| {
-        let device = Handheld::start((kind.open)(path)?, Hand::new(mapping.clone(), each))?;
-        Ok(Box::new(device) as Box<dyn HandDevice>)
-    });
-    let mut devices = devices.collect::<Result<Vec<_>, TeleopError>>()?;
-    Ok(match devices.len() {
-        1 => devices.remove(0),
-        _ => Box::new(PerArm(devices)),
-    })
+impl Kind {
+    fn open(
+        &self,
+        config: &HandheldConfig,
+        arms: usize,
+    ) -> Result<(Box<dyn HandDevice>, String), TeleopError> {
+        let mapping = config
+            .mapping(&self.profile)
+            .map_err(|e| TeleopError(e.to_string()))?;
+        let paths = choose(self.name, &config.devices, self.list, arms)?;
+        let each = match paths.len() {
+            1 => arms,
+            _ => 1,
+        };
+        let help = format!("{}: {}", self.name, mapping.words(&self.profile, each));
+        let devices = paths.iter().map(|path| {
+            let hand = Hand::new(mapping.clone(), each);
+            let device = Handheld::start((self.open)(path)?, hand)?;
+            Ok(Box::new(device) as Box<dyn HandDevice>)
+        });
+        let devices = devices.collect::<Result<Vec<_>, TeleopError>>()?;
+        Ok((together(devices), help))
+    }
 }
 
 /// Which of those that are plugged in: one, or one for each arm.

@@ -179,14 +179,57 @@ fn driver(path: &Path) -> String {
     driver.to_string_lossy().into_owned()
 }
 
-/// Those that are plugged in and may be opened; of others it is not known what they are.
+/// Those that are plugged in. What they are is read where everybody may, also of those that may not be
+/// opened.
 pub fn list() -> Vec<Found> {
-    let pads = evdev::raw_stream::enumerate().filter(|(_, device)| is_gamepad(device));
-    pads.map(|(path, device)| Found {
-        name: device.name().unwrap_or("gamepad").to_owned(),
-        port: device.physical_path().map(str::to_owned),
-        problem: None,
-        path,
-    })
-    .collect()
+    let entries = std::fs::read_dir("/sys/class/input").into_iter().flatten();
+    let found = entries.flatten().filter_map(|entry| {
+        let name = entry.file_name();
+        if !name.to_string_lossy().starts_with("event") {
+            return None;
+        }
+        let device = entry.path().join("device");
+        let text = |file: &str| std::fs::read_to_string(device.join(file)).unwrap_or_default();
+        let (axes, keys) = (text("capabilities/abs"), text("capabilities/key"));
+        let stick = is_set(&axes, AbsoluteAxisCode::ABS_X.0);
+        if !stick || !is_set(&keys, KeyCode::BTN_SOUTH.code()) {
+            return None;
+        }
+        let path = Path::new("/dev/input").join(&name);
+        let port = text("phys").trim().to_owned();
+        Some(Found {
+            name: text("name").trim().to_owned(),
+            port: Some(port).filter(|port| !port.is_empty()),
+            problem: open(&path).err().map(|error| error.to_string()),
+            path,
+        })
+    });
+    found.collect()
+}
+
+/// Whether a bit is set in a bitmap as sysfs writes it: words of the machine's size in hexadecimal,
+/// the highest first, zeros in front left out.
+fn is_set(bitmap: &str, bit: u16) -> bool {
+    const WORD: usize = usize::BITS as usize;
+    let word = bitmap.split_whitespace().rev().nth(usize::from(bit) / WORD);
+    let word = word.and_then(|word| usize::from_str_radix(word, 16).ok());
+    word.is_some_and(|word| word >> (usize::from(bit) % WORD) & 1 == 1)
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+
+    /// An Xbox 360 pad's, as the kernel's xpad driver has them.
+    #[test]
+    fn a_gamepad_is_known_by_its_capabilities() {
+        let (axes, keys) = ("3003f\n", "7cdb000000000000 0 0 0 0\n");
+        for code in [0, 1, 2, 3, 4, 5, 16, 17] {
+            assert!(is_set(axes, code), "{code}");
+        }
+        assert!(!is_set(axes, 6) && !is_set(axes, 15) && !is_set(axes, 18));
+        assert!(is_set(keys, KeyCode::BTN_SOUTH.code()));
+        assert!(!is_set(keys, KeyCode::BTN_TR2.code()));
+        assert!(!is_set(keys, 0) && !is_set(keys, 700) && !is_set("", 0) && !is_set("zz", 0));
+    }
 }

@@ -63,10 +63,47 @@ fn read(
     })
 }
 
+/// What of a target an arm goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goes {
+    /// Each joint.
+    Joints,
+    /// The tool; what the joints do meanwhile its device decides.
+    Tool,
+}
+
+impl Goes {
+    /// How far joints are from others: radians of the first one; metres or radians of the tool.
+    fn apart(self, arm: &dyn Arm, a: &JointVector, b: &JointVector) -> f64 {
+        match self {
+            Self::Joints => (a.as_slice()[0] - b.as_slice()[0]).abs(),
+            Self::Tool => {
+                let [a, b] = [a, b].map(|joints| arm.chain().base_from_tool(joints.as_slice()));
+                let shift_m = (a.translation.vector - b.translation.vector).norm();
+                shift_m.max(a.rotation.angle_to(&b.rotation))
+            }
+        }
+    }
+}
+
 /// Every arm: reports finite states in order, refuses bad targets without moving, moves to good
 /// ones, holds when stopped. `pass_ns` lets time pass and gives the time it is then. The arm must
 /// have room to move its first joint by 0.05 rad.
-pub fn arm(arm: &mut dyn Arm, mut pass_ns: impl FnMut(u64) -> u64) -> Result<(), Violation> {
+pub fn arm(arm: &mut dyn Arm, pass_ns: impl FnMut(u64) -> u64) -> Result<(), Violation> {
+    any_arm(arm, Goes::Joints, pass_ns)
+}
+
+/// As [`fn@arm`], for one with more joints than its tool needs whose device takes poses of the tool: it
+/// is asked where that is.
+pub fn arm_by_pose(arm: &mut dyn Arm, pass_ns: impl FnMut(u64) -> u64) -> Result<(), Violation> {
+    any_arm(arm, Goes::Tool, pass_ns)
+}
+
+fn any_arm(
+    arm: &mut dyn Arm,
+    goes: Goes,
+    mut pass_ns: impl FnMut(u64) -> u64,
+) -> Result<(), Violation> {
     patiently("start", &mut pass_ns, |_| arm.start())?;
     let state = read(arm, &mut pass_ns, "read_state")?;
     let read_ns = pass_ns(0);
@@ -119,9 +156,13 @@ pub fn arm(arm: &mut dyn Arm, mut pass_ns: impl FnMut(u64) -> u64) -> Result<(),
         .map_err(unexpected("write"))?;
     pass_ns(1_500_000_000);
     let there = read(arm, &mut pass_ns, "read_state")?;
-    let error = (there.joints.as_slice()[0] - goal.as_slice()[0]).abs();
+    let error = goes.apart(arm, &there.joints, &goal);
     require(error < 0.01, || {
-        format!("1.5 s after its target the first joint is off by {error} rad")
+        let what = match goes {
+            Goes::Joints => "first joint",
+            Goes::Tool => "tool",
+        };
+        format!("1.5 s after its target the {what} is off by {error} rad or m")
     })?;
     require(there.captured_ns > state.captured_ns, || {
         "capture times go forward".into()
@@ -136,9 +177,9 @@ pub fn arm(arm: &mut dyn Arm, mut pass_ns: impl FnMut(u64) -> u64) -> Result<(),
     })?;
     pass_ns(500_000_000);
     let held = read(arm, &mut pass_ns, "read_state while stopped")?;
-    let moved = (held.joints.as_slice()[0] - there.joints.as_slice()[0]).abs();
+    let moved = goes.apart(arm, &held.joints, &there.joints);
     require(moved < 0.01, || {
-        format!("a stopped arm moved by {moved} rad")
+        format!("a stopped arm moved by {moved} rad or m")
     })?;
     patiently("start after stop", &mut pass_ns, |_| arm.start())?;
     arm.write(&held.joints, GripperCommand::Open)

@@ -11,7 +11,7 @@
 //!
 //! Behind them: [`sim`], the MuJoCo lift scene; [`fake`], arms that follow commands exactly, for
 //! walking two arms without hardware; [`keyboard`], a person at a terminal; [`hands`], what a person
-//! holds; [`emulated`], servos that answer the real protocol. [`faults`] breaks any of them on
+//! holds; [`franka`], an arm behind a server of its own; [`emulated`], servos that answer the real protocol. [`faults`] breaks any of them on
 //! purpose, by a plan.
 //!
 //! Each trait comes with one suite in [`conformance`] that every implementation passes.
@@ -25,6 +25,7 @@ pub mod conformance;
 pub mod emulated;
 pub mod fake;
 pub mod faults;
+pub mod franka;
 pub mod hands;
 pub mod keyboard;
 pub mod remote;

@@ -47,9 +47,33 @@ impl RemoteCommand {
 
 /// What is at the other end. Its calls may wait.
 pub trait RemoteDevice: Send {
+    /// Makes it ready to take targets, before the first of them; asked again until it goes well.
+    fn start(&mut self) -> Result<(), ArmError> {
+        Ok(())
+    }
+
     /// Hands over the newest command, if there is a new one, and brings the newest state, stamped on
     /// the monotonic clock.
     fn exchange(&mut self, command: Option<RemoteCommand>) -> Result<ArmState, ArmError>;
+}
+
+/// The newest that the thread is told.
+#[derive(Clone, Copy)]
+struct Told {
+    /// How often the arm was started.
+    starts: u64,
+    /// How many commands there were, and the last of them.
+    commands: u64,
+    command: RemoteCommand,
+}
+
+impl Told {
+    /// Nothing yet.
+    const NOTHING: Self = Self {
+        starts: 0,
+        commands: 0,
+        command: RemoteCommand::Hold,
+    };
 }
 
 /// The newest of an exchange.
@@ -58,9 +82,8 @@ type Newest = Option<Result<ArmState, ArmError>>;
 /// The loop's side of the arm.
 pub struct RemoteArm {
     chain: Chain,
-    /// The newest command with its number, by which the thread knows a new one.
-    commands: newest::Writer<(u64, RemoteCommand)>,
-    commanded: u64,
+    commands: newest::Writer<Told>,
+    told: Told,
     states: newest::Reader<Newest>,
     stopped: bool,
     sent: [u8; SENT_BYTES],
@@ -79,17 +102,24 @@ impl RemoteArm {
         mut device: Box<dyn RemoteDevice>,
         period_ns: u64,
     ) -> Result<Self, ArmError> {
-        let (commands, mut newest_command) = newest::newest((0, RemoteCommand::Hold));
+        let (commands, mut newest_told) = newest::newest(Told::NOTHING);
         let (mut newest_state, mut states) = newest::newest::<Newest>(None);
         let ending = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&ending);
         let work = move || {
-            let (mut due_ns, mut done) = (Monotonic.now_ns(), 0);
+            let (mut due_ns, mut done) = (Monotonic.now_ns(), Told::NOTHING);
             while !over.load(Ordering::Relaxed) {
-                let (number, command) = newest_command.read();
-                let new = (number > done).then_some(command);
-                done = number;
-                newest_state.write(Some(device.exchange(new)));
+                let told = newest_told.read();
+                let started = match told.starts > done.starts {
+                    true => device.start(),
+                    false => Ok(()),
+                };
+                let exchanged = started.and_then(|()| {
+                    let new = (told.commands > done.commands).then_some(told.command);
+                    done = told;
+                    device.exchange(new)
+                });
+                newest_state.write(Some(exchanged));
                 due_ns = (due_ns + period_ns).max(Monotonic.now_ns());
                 Monotonic.sleep_until_ns(due_ns);
             }
@@ -105,7 +135,7 @@ impl RemoteArm {
         Ok(Self {
             chain,
             commands,
-            commanded: 0,
+            told: Told::NOTHING,
             states,
             stopped: true,
             sent: [0; SENT_BYTES],
@@ -116,8 +146,9 @@ impl RemoteArm {
     }
 
     fn send(&mut self, command: RemoteCommand) {
-        self.commanded += 1;
-        self.commands.write((self.commanded, command));
+        self.told.commands += 1;
+        self.told.command = command;
+        self.commands.write(self.told);
         self.sent_len = command.encode(&mut self.sent);
     }
 }
@@ -153,7 +184,10 @@ impl Arm for RemoteArm {
     }
 
     fn start(&mut self) -> Result<(), ArmError> {
-        self.stopped = false;
+        if std::mem::take(&mut self.stopped) {
+            self.told.starts += 1;
+            self.commands.write(self.told);
+        }
         Ok(())
     }
 

@@ -3,14 +3,11 @@
 use hilt_drivers::{
     Teleop, TeleopError,
     bus::{SerialWire, ServoArm},
-    hands::{
-        self, HandDevice, Leader, LeaderConfig, PerArm, TeleopConfig, WithKeys,
-        leader::{Clutch, FullStep},
-    },
-    keyboard::{self, Keyboard},
+    hands::{self, LeaderArm, TeleopConfig, leader::FullStep},
+    keyboard,
 };
 
-use crate::rig::{Rig, ServoArmSettings};
+use crate::rig::Rig;
 
 /// Who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,58 +51,37 @@ pub fn hands(
     rig: &Rig,
     policy: bool,
 ) -> Result<(Box<dyn Teleop>, String), TeleopError> {
-    let keyboard = || Keyboard::open(rig.mode.arms());
-    let keys = keyboard::help(&rig.spec(), policy);
-    let (name, device) = match (operator, &rig.teleop) {
-        (Operator::Teleop, Some(TeleopConfig::Spacemouse(config))) => (
-            "SpaceMouse",
-            hands::open_spacemouse(config, rig.mode.arms())?,
-        ),
-        (Operator::Teleop, Some(TeleopConfig::Gamepad(config))) => {
-            ("gamepad", hands::open_gamepad(config, rig.mode.arms())?)
-        }
-        (Operator::Teleop, Some(TeleopConfig::Leader(config))) => ("leader", leaders(rig, config)?),
+    let config = match (operator, &rig.teleop) {
+        (Operator::Teleop, Some(config)) => config.clone(),
         (Operator::Teleop, None) => {
             let problem = "the rig's file names no device; give it a table [teleop], or use \
                            --operator keyboard";
             return Err(TeleopError(problem.to_owned()));
         }
-        _ => return Ok((Box::new(keyboard()?), keys)),
+        _ => TeleopConfig::Keyboard,
     };
-    Ok(match keyboard() {
-        Ok(keyboard) => {
-            let both = WithKeys::new(device, keyboard);
-            (Box::new(both), format!("{name}, and beside it {keys}"))
-        }
-        // Its own buttons say all that is needed; a leader has none.
-        Err(error) if name == "leader" => return Err(error),
-        Err(_) => (Box::new(device), name.to_owned()),
-    })
-}
-
-/// The leaders' buses are read and never written a goal: their torque stays off.
-fn leaders(rig: &Rig, config: &LeaderConfig) -> Result<Box<dyn HandDevice>, TeleopError> {
     let step = FullStep {
         m: rig.limits.step_m,
         rad: rig.limits.step_rad,
     };
-    let open = |leader: &ServoArmSettings| {
-        let refused = |error: &dyn std::fmt::Display| {
-            TeleopError(format!("the leader at {}: {error}", leader.port.display()))
-        };
-        let wire = SerialWire::open(&leader.port.to_string_lossy(), leader.servos.baud);
-        let wire = wire.map_err(|e| refused(&e))?;
-        let chain = leader.chain().map_err(|e| refused(&e))?;
-        let fingers = &leader.servos.gripper;
-        let widest_m = fingers.open_width_m.max(fingers.closed_width_m);
-        let arm = ServoArm::new(wire, chain, leader.servos.clone()).map_err(|e| refused(&e))?;
-        let clutch = Clutch::new(config.clone(), step);
-        let leader = Leader::start(Box::new(arm), widest_m, clutch)?;
-        Ok(Box::new(leader) as Box<dyn HandDevice>)
+    let keys = keyboard::help(&rig.spec(), policy);
+    let mut open_leader = |_: &_, arm| leader(rig, arm);
+    hands::open(&config, rig.mode.arms(), step, &mut open_leader, keys)
+}
+
+/// The leader of an arm; its servos have not been spoken to.
+fn leader(rig: &Rig, arm: usize) -> Result<LeaderArm, TeleopError> {
+    let missing = || TeleopError(format!("the rig's file names no leader for arm {arm}"));
+    let leader = rig.leaders.get(arm).ok_or_else(missing)?;
+    let refused = |error: &dyn std::fmt::Display| {
+        TeleopError(format!("the leader at {}: {error}", leader.port.display()))
     };
-    let mut leaders = (rig.leaders.iter().map(open)).collect::<Result<Vec<_>, TeleopError>>()?;
-    Ok(match leaders.len() {
-        1 => leaders.remove(0),
-        _ => Box::new(PerArm(leaders)),
-    })
+    let wire = SerialWire::open(&leader.port.to_string_lossy(), leader.servos.baud);
+    let wire = wire.map_err(|e| refused(&e))?;
+    let chain = leader.chain().map_err(|e| refused(&e))?;
+    let fingers = &leader.servos.gripper;
+    let widest_m = fingers.open_width_m.max(fingers.closed_width_m);
+    let arm = ServoArm::new(wire, chain, leader.servos.clone()).map_err(|e| refused(&e))?;
+    let arm = Box::new(arm);
+    Ok(LeaderArm { arm, widest_m })
 }

@@ -11,6 +11,7 @@ use hilt_drivers::{
     Arm, Camera, Scene,
     bus::{SerialWire, ServoArm, ServoArmConfig, Wire},
     emulated::{BusLift, EmulatedBus, EmulatedCamera, PtyBus, desk_arm, lift_bus, lift_config},
+    franka,
     sim::LiveLift,
     v4l2::V4l2Camera,
 };
@@ -143,9 +144,19 @@ fn lift_on_bus(
 /// What the rig's file names.
 fn real(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Devices, CellError> {
     let mut serial = Serial::default();
-    for ArmSettings::Servos(arm) in &rig.arms {
-        let chain = arm.chain().map_err(|e| refused(&arm.port, &e))?;
-        serial.add(&arm.port, chain, arm.servos.clone(), faults)?;
+    for arm in &rig.arms {
+        match arm {
+            ArmSettings::Servos(arm) => {
+                let chain = arm.chain().map_err(|e| refused(&arm.port, &e))?;
+                serial.add(&arm.port, chain, arm.servos.clone(), faults)?;
+            }
+            ArmSettings::Franka(config) => {
+                let tick_ns = rig.policy_period_ns() / u64::from(rig.ticks_per_step());
+                let arm = franka::open(config, tick_ns);
+                let arm = arm.map_err(|e| refused(Path::new(&config.url), &e))?;
+                serial.arms.push(Box::new(arm));
+            }
+        }
     }
     let (supervised, wills) = supervise(rig, &serial.descriptors)?.unzip();
     let mut cameras: Vec<Box<dyn Camera + Send>> = Vec::new();

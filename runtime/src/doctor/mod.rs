@@ -64,7 +64,7 @@ impl Default for Needs {
 impl Needs {
     /// What this rig asks.
     pub fn of(rig: &Rig) -> Self {
-        let arms = rig.arms.iter().map(|ArmSettings::Servos(arm)| arm);
+        let arms = rig.arms.iter().filter_map(ArmSettings::servos);
         let ports = arms.chain(&rig.leaders).map(|arm| arm.port.clone());
         let devices = rig.cameras.iter().filter_map(|camera| camera.v4l2.as_ref());
         Self {

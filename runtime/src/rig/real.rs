@@ -2,10 +2,16 @@
 
 use std::path::PathBuf;
 
-use hilt_drivers::{bus::ServoArmConfig, hands::TeleopConfig, v4l2::V4l2Config};
+use hilt_drivers::{
+    bus::ServoArmConfig,
+    franka::{self, FrankaConfig},
+    hands::TeleopConfig,
+    v4l2::V4l2Config,
+};
 use hilt_kinematics::Chain;
 use hilt_protocol::CameraSpec;
 use hilt_sim::{ArmKind, SimError};
+use nalgebra::Isometry3;
 use serde::{Deserialize, Serialize};
 
 use super::{ClockKind, Device, Problem, Rig};
@@ -16,6 +22,18 @@ use super::{ClockKind, Device, Problem, Rig};
 pub enum ArmSettings {
     /// Bus servos on a serial port.
     Servos(ServoArmSettings),
+    /// A Franka behind the HTTP server of HIL-SERL's rigs.
+    Franka(FrankaConfig),
+}
+
+impl ArmSettings {
+    /// Its servos, if it is of servos.
+    pub fn servos(&self) -> Option<&ServoArmSettings> {
+        match self {
+            Self::Servos(servos) => Some(servos),
+            Self::Franka(_) => None,
+        }
+    }
 }
 
 /// An arm of bus servos.
@@ -119,8 +137,14 @@ impl Rig {
             return Err(("arms".into(), words));
         }
         for (index, arm) in self.arms.iter().enumerate() {
-            let ArmSettings::Servos(arm) = arm;
-            let chain = arm.check(&format!("arms[{index}]"))?;
+            let field = format!("arms[{index}]");
+            let chain = match arm {
+                ArmSettings::Servos(arm) => arm.check(&field)?,
+                ArmSettings::Franka(arm) => {
+                    let chain = franka::chain(arm.model, &Isometry3::identity());
+                    chain.map_err(|error| (field, error.to_string()))?
+                }
+            };
             self.check_home(&chain)?;
         }
         Ok(())
@@ -164,7 +188,7 @@ impl Rig {
             leader.check(&format!("leaders[{index}]"))?;
         }
         let mut ports: Vec<_> = self.leaders.iter().map(|leader| &leader.port).collect();
-        ports.extend(self.arms.iter().map(|ArmSettings::Servos(arm)| &arm.port));
+        ports.extend((self.arms.iter().filter_map(ArmSettings::servos)).map(|arm| &arm.port));
         ports.sort();
         match ports.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => {

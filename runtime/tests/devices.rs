@@ -1,0 +1,174 @@
+//! The commands for whoever puts a robot together, on emulated buses.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use std::{fs, path::Path, process::Command};
+
+use common::{
+    pty::{AtTerminal, ENTER},
+    rig_file,
+};
+use hilt_drivers::{
+    bus::Family,
+    emulated::{BYTE_NS_1M_BAUD, EmulatedBus, PtyBus, ServoSetup},
+};
+use hilt_runtime::rig::Rig;
+
+fn bus(family: Family, ids: &[u8], folder: &Path) -> PtyBus {
+    let setup = |id: &u8| ServoSetup {
+        id: *id,
+        counts: 2048.0,
+        rest_counts: 2048.0,
+    };
+    let setups: Vec<_> = ids.iter().map(setup).collect();
+    let bus = EmulatedBus::of(family, &setups, BYTE_NS_1M_BAUD);
+    PtyBus::start(bus, &folder.join("bus")).unwrap()
+}
+
+fn hilt(args: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_hilt")).args(args).output();
+    let output = output.unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
+#[test]
+fn servos_of_both_families_are_found_and_set_up() {
+    for (family, named, model) in [
+        (Family::Sts3215, "sts3215", "STS3215"),
+        (Family::DynamixelX, "dynamixel-x", "XL330"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let pty = bus(family, &[1], folder.path());
+        let port = pty.path().to_str().unwrap();
+        let find = [
+            "find-port",
+            "--port",
+            port,
+            "--baud",
+            "1000000",
+            "--last-id",
+            "7",
+        ];
+        let (ok, text) = hilt(&find);
+        assert!(
+            ok && text.contains("servo 1: ") && text.contains(model),
+            "{text}"
+        );
+        let (ok, text) = hilt(&[
+            "setup-motors",
+            "--port",
+            port,
+            "--family",
+            named,
+            "--id",
+            "6",
+        ]);
+        assert!(ok && text.contains("is:  servo 6"), "{text}");
+        let (ok, text) = hilt(&find);
+        assert!(
+            ok && text.contains("servo 6: ") && !text.contains("servo 1: "),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn several_servos_are_not_set_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let pty = bus(Family::Sts3215, &[1, 2], folder.path());
+    let port = pty.path().to_str().unwrap();
+    let (ok, text) = hilt(&[
+        "setup-motors",
+        "--port",
+        port,
+        "--family",
+        "sts3215",
+        "--id",
+        "6",
+    ]);
+    assert!(!ok && text.contains("several servos answer"), "{text}");
+    let (ok, text) = hilt(&["find-port", "--port", "/dev/there-is-none"]);
+    assert!(ok && text.contains("/dev/there-is-none"), "{text}");
+    let (ok, text) = hilt(&["setup-motors", "--family", "sts3215", "--id", "6"]);
+    assert!(!ok && text.contains("--rig"), "{text}");
+}
+
+#[test]
+fn the_servos_of_an_arm_are_set_up_one_after_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    // The same servo takes the place of each.
+    let pty = bus(Family::Sts3215, &[1], folder.path());
+    let text = fs::read_to_string(rig_file("so101.toml")).unwrap();
+    let port = text
+        .lines()
+        .find(|line| line.starts_with("port = "))
+        .unwrap();
+    let text = text.replace(port, &format!("port = {:?}", pty.path()));
+    let rig = folder.path().join("rig.toml");
+    fs::write(&rig, text).unwrap();
+    let mut person = AtTerminal::hilt(&["setup-motors", "--rig", rig.to_str().unwrap()]);
+    let mut from = 0;
+    for id in (1..=6).rev() {
+        person.sees(&format!("(it becomes {id})"), from);
+        from = person.screen().len();
+        person.press(ENTER);
+        person.sees(&format!("is:  servo {id}: STS3215"), from);
+    }
+    let (status, screen) = person.end();
+    assert!(
+        status.success() && screen.contains("all are set up"),
+        "{screen}"
+    );
+}
+
+#[test]
+fn what_a_rig_says_of_real_devices_is_checked() {
+    let text = fs::read_to_string(rig_file("so101.toml")).unwrap();
+    let parse = |text: &str| Rig::parse("rig.toml", Path::new("/"), text, &[]);
+    let rig = parse(&text).unwrap();
+    assert_eq!(parse(&rig.to_toml().unwrap()).unwrap(), rig);
+    for (find, replace, words) in [
+        (
+            "device = \"real\"",
+            "device = \"emulated\"",
+            "`arms` goes with device",
+        ),
+        ("\"monotonic\"", "\"simulated\"", "`clock` is \"simulated\""),
+        ("1.37, 0.0]", "1.37]", "`home_rad` has 4 joints, the arm 5"),
+        ("[0.0, -0.2", "[9.0, -0.2", "`home_rad[0]` is 9"),
+        (
+            "{ id = 2,",
+            "{ id = 1,",
+            "`arms[0].servos` cannot be used: servo id 1",
+        ),
+        (
+            "single-arm",
+            "dual-arm",
+            "`arms` are 1; dual-arm-learned-gripper has 2",
+        ),
+        (
+            "zero_counts = 2048, direction = \"along\" },",
+            "zero = 2048 },",
+            "zero",
+        ),
+        ("\"spacemouse\"", "\"leader\"", "`leaders` are 0"),
+        (
+            "\"spacemouse\"",
+            "\"spacemouse\"\ndeadband = 3.0",
+            "`teleop.deadband`",
+        ),
+        ("shape = \"so101\"", "shape = \"octopus\"", "octopus"),
+        ("driver = \"servos\"", "driver = \"magic\"", "magic"),
+    ] {
+        assert!(text.contains(find), "{find}");
+        let error = parse(&text.replacen(find, replace, 1))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(words), "{error} does not say {words}");
+    }
+}

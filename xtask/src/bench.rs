@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{process, report::number, setup};
 
 /// Name, package, its folder, example.
-const BENCHES: [(&str, &str, &str, &str); 9] = [
+const BENCHES: [(&str, &str, &str, &str); 10] = [
     ("sim", "hilt-sim", "core/sim", "bench_sim"),
     ("policy", "hilt-tests", "tests", "bench_policy"),
     ("learner", "hilt-learner", "learner", "bench_learner"),
@@ -22,6 +22,7 @@ const BENCHES: [(&str, &str, &str, &str); 9] = [
     ("replay", "hilt-learner", "learner", "bench_replay"),
     ("proof", "hilt-runtime", "runtime", "bench_proof"),
     ("loop", "hilt-tests", "tests", "bench_loop"),
+    ("bus", "hilt-drivers", "drivers", "bench_bus"),
     ("supervisor", "hilt-runtime", "runtime", "bench_supervisor"),
 ];
 

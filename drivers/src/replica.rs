@@ -197,13 +197,13 @@ mod tests {
     }
 
     /// Servos on a bus that is pulled out from 1 s to 2 s.
-    fn arm(clock: &Fake) -> ServoArm<FaultyWire<MemoryWire>> {
+    fn arm(family: Family, clock: &Fake) -> ServoArm<FaultyWire<MemoryWire>> {
         let servo = |id| ServoSetup {
             id,
             counts: 2000.0,
             rest_counts: 1500.0,
         };
-        let bus = EmulatedBus::new(&[1, 2, 3].map(servo), BYTE_NS_1M_BAUD);
+        let bus = EmulatedBus::of(family, &[1, 2, 3].map(servo), BYTE_NS_1M_BAUD);
         let pulled = FaultSpec {
             kind: FaultKind::BusUnplugged,
             from_s: 1.0,
@@ -223,7 +223,7 @@ mod tests {
             direction: Direction::Against,
         };
         let config = ServoArmConfig {
-            family: Family::Sts3215,
+            family,
             joints: vec![joint(1), joint(2)],
             gripper: GripperServo {
                 id: 3,
@@ -240,8 +240,14 @@ mod tests {
 
     #[test]
     fn a_replica_of_an_arm_of_servos_makes_its_bytes_also_when_the_device_fails() {
+        makes_its_bytes(Family::Sts3215, 8 + 3 * 3);
+        makes_its_bytes(Family::DynamixelX, 14 + 3 * 5);
+    }
+
+    /// `frame`: bytes of a write.
+    fn makes_its_bytes(family: Family, frame: usize) {
         let clock = Fake::at(1_000_000);
-        let mut arm = arm(&clock);
+        let mut arm = arm(family, &clock);
         arm.start().unwrap();
         let mut replica = Replica::new(chain(), &arm.encoding(), arm.will()).unwrap();
         let mut both = |at_ns: u64, act: &dyn Fn(&mut dyn Arm) -> Result<(), ArmError>| {
@@ -259,7 +265,6 @@ mod tests {
             let target = JointVector::from_slice(&[a, b]).unwrap();
             move |arm: &mut dyn Arm| arm.write(&target, GripperCommand::Closed)
         };
-        let frame = 8 + 3 * 3;
         assert_eq!(both(10_000_000, &|arm| arm.stop()), (Ok(()), frame));
         assert_eq!(both(20_000_000, &to(0.1, 0.2)).0, Err(ArmError::Stopped));
         assert_eq!(both(30_000_000, &|arm| arm.start()), (Ok(()), 0));

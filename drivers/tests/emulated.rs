@@ -175,9 +175,13 @@ fn a_pulled_adapter_leaves_the_arm_held_and_can_be_opened_again() {
 }
 
 /// A started arm on a wire with one fault from 1.0 s to 1.1 s after the origin, which is now.
-fn faulty(kind: FaultKind, servo: Option<u8>) -> (Fake, BusHandle, ServoArm<impl Wire>) {
+fn faulty(
+    family: Family,
+    kind: FaultKind,
+    servo: Option<u8>,
+) -> (Fake, BusHandle, ServoArm<impl Wire>) {
     let clock = Fake::at(MS);
-    let wire = MemoryWire::new(bus(), clock.clone());
+    let wire = MemoryWire::new(rig::bus(family), clock.clone());
     let bus = wire.handle();
     let fault = FaultSpec {
         kind,
@@ -191,7 +195,8 @@ fn faulty(kind: FaultKind, servo: Option<u8>) -> (Fake, BusHandle, ServoArm<impl
         seed: 3,
         faults: vec![fault],
     };
-    let mut arm = arm(FaultyWire::new(wire, plan, 0, clock.now_ns()));
+    let wire = FaultyWire::new(wire, plan, 0, clock.now_ns());
+    let mut arm = rig::arm(family, wire);
     arm.start().unwrap();
     (clock, bus, arm)
 }
@@ -203,35 +208,40 @@ fn read<W: Wire>(clock: &Fake, arm: &mut ServoArm<W>) -> Result<ArmState, ArmErr
 
 #[test]
 fn each_fault_of_the_wire_is_named_by_the_arm_and_passes() {
-    type Names = fn(Option<ArmError>) -> bool;
-    let cases: [(FaultKind, Names); 4] = [
-        (FaultKind::ServoSilent, |e| e == Some(ArmError::Silent(3))),
-        (FaultKind::ReplyCorrupted, |e| {
-            e == Some(ArmError::Corrupted(3))
-        }),
-        (FaultKind::WrongId, |e| {
-            matches!(e, Some(ArmError::WrongId { .. }))
-        }),
-        (FaultKind::ErrorByte, |e| {
-            let bits = ERROR_BITS;
-            e == Some(ArmError::Servo { id: 3, bits })
-        }),
-    ];
-    for (kind, names) in cases {
-        let (clock, bus, mut arm) = faulty(kind, Some(3));
-        assert_eq!(read(&clock, &mut arm).unwrap().trouble, None);
-        clock.set_ns(1001 * MS);
-        let trouble = read(&clock, &mut arm).unwrap().trouble;
-        assert!(names(trouble), "{kind:?} was called {trouble:?}");
-        clock.set_ns(1200 * MS);
-        assert_eq!(read(&clock, &mut arm).unwrap().trouble, None);
-        assert!(!bus.look(|bus| bus.went_limp()));
+    for family in FAMILIES {
+        let bits = match family {
+            Family::Sts3215 => ERROR_BITS,
+            Family::DynamixelX => xseries::hardware::UNREAD,
+        };
+        let error = ArmError::Servo { id: 3, bits };
+        let wrong = |e| matches!(e, Some(ArmError::WrongId { .. }));
+        let is = |expected| move |e| e == Some(expected);
+        type Names<'a> = &'a dyn Fn(Option<ArmError>) -> bool;
+        let cases: [(FaultKind, Names); 4] = [
+            (FaultKind::ServoSilent, &is(ArmError::Silent(3))),
+            (FaultKind::ReplyCorrupted, &is(ArmError::Corrupted(3))),
+            (FaultKind::WrongId, &wrong),
+            (FaultKind::ErrorByte, &is(error)),
+        ];
+        for (kind, names) in cases {
+            let (clock, bus, mut arm) = faulty(family, kind, Some(3));
+            assert_eq!(read(&clock, &mut arm).unwrap().trouble, None);
+            clock.set_ns(1001 * MS);
+            let trouble = read(&clock, &mut arm).unwrap().trouble;
+            assert!(
+                names(trouble),
+                "{family:?}, {kind:?} was called {trouble:?}"
+            );
+            clock.set_ns(1200 * MS);
+            assert_eq!(read(&clock, &mut arm).unwrap().trouble, None);
+            assert!(!bus.look(|bus| bus.went_limp()));
+        }
     }
 }
 
 #[test]
 fn a_pulled_bus_is_named_and_the_servos_hold() {
-    let (clock, bus, mut arm) = faulty(FaultKind::BusUnplugged, None);
+    let (clock, bus, mut arm) = faulty(Family::Sts3215, FaultKind::BusUnplugged, None);
     clock.set_ns(1001 * MS);
     assert_eq!(read(&clock, &mut arm), Err(ArmError::Unplugged));
     assert_eq!(arm.stop(), Err(ArmError::Unplugged));
@@ -242,7 +252,7 @@ fn a_pulled_bus_is_named_and_the_servos_hold() {
 
 #[test]
 fn a_servos_own_error_reaches_the_arm() {
-    let (clock, bus, mut arm) = faulty(FaultKind::CameraGone, None);
+    let (clock, bus, mut arm) = faulty(Family::Sts3215, FaultKind::CameraGone, None);
     bus.look(|bus| bus.poke(2, STATUS, 0b100));
     let expected = ArmError::Servo { id: 2, bits: 0b100 };
     assert_eq!(read(&clock, &mut arm).unwrap().trouble, Some(expected));
@@ -251,12 +261,17 @@ fn a_servos_own_error_reaches_the_arm() {
 /// Half an hour of random faults at 100 Hz.
 #[test]
 fn under_random_faults_no_value_lands_on_a_wrong_joint() {
+    FAMILIES.into_iter().for_each(under_random_faults);
+}
+
+fn under_random_faults(family: Family) {
     let duration = Duration::from_secs(1800);
     let clock = Fake::at(MS);
-    let wire = MemoryWire::new(bus(), clock.clone());
+    let wire = MemoryWire::new(rig::bus(family), clock.clone());
     let bus = wire.handle();
     let plan = FaultPlan::random(8, duration, 1, 0);
-    let mut arm = arm(FaultyWire::new(wire, plan, 0, clock.now_ns()));
+    let wire = FaultyWire::new(wire, plan, 0, clock.now_ns());
+    let mut arm = rig::arm(family, wire);
     arm.start().unwrap();
     let mut target = arm.chain().zeros();
     for (i, q) in target.as_mut_slice().iter_mut().enumerate() {
@@ -280,6 +295,16 @@ fn under_random_faults_no_value_lands_on_a_wrong_joint() {
                 }
             }
             Err(_) => refused += 1,
+        }
+        // Servos that watch the bus stand after it was pulled, until somebody starts them.
+        if bus.look(|bus| bus.peek(1, xseries::BUS_WATCHDOG)) == Some(xseries::WATCHDOG_TRIPPED)
+            && family == Family::DynamixelX
+        {
+            let _ = arm.stop();
+            if arm.start().is_ok() {
+                arm.write(&target, GripperCommand::Open).unwrap();
+                clock.advance_ns(500 * MS);
+            }
         }
         clock.advance_ns(10 * MS);
     }

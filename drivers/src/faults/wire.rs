@@ -6,12 +6,19 @@ use hilt_protocol::noise::{Uniforms, mix};
 
 use super::{FaultKind, FaultPlan};
 use crate::bus::{
-    Wire, WireError,
-    feetech::{self, Scan, Status},
+    Next, Protocol, Request, Status, Wire, WireError,
+    dynamixel::{self, ALERT, Block, FAST_OVERHEAD, FastReply},
 };
 
-/// What [`FaultKind::ErrorByte`] makes a servo report: overload.
+/// What [`FaultKind::ErrorByte`] makes a Feetech servo report: overload. A Dynamixel servo reports
+/// that there is an error, and knows of none when it is asked which.
 pub const ERROR_BITS: u8 = 0x20;
+
+/// Bytes of the longest reply.
+const LONGEST: usize = dynamixel::LONGEST;
+
+/// Most servos that answer in one frame.
+const TOGETHER: usize = 16;
 
 /// Room for the replies of more servos than a bus has, or for three of the longest.
 const ROOM: usize = 1024;
@@ -29,6 +36,10 @@ pub struct FaultyWire<W> {
     arm: usize,
     origin_ns: u64,
     random: Uniforms,
+    /// What the host speaks, by what it said last.
+    protocol: Protocol,
+    /// How many servos were asked to answer in one frame, and for how many bytes each.
+    together: Option<(usize, usize)>,
     /// What has come: `ready` bytes that can be given away, then a reply that is not whole yet.
     bytes: [u8; ROOM],
     ready: usize,
@@ -46,6 +57,8 @@ impl<W: Wire> FaultyWire<W> {
             arm,
             origin_ns,
             random,
+            protocol: Protocol::Feetech,
+            together: None,
             bytes: [0; ROOM],
             ready: 0,
             len: 0,
@@ -95,16 +108,48 @@ impl<W: Wire> FaultyWire<W> {
         faults.any(|fault| fault.concerns(id) && self.random.open01() < fault.magnitude)
     }
 
+    /// Learns from what the host says how it will be answered.
+    fn overhear(&mut self, bytes: &[u8]) {
+        let mut room = [0; LONGEST];
+        for protocol in [Protocol::Dynamixel, Protocol::Feetech] {
+            let next = protocol.next_request(bytes, LONGEST, &mut room);
+            if let Next::Frame {
+                skipped: 0, said, ..
+            } = next
+            {
+                self.protocol = protocol;
+                self.together = match said {
+                    Some(Request::FastSyncRead { count, ids, .. }) => {
+                        Some((ids.len(), count.into()))
+                    }
+                    _ => None,
+                };
+                return;
+            }
+        }
+    }
+
     /// Strikes every whole reply that has come.
     fn strike(&mut self) {
+        let mut room = [0; LONGEST];
         loop {
-            match feetech::scan(&self.bytes[self.ready..self.len], feetech::LONGEST) {
-                Scan::Frame { skipped, frame } => {
-                    let (id, size) = (frame.id(), frame.bytes().len());
+            let waiting = &self.bytes[self.ready..self.len];
+            match self.protocol.next_status(waiting, LONGEST, &mut room) {
+                Next::Frame {
+                    skipped,
+                    bytes,
+                    said,
+                } => {
+                    let (id, size) = (said.map(|status| status.id), bytes.len());
                     self.ready += skipped;
-                    self.strike_reply(id, size);
+                    match (id, self.together) {
+                        (Some(id), _) => self.strike_reply(id, size),
+                        (None, Some(layout)) => self.strike_together(size, layout),
+                        // An echo.
+                        (None, None) => self.ready += size,
+                    }
                 }
-                Scan::More { skipped } => {
+                Next::More { skipped } => {
                     self.ready += skipped;
                     // No reply is so long: it is noise.
                     if self.len == ROOM {
@@ -124,14 +169,9 @@ impl<W: Wire> FaultyWire<W> {
             self.len -= size;
             return;
         }
-        if self.draw(FaultKind::WrongId, id) {
-            // Any id but the right one, the broadcast's and the header's.
-            let wrong = (u64::from(id) + 1 + self.random.below(252)) % 254;
-            self.forge(from, to, wrong as u8, 0);
-        }
-        if self.draw(FaultKind::ErrorByte, id) {
-            let id = self.bytes[from + 2];
-            self.forge(from, to, id, ERROR_BITS);
+        let (said_id, error) = self.forged(id);
+        if (said_id, error) != (id, 0) {
+            self.forge(from, to, said_id, error);
         }
         if self.draw(FaultKind::ReplyCorrupted, id) {
             corrupt(&mut self.bytes[from..to], &mut self.random);
@@ -139,21 +179,90 @@ impl<W: Wire> FaultyWire<W> {
         self.ready = to;
     }
 
-    /// Writes the reply again with this id and these error bits, its checksum right.
+    /// The id that servo `id` says it has, and the error bits that it adds.
+    fn forged(&mut self, id: u8) -> (u8, u8) {
+        let (mut said, mut error) = (id, 0);
+        if self.draw(FaultKind::WrongId, id) {
+            // Any id but the right one, the broadcast's and those of no servo.
+            let last = u64::from(self.protocol.last_id());
+            said = ((u64::from(id) + 1 + self.random.below(last - 1)) % (last + 1)) as u8;
+        }
+        if self.draw(FaultKind::ErrorByte, id) {
+            error = match self.protocol {
+                Protocol::Feetech => ERROR_BITS,
+                Protocol::Dynamixel => ALERT,
+            };
+        }
+        (said, error)
+    }
+
+    /// Writes the reply again with this id and these error bits, its check right. A reply that had
+    /// to be stuffed otherwise then stays as it is.
     fn forge(&mut self, from: usize, to: usize, id: u8, error: u8) {
-        let mut scratch = [0; feetech::LONGEST];
+        let (mut room, mut scratch) = ([0; LONGEST], [0; LONGEST]);
         let reply = &self.bytes[from..to];
-        let Ok(frame) = feetech::Frame::new_checked(reply, feetech::LONGEST) else {
+        let Next::Frame {
+            said: Some(status), ..
+        } = self.protocol.next_status(reply, LONGEST, &mut room)
+        else {
             return;
         };
         let forged = Status {
             id,
-            error: frame.kind() | error,
-            parameters: frame.parameters(),
+            error: status.error | error,
+            ..status
         };
-        if let Ok(size) = forged.encode(&mut scratch) {
-            self.bytes[from..from + size].copy_from_slice(&scratch[..size]);
+        if let Ok(size) = self.protocol.encode_status(&forged, &mut scratch)
+            && size == to - from
+        {
+            self.bytes[from..to].copy_from_slice(&scratch[..size]);
         }
+    }
+
+    /// The same for the answer of several servos in one frame. One that is silent keeps those behind
+    /// it from speaking.
+    fn strike_together(&mut self, size: usize, (servos, count): (usize, usize)) {
+        let (from, to) = (self.ready, self.ready + size);
+        let (mut whole, mut room) = ([0; LONGEST], [0; LONGEST]);
+        whole[..size].copy_from_slice(&self.bytes[from..to]);
+        let mut reply = FastReply::new(servos, count);
+        let mut statuses = [None; TOGETHER];
+        let mut spoilt = [false; TOGETHER];
+        let (mut rest, mut junk) = (&whole[..size], false);
+        for (place, spoilt) in statuses.iter_mut().zip(&mut spoilt) {
+            let Block::Status { used, status } = reply.next(rest, &mut junk) else {
+                break;
+            };
+            rest = &rest[used..];
+            if self.draw(FaultKind::ServoSilent, status.id) {
+                break;
+            }
+            let (id, error) = self.forged(status.id);
+            *spoilt = self.draw(FaultKind::ReplyCorrupted, status.id);
+            *place = Some(Status {
+                id,
+                error: status.error | error,
+                ..status
+            });
+        }
+        let said = statuses.iter().copied().map_while(|status| status);
+        let Ok(len) = FastReply::encode(servos, count, said, &mut room) else {
+            self.ready = to;
+            return;
+        };
+        let len = len.min(size);
+        let block = (size - FAST_OVERHEAD) / servos.max(1);
+        for (blocks, _) in room[FAST_OVERHEAD.min(len)..len]
+            .chunks_mut(block.max(1))
+            .zip(spoilt)
+            .filter(|(_, spoilt)| *spoilt)
+        {
+            corrupt(blocks, &mut self.random);
+        }
+        self.bytes[from..from + len].copy_from_slice(&room[..len]);
+        self.bytes.copy_within(to..self.len, from + len);
+        self.len -= size - len;
+        self.ready = from + len;
     }
 
     /// Gives away what is ready.
@@ -188,6 +297,7 @@ impl<W: Wire> Wire for FaultyWire<W> {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         self.check_plugged()?;
+        self.overhear(bytes);
         self.inner.write(bytes)
     }
 
@@ -231,7 +341,10 @@ mod tests {
     use hilt_realtime::{Clock, Fake};
 
     use super::*;
-    use crate::faults::FaultSpec;
+    use crate::{
+        bus::feetech::{self, Scan, Status},
+        faults::FaultSpec,
+    };
 
     const SECOND_NS: u64 = 1_000_000_000;
 

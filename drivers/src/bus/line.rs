@@ -19,8 +19,8 @@ const ANSWER_TRIES: usize = 3;
 const ACKNOWLEDGE_NS: u64 = 5_000_000;
 
 /// How long a line is silent before it is taken to stay so, and when that is not waited for longer.
-const QUIET_NS: u64 = 2_000_000;
-const QUIET_WITHIN_NS: u64 = 50_000_000;
+const QUIET_NS: u64 = 10_000_000;
+const QUIET_WITHIN_NS: u64 = 100_000_000;
 
 pub(super) struct Line<W> {
     wire: W,
@@ -199,5 +199,78 @@ fn arm_error(error: WireError) -> ArmError {
     match error {
         WireError::Unplugged => ArmError::Unplugged,
         WireError::Os(_) => ArmError::Device,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use hilt_realtime::{Clock, Fake};
+
+    use super::*;
+
+    /// A servo whose answers come so late and hold this byte.
+    struct Slow {
+        clock: Fake,
+        answers: VecDeque<(u64, u8)>,
+        coming: Vec<(u64, u8)>,
+    }
+
+    impl Wire for Slow {
+        fn now_ns(&self) -> u64 {
+            self.clock.now_ns()
+        }
+
+        fn write(&mut self, _: &[u8]) -> Result<(), WireError> {
+            let (late_ns, value) = self.answers.pop_front().unwrap_or((u64::MAX / 2, 0));
+            self.coming.push((self.now_ns() + late_ns, value));
+            self.coming.sort();
+            Ok(())
+        }
+
+        fn read(&mut self, buffer: &mut [u8], until_ns: u64) -> Result<usize, WireError> {
+            if self
+                .coming
+                .first()
+                .is_none_or(|(at_ns, _)| *at_ns > until_ns)
+            {
+                self.clock.sleep_until_ns(until_ns);
+                return Ok(0);
+            }
+            let (at_ns, value) = self.coming.remove(0);
+            self.clock.sleep_until_ns(at_ns);
+            let status = Status {
+                id: 1,
+                error: 0,
+                parameters: &[value],
+            };
+            Ok(Protocol::Feetech.encode_status(&status, buffer).unwrap())
+        }
+
+        fn drain(&mut self) -> Result<(), WireError> {
+            let now_ns = self.now_ns();
+            self.coming.retain(|(at_ns, _)| *at_ns > now_ns);
+            Ok(())
+        }
+    }
+
+    /// The first answer comes after its time, when the servo was asked again, and would be there
+    /// before the answer to what is asked then.
+    #[test]
+    fn a_late_answer_is_not_taken_for_the_next_one() {
+        const MS: u64 = 1_000_000;
+        let wire = Slow {
+            clock: Fake::at(0),
+            answers: [(25 * MS, 1), (MS, 2), (5 * MS, 3)].into(),
+            coming: Vec::new(),
+        };
+        let mut line = Line::new(wire, Protocol::Feetech, 1_000_000);
+        let mut read = || {
+            let mut data = [0];
+            let read = line.read(1, Register::byte(40), &mut data);
+            read.map(|_| data[0])
+        };
+        assert_eq!([read(), read()], [Ok(2), Ok(3)]);
     }
 }

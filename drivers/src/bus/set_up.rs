@@ -2,18 +2,15 @@
 
 use std::ops::RangeInclusive;
 
-use super::{
-    Family, OpenError, Protocol, Request, Wire,
-    line::{Line, TURNAROUND_NS},
-    sts3215 as sts, xseries as x,
-};
+use super::{Family, OpenError, Protocol, Request, Wire, line::Line, sts3215 as sts, xseries as x};
 use crate::ArmError;
 
 /// Rates at which servos of either family leave the factory or are commonly used, bits per second.
 pub const USUAL_BAUD_RATES: [u32; 4] = [1_000_000, 57_600, 115_200, 500_000];
 
-/// The longest that a servo waits before it answers.
-const RETURN_DELAY_NS: u64 = 508_000;
+/// How long a servo has for its answer, beside the wire's time: it may wait for half a millisecond,
+/// and adapter and schedulers take theirs.
+const PATIENCE_NS: u64 = 4_000_000;
 
 /// Writes of a register before it is given up.
 const TRIES: usize = 3;
@@ -127,7 +124,8 @@ pub struct Settings {
 }
 
 /// Who answers on a port: asks every id of `ids`, of every family, at every rate. `open` opens the
-/// port at a rate: [`SerialWire::open`](super::SerialWire::open). Takes about 2 ms for each question.
+/// port at a rate: [`SerialWire::open`](super::SerialWire::open). Takes 5 ms for each that nobody
+/// answers.
 ///
 /// A servo is found once, at the first rate at which it answers.
 pub fn find<W: Wire>(
@@ -210,28 +208,34 @@ fn ping<W: Wire>(line: &mut Line<W>, id: u8) -> Result<Answer, ArmError> {
         Protocol::Feetech => 0,
         Protocol::Dynamixel => 3,
     };
-    let patience_ns =
-        line.wire_ns(line.protocol().longest_reply(count)) + RETURN_DELAY_NS + TURNAROUND_NS;
+    let patience_ns = line.wire_ns(line.protocol().longest_reply(count)) + PATIENCE_NS;
     let mut unclear = false;
     for _ in 0..TRIES {
         line.send(&request, count, None)?;
         let mut until_ns = line.busy_ns() + patience_ns;
-        let mut answers = 0;
+        let (mut answers, mut others) = (0, 0);
         while line.receive(until_ns)? {
-            while line.next().is_some() {
-                answers += 1;
+            while let Some(status) = line.next() {
+                match status.id == id {
+                    true => answers += 1,
+                    // It was asked before, and is late.
+                    false => others += 1,
+                }
             }
             until_ns = line.now_ns() + patience_ns;
         }
         match (answers, line.junk()) {
-            (0, false) if !unclear => return Ok(Answer::None),
+            (0, false) if !unclear && others == 0 => return Ok(Answer::None),
             (1, false) => return Ok(Answer::One),
             (2.., _) => return Ok(Answer::Several),
             // A bad line, or several that spoke at once.
-            _ => unclear = true,
+            _ => unclear |= line.junk(),
         }
     }
-    Ok(Answer::Several)
+    Ok(match unclear {
+        true => Answer::Several,
+        false => Answer::None,
+    })
 }
 
 /// Gives the one servo that is on the bus its id and rate, and makes it go to positions within one
@@ -255,7 +259,13 @@ pub fn set_up<W: Wire>(
         protocol,
         rates: table.baud_rates,
     })? as i32;
+    // Looked for twice: a second servo whose answer was missed would be set up with the first.
     let mut answering = find(&mut open, &[family], bauds, 0..=last)?;
+    for servo in find(&mut open, &[family], bauds, 0..=last)? {
+        if answering.iter().all(|known| known.id != servo.id) {
+            answering.push(servo);
+        }
+    }
     let before = answering.pop().ok_or(SetUpError::Nobody)?;
     if !answering.is_empty() || before.shared {
         let ids = answering.iter().chain([&before]).map(|servo| servo.id);

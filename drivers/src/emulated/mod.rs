@@ -14,15 +14,18 @@
 mod cameras;
 pub mod desk_arm;
 mod factory;
+mod heard;
 mod lift;
 mod memory;
 mod pty;
 mod servo;
 mod servos;
+mod writes;
 
 pub use cameras::EmulatedCamera;
+pub use heard::Heard;
 pub use lift::{BusLift, BusServos, lift_bus, lift_config};
 pub use memory::{BusHandle, MemoryWire};
 pub use pty::PtyBus;
 pub use servo::{ServoSetup, ServoView, TOP_COUNTS_PER_S};
-pub use servos::{BYTE_NS_1M_BAUD, EmulatedBus, Heard};
+pub use servos::{BYTE_NS_1M_BAUD, EmulatedBus};

@@ -7,7 +7,7 @@ use super::factory::{MOST_TORQUE, registers, top_counts_per_s};
 use crate::bus::{
     Family, Register, Table,
     dynamixel::ALERT,
-    sts3215::{COUNTS_PER_TURN, LOCK, PRESENT_CURRENT, PRESENT_POSITION, STATUS, TORQUE_LIMIT},
+    sts3215::{COUNTS_PER_TURN, STATUS, TORQUE_LIMIT},
     xseries as x,
 };
 
@@ -24,25 +24,10 @@ const AT_REST_COUNTS: f64 = 10.0;
 const STEP_NS: u64 = 1_000_000;
 
 /// Registers there are, bytes.
-const SIZE: usize = 148;
+pub(super) const SIZE: usize = 148;
 
 /// Most registers that keep their values without power. They lie before [`Table::torque`].
-const STORED: usize = 64;
-
-/// Written to an STS3215's torque register: here is the middle.
-const MIDDLE: i32 = 128;
-
-/// Why a servo of the X series does not do as it is told: error numbers of protocol 2.0.
-mod refusal {
-    /// It cannot.
-    pub const FAILED: u8 = 1;
-    /// The value is none that there is.
-    pub const RANGE: u8 = 4;
-    /// The value is beyond a limit that was set.
-    pub const LIMIT: u8 = 6;
-    /// The register cannot be written, or not now.
-    pub const ACCESS: u8 = 7;
-}
+pub(super) const STORED: usize = 64;
 
 /// A servo before it is switched on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,19 +60,19 @@ pub struct ServoView {
 
 #[derive(Clone, Debug)]
 pub(super) struct Servo {
-    family: Family,
-    registers: [u8; SIZE],
-    stored: [u8; STORED],
+    pub(super) family: Family,
+    pub(super) registers: [u8; SIZE],
+    pub(super) stored: [u8; STORED],
     /// The sensor's own counts: see [`Servo::offset`].
-    sensor: f64,
+    pub(super) sensor: f64,
     velocity: f64,
     rest: f64,
     now_ns: u64,
     /// When a request was last heard, to whomever.
     heard_ns: u64,
     /// Where the bus watchdog stopped it.
-    halted: Option<f64>,
-    was_on: bool,
+    pub(super) halted: Option<f64>,
+    pub(super) was_on: bool,
     went_limp: bool,
     /// Its joint is moved from outside.
     driven: bool,
@@ -116,12 +101,12 @@ impl Servo {
         servo
     }
 
-    fn table(&self) -> &'static Table {
+    pub(super) fn table(&self) -> &'static Table {
         self.family.table()
     }
 
     /// Bytes of the registers that keep their values without power.
-    fn kept(&self) -> usize {
+    pub(super) fn kept(&self) -> usize {
         usize::from(self.table().torque.address)
     }
 
@@ -222,87 +207,6 @@ impl Servo {
         self.heard_ns = now_ns;
     }
 
-    /// What a host writes; gives the number of the error, 0 for none. Registers that only the servo
-    /// writes stay as they are.
-    pub fn write(&mut self, address: u16, data: &[u8]) -> u8 {
-        let refused = match self.family {
-            Family::Sts3215 => self.write_sts(address, data),
-            Family::DynamixelX => self.write_x(address, data),
-        };
-        self.was_on |= self.is_on();
-        self.note_limp();
-        self.feed_back();
-        refused
-    }
-
-    fn write_sts(&mut self, address: u16, data: &[u8]) -> u8 {
-        let feedback = PRESENT_POSITION.address..PRESENT_CURRENT.address + PRESENT_CURRENT.bytes;
-        for (place, value) in (usize::from(address)..SIZE).zip(data) {
-            let reads_only = u8::try_from(place).is_ok_and(|place| feedback.contains(&place));
-            if place < usize::from(self.table().id.address) || reads_only {
-                continue;
-            }
-            self.registers[place] = *value;
-            if place < self.kept() && self.get(LOCK) == 0 {
-                self.stored[place] = *value;
-            }
-        }
-        if self.get(self.table().torque) == MIDDLE {
-            // It finds its offset and lets go.
-            let offset = self.sensor - f64::from(COUNTS_PER_TURN) / 2.0;
-            self.set(self.table().offset, offset.round() as i32);
-            self.set(self.table().torque, 0);
-        }
-        0
-    }
-
-    fn write_x(&mut self, address: u16, data: &[u8]) -> u8 {
-        let from = usize::from(address);
-        let written = from..from + data.len();
-        let touches = |register: Register| {
-            let place = usize::from(register.address);
-            written.start < place + usize::from(register.bytes) && place < written.end
-        };
-        let kept = from < self.kept();
-        let is_fixed = from < usize::from(x::ID.address)
-            || touches(x::HARDWARE_ERROR)
-            || written.end > usize::from(x::MOVING.address);
-        if is_fixed || kept && self.get(x::TORQUE_ENABLE) == 1 {
-            return refusal::ACCESS;
-        }
-        let before = self.registers;
-        self.registers[written.clone()].copy_from_slice(data);
-        let refused = if touches(x::GOAL_POSITION) && self.halted.is_some() {
-            refusal::RANGE
-        } else if touches(x::GOAL_POSITION) && !self.takes(self.get(x::GOAL_POSITION)) {
-            refusal::LIMIT
-        } else if self.get(x::TORQUE_ENABLE) == 1 && self.get(x::HARDWARE_ERROR) != 0 {
-            refusal::FAILED
-        } else {
-            0
-        };
-        if refused != 0 {
-            self.registers = before;
-            return refused;
-        }
-        if kept {
-            self.stored.copy_from_slice(&self.registers[..STORED]);
-        }
-        if touches(x::BUS_WATCHDOG) && self.get(x::BUS_WATCHDOG) == 0 {
-            self.halted = None;
-        }
-        0
-    }
-
-    /// Whether it would go there.
-    fn takes(&self, goal: i32) -> bool {
-        let (lowest, highest) = (
-            self.get(self.table().lowest),
-            self.get(self.table().highest),
-        );
-        (lowest..=highest).contains(&goal)
-    }
-
     /// Somebody puts the joint there.
     pub fn put(&mut self, counts: f64) {
         self.drive(counts, 0.0);
@@ -381,7 +285,7 @@ impl Servo {
     }
 
     /// The torque is on, and not limited to nothing.
-    fn is_on(&self) -> bool {
+    pub(super) fn is_on(&self) -> bool {
         let limit = match self.family {
             Family::Sts3215 => TORQUE_LIMIT,
             Family::DynamixelX => x::GOAL_PWM,
@@ -424,12 +328,12 @@ impl Servo {
         }
     }
 
-    fn note_limp(&mut self) {
+    pub(super) fn note_limp(&mut self) {
         let falls = (self.sensor - self.rest).abs() > AT_REST_COUNTS;
         self.went_limp |= self.was_on && !self.is_on() && falls;
     }
 
-    fn feed_back(&mut self) {
+    pub(super) fn feed_back(&mut self) {
         let table = self.table();
         let position = self.sensor - self.offset();
         self.set(table.position, position.round() as i32);
@@ -460,10 +364,14 @@ impl Servo {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::writes::{MIDDLE, refusal},
+        *,
+    };
     use crate::bus::sts3215::{
-        ACCELERATION, GOAL_POSITION, GOAL_SPEED, HIGHEST_POSITION, ID, MODEL, MOVING,
-        POSITION_OFFSET, PRESENT_SPEED, PRESENT_TEMPERATURE, RETURN_DELAY, TORQUE_ENABLE,
+        ACCELERATION, GOAL_POSITION, GOAL_SPEED, HIGHEST_POSITION, ID, LOCK, MODEL, MOVING,
+        POSITION_OFFSET, PRESENT_POSITION, PRESENT_SPEED, PRESENT_TEMPERATURE, RETURN_DELAY,
+        TORQUE_ENABLE,
     };
 
     const MS: u64 = 1_000_000;

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
-use super::servo::{Servo, ServoSetup, ServoView};
+use super::{
+    heard::Heard,
+    servo::{Servo, ServoSetup, ServoView},
+};
 use crate::bus::{
-    Family, Next, Protocol, Register, Request, Status,
+    Family, Next, Register, Request, Status,
     dynamixel::{self, BROADCAST, FastReply, entries},
-    feetech,
 };
 
 /// What a byte takes on a line of 1 Mbaud: ten bits.
@@ -21,41 +23,8 @@ const UNDER_WAY: usize = 4096;
 /// Requests that are remembered.
 const REMEMBERED: usize = 1024;
 
-/// Bytes of a request that are remembered: a sync write of ten servos' goals, speeds and times.
-const KEPT: usize = 80;
-
 /// After so long a pause a request that is not whole is given up.
 const PAUSE_NS: u64 = 5_000_000;
-
-/// A request that came.
-#[derive(Clone, Copy, Debug)]
-pub struct Heard {
-    /// When its last byte was through, nanoseconds.
-    pub at_ns: u64,
-    len: u8,
-    bytes: [u8; KEPT],
-}
-
-impl Heard {
-    /// The frame, or as much of it as is kept: its first 80 bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
-    }
-
-    /// What it says on a bus of Feetech servos, where it says something and is kept whole.
-    pub fn request(&self) -> Option<feetech::Request<'_>> {
-        let frame = feetech::Frame::new_checked(self.bytes(), KEPT).ok()?;
-        feetech::Request::parse(&frame)
-    }
-
-    /// What it says in either protocol. `room` is for its parameters: as many bytes as it has.
-    pub fn said<'a>(&'a self, protocol: Protocol, room: &'a mut [u8]) -> Option<Request<'a>> {
-        match protocol.next_request(self.bytes(), KEPT, room) {
-            Next::Frame { said, .. } => said,
-            Next::More { .. } => None,
-        }
-    }
-}
 
 /// Bytes of the longest frame that goes over a bus.
 const LONGEST: usize = dynamixel::LONGEST;
@@ -305,13 +274,7 @@ impl EmulatedBus {
     }
 
     fn remember(&mut self, frame: &[u8]) {
-        let len = frame.len().min(KEPT);
-        let mut heard = Heard {
-            at_ns: self.free_ns,
-            len: len as u8,
-            bytes: [0; KEPT],
-        };
-        heard.bytes[..len].copy_from_slice(&frame[..len]);
+        let heard = Heard::new(self.free_ns, frame);
         if self.heard.len() == REMEMBERED {
             self.heard.pop_front();
         }
@@ -458,7 +421,7 @@ impl EmulatedBus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::feetech::{Request, Scan, Status};
+    use crate::bus::feetech::{self, Request, Scan, Status};
     use crate::bus::sts3215::{
         GOAL_POSITION, POSITION_OFFSET, PRESENT_POSITION, PRESENT_SPEED, RESPONSE_LEVEL,
         RETURN_DELAY, STATUS, TORQUE_ENABLE,

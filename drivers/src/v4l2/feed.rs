@@ -179,7 +179,10 @@ impl<D: Device, C: Clock> Feed<D, C> {
     /// Why there is no frame, while the device is gone.
     fn gone(&self) -> String {
         match &self.state {
-            State::Gone { why, .. } => format!("{}: {why}", self.config.device.display()),
+            State::Gone { why, .. } => {
+                let device = self.config.device.display();
+                format!("{why}; it is looked for at {device}")
+            }
             State::Streams(_) => String::new(),
         }
     }
@@ -296,25 +299,30 @@ impl<D: Device> Stream<D> {
         counts: &mut Counts,
     ) -> Result<Option<Image>, Errno> {
         let mut starved_before = false;
+        // At least once: what is there already takes no time.
+        let mut now_ns = clock.now_ns();
         loop {
-            let left_ns = until_ns.saturating_sub(clock.now_ns());
-            if !self.device.wait(left_ns)? {
-                if clock.now_ns() >= until_ns {
+            let ready = self.device.wait(until_ns.saturating_sub(now_ns))?;
+            now_ns = clock.now_ns();
+            let newest = if ready {
+                self.take_newest(counts)?
+            } else {
+                None
+            };
+            let Some((frame, starved)) = newest else {
+                if now_ns >= until_ns {
                     return Ok(None);
                 }
                 continue;
-            }
-            let (newest, starved) = self.take_newest(counts)?;
-            let Some(frame) = newest else { continue };
+            };
             if starved && !starved_before {
                 counts.stale += 1;
                 starved_before = true;
                 self.device.queue(frame)?;
                 continue;
             }
-            let taken_ns = clock.now_ns();
-            let captured_ns = frame.stamp_ns.unwrap_or(taken_ns);
-            let sound_ns = captured_ns.min(taken_ns).max(after_ns);
+            let captured_ns = frame.stamp_ns.unwrap_or(now_ns);
+            let sound_ns = captured_ns.min(now_ns).max(after_ns);
             let image = self.converter.image(self.device.bytes(&frame), sound_ns);
             let unstamped = frame.stamp_ns.is_none();
             self.device.queue(frame)?;
@@ -323,10 +331,15 @@ impl<D: Device> Stream<D> {
                     counts.shown += 1;
                     counts.unstamped += u64::from(unstamped);
                     counts.misdated += u64::from(sound_ns != captured_ns);
-                    (self.good_ns, self.new, self.bad) = (taken_ns, false, None);
+                    (self.good_ns, self.new, self.bad) = (now_ns, false, None);
                     return Ok(Some(image));
                 }
                 Err(bad) => self.note_bad(bad, counts),
+            }
+            // Damaged frames may come faster than they are found to be.
+            now_ns = clock.now_ns();
+            if now_ns >= until_ns {
+                return Ok(None);
             }
         }
     }
@@ -334,13 +347,13 @@ impl<D: Device> Stream<D> {
     /// Takes all that is filled and keeps the newest good one; the others go back at once. Says also
     /// whether the device had no buffer left: then the newest that is here need not be the newest
     /// that there was.
-    fn take_newest(&mut self, counts: &mut Counts) -> Result<(Option<Filled>, bool), Errno> {
+    fn take_newest(&mut self, counts: &mut Counts) -> Result<Option<(Filled, bool)>, Errno> {
         let mut newest: Option<Filled> = None;
         let buffers = self.granted.buffers;
         // A device that is faster than this loop must not hold it.
         for taken in 0..2 * buffers {
             let Some(filled) = self.device.dequeue()? else {
-                return Ok((newest, taken >= buffers));
+                return Ok(newest.map(|newest| (newest, taken >= buffers)));
             };
             let since = self
                 .sequence
@@ -359,7 +372,7 @@ impl<D: Device> Stream<D> {
                 self.device.queue(older)?;
             }
         }
-        Ok((newest, true))
+        Ok(newest.map(|newest| (newest, true)))
     }
 
     fn note_bad(&mut self, bad: BadFrame, counts: &mut Counts) {

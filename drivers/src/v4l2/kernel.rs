@@ -142,6 +142,13 @@ fn colours(pix: &sys::PixFormat) -> Colours {
     Colours { rec709, full_range }
 }
 
+/// A time since the machine's start; no driver means its first nanosecond, or one before it.
+fn nanos(seconds: i64, micros: i64) -> Option<u64> {
+    let seconds_ns = u64::try_from(seconds).ok()?.checked_mul(1_000_000_000)?;
+    let micros_ns = u64::try_from(micros).ok()?.checked_mul(1000)?;
+    seconds_ns.checked_add(micros_ns).filter(|time| *time > 0)
+}
+
 impl Device for Kernel {
     fn identity(&self) -> Result<Identity, Errno> {
         let mut answer = sys::Capability::zeroed();
@@ -262,13 +269,12 @@ impl Device for Kernel {
             done => done?,
         }
         let clock = buffer.flags & sys::BUF_FLAG_TIMESTAMP_MASK;
-        let stamp_ns =
-            buffer.timestamp_s as u64 * 1_000_000_000 + buffer.timestamp_us as u64 * 1000;
+        let monotonic = clock == sys::BUF_FLAG_TIMESTAMP_MONOTONIC;
         Ok(Some(Filled {
             index: buffer.index,
             bytes: buffer.bytesused,
             flawed: buffer.flags & sys::BUF_FLAG_ERROR != 0,
-            stamp_ns: (clock == sys::BUF_FLAG_TIMESTAMP_MONOTONIC).then_some(stamp_ns),
+            stamp_ns: nanos(buffer.timestamp_s, buffer.timestamp_us).filter(|_| monotonic),
             sequence: buffer.sequence,
         }))
     }
@@ -311,6 +317,14 @@ mod tests {
         assert!(!colours(&pix).rec709 && colours(&pix).full_range);
         (pix.ycbcr_enc, pix.quantization) = (sys::YCBCR_ENC_709, 2);
         assert!(colours(&pix).rec709 && !colours(&pix).full_range);
+    }
+
+    #[test]
+    fn a_stamp_is_a_time_or_none() {
+        assert_eq!(nanos(2, 500_000), Some(2_500_000_000));
+        for (seconds, micros) in [(0, 0), (-1, 0), (1, -1), (i64::MAX, 0)] {
+            assert_eq!(nanos(seconds, micros), None);
+        }
     }
 
     #[test]

@@ -32,9 +32,9 @@
 //! There is no thread here. [`V4l2Camera`] waits for the next frame when it is asked for one, on
 //! the thread that the robot process has for each camera.
 //!
-//! Why not a crate. `v4l` needs libclang when it is built, and its streams hand a slow reader old frames
-//! and queue buffers that the kernel still owns. `linuxvideo` needs nothing, but keeps a buffer's
-//! time and number to itself. What is needed are fifteen calls.
+//! Why not a crate. `v4l` needs libclang when it is built, and its streams hand a slow reader old
+//! frames and queue buffers that the kernel still owns. `linuxvideo` needs nothing, but keeps a
+//! frame's time and number to itself. What is needed are fifteen calls.
 
 mod config;
 mod converter;
@@ -83,7 +83,21 @@ impl V4l2Camera {
             );
         }
         let open = Box::new(|path: &Path| Kernel::open(path));
-        Ok(Self(Feed::start(config, spec, open, Monotonic)?))
+        let camera = Self(Feed::start(config, spec, open, Monotonic)?);
+        if let Some(granted) = camera.granted() {
+            let rate = if granted.interval_known {
+                format!("{:.1}", 1e9 / granted.interval_ns as f64)
+            } else {
+                "an unknown number of".to_owned()
+            };
+            tracing::info!(
+                "camera `{}` is {}: {} at {rate} frames/s",
+                camera.spec().name,
+                granted.identity.card,
+                granted.layout.mode
+            );
+        }
+        Ok(camera)
     }
 
     /// What happened since then.
@@ -94,6 +108,12 @@ impl V4l2Camera {
     /// What the device granted; nothing while it is gone.
     pub fn granted(&self) -> Option<&Granted> {
         self.0.granted()
+    }
+}
+
+impl Drop for V4l2Camera {
+    fn drop(&mut self) {
+        tracing::info!("camera `{}`: {:?}", self.spec().name, self.counts());
     }
 }
 

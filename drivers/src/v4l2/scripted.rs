@@ -50,6 +50,8 @@ pub struct Script {
     pub plugged: bool,
     /// It streams and gives nothing.
     pub silent: bool,
+    /// Reading a frame takes so long, nanoseconds.
+    pub reading_ns: u64,
     /// What opening it says, when it is plugged in.
     pub opening: Option<Errno>,
     pub opened: usize,
@@ -99,6 +101,7 @@ impl Scripted {
             odd: HashMap::new(),
             plugged: true,
             silent: false,
+            reading_ns: 0,
             opening: None,
             opened: 0,
             sequence: 0,
@@ -269,6 +272,8 @@ impl Device for Opened {
     }
 
     fn bytes(&self, filled: &Filled) -> &[u8] {
+        let reading_ns = self.of.script().reading_ns;
+        self.of.clock.advance_ns(reading_ns);
         &self.frames[filled.index as usize]
     }
 

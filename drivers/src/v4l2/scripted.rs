@@ -55,6 +55,8 @@ pub struct Script {
     /// What opening it says, when it is plugged in.
     pub opening: Option<Errno>,
     pub opened: usize,
+    /// Frames that the driver took.
+    pub delivered: u64,
     /// The number of the next frame.
     pub sequence: u32,
     next_ns: u64,
@@ -104,6 +106,7 @@ impl Scripted {
             reading_ns: 0,
             opening: None,
             opened: 0,
+            delivered: 0,
             sequence: 0,
             next_ns: 0,
             queued: VecDeque::new(),
@@ -265,6 +268,7 @@ impl Device for Opened {
             return Ok(None);
         };
         script.held.push(filled.index);
+        script.delivered += 1;
         drop(script);
         let frame = self.of.frame.lock().unwrap();
         self.frames[filled.index as usize] = frame[..filled.bytes as usize].to_vec();

@@ -3,6 +3,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::v4l2::{
     device::{Mode, Range},
@@ -516,5 +518,75 @@ fn it_conforms_also_where_stamps_are_odd() {
             device.clock.now_ns()
         };
         crate::conformance::camera(&mut eye, pass_ns).unwrap();
+    }
+}
+
+/// What happens to a camera.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Newest,
+    Pass { ms: u64 },
+    Odd { ahead: u32, odd: Odd },
+    Plugged(bool),
+    Silent(bool),
+    Stamps { before_ms: i64 },
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let odd = prop_oneof![Just(Odd::Flawed), Just(Odd::Short), Just(Odd::Lost)];
+    let event = prop_oneof![
+        8 => Just(Event::Newest),
+        3 => (0_u64..700).prop_map(|ms| Event::Pass { ms }),
+        3 => (0_u32..8, odd).prop_map(|(ahead, odd)| Event::Odd { ahead, odd }),
+        1 => any::<bool>().prop_map(Event::Plugged),
+        1 => any::<bool>().prop_map(Event::Silent),
+        1 => (-50_i64..50).prop_map(|before_ms| Event::Stamps { before_ms }),
+    ];
+    prop::collection::vec(event, 1..80)
+}
+
+proptest! {
+    /// Whatever happens: no call waits too long, no image is old or older than the one before, every
+    /// frame is counted once, and every buffer goes back.
+    #[test]
+    fn whatever_happens_the_newest_frame_is_new_and_every_frame_is_counted(events in events()) {
+        let device = Scripted::new(frame());
+        let mut feed = start(&device);
+        let mut last_ns = 0;
+        for event in events {
+            match event {
+                Event::Newest => {}
+                Event::Pass { ms } => device.clock.advance_ns(ms * MS),
+                Event::Odd { ahead, odd } => {
+                    let mut script = device.script();
+                    let sequence = script.sequence + ahead;
+                    script.odd.insert(sequence, odd);
+                }
+                Event::Plugged(plugged) => device.script().plugged = plugged,
+                Event::Silent(silent) => device.script().silent = silent,
+                Event::Stamps { before_ms } => {
+                    device.script().stamped_before_ns = before_ms * MS as i64;
+                }
+            }
+            if !matches!(event, Event::Newest) {
+                continue;
+            }
+            let before_ns = device.clock.now_ns();
+            let newest = feed.newest();
+            let now_ns = device.clock.now_ns();
+            prop_assert!(now_ns - before_ns <= SILENT_NS, "{} ns", now_ns - before_ns);
+            if let Ok(image) = newest {
+                prop_assert!((last_ns..=now_ns).contains(&image.captured_ns));
+                // A buffer's worth of damaged ones may have come after it.
+                let age_ms = (now_ns - image.captured_ns) / MS;
+                prop_assert!(age_ms <= 50 + 4 * 33, "{age_ms} ms");
+                prop_assert_eq!(image.rgb.len(), 16 * 16 * 3);
+                prop_assert!(device.script().held.is_empty());
+                last_ns = image.captured_ns;
+            }
+            let counts = feed.counts();
+            let counted = counts.shown + counts.skipped + counts.stale + counts.bad;
+            prop_assert_eq!(counted, device.script().delivered, "{:?}", counts);
+        }
     }
 }

@@ -20,7 +20,8 @@ use crate::{
     report,
 };
 
-const RIG: &str = "rigs/lift-sim.toml";
+/// What makes lockstep of a rig whose buses are emulated: the same arm, without its buses.
+const LOCKSTEP: [&str; 2] = ["device=lift-sim", "clock=simulated"];
 const DEMONSTRATIONS: &str = "20";
 /// The actor's randomness must not repeat the demonstrations'.
 const ACTOR_SEED_OFFSET: u64 = 1000;
@@ -30,6 +31,9 @@ const ACTOR_GRACE: Duration = Duration::from_secs(60);
 /// What a person can choose about the demo.
 #[derive(clap::Args, Debug, Serialize)]
 pub struct Options {
+    /// The robot. One of emulated buses is trained in lockstep and evaluated over its buses in real time.
+    #[arg(long, value_name = "FILE", default_value = "rigs/lift-sim.toml")]
+    rig: PathBuf,
     /// The run's folder, which must not exist yet or be empty [default: runs/lift-SEED-TIME].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -59,11 +63,14 @@ pub struct Options {
 /// Runs all stages; the error names the stage that failed.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
     let (learner_settings, rig_settings) = split_settings(&options.settings);
+    let emulated = has_emulated_buses(&root.join(&options.rig))?;
+    let lockstep: &[&str] = if emulated { &LOCKSTEP } else { &[] };
     let out = prepare_folder(root, options)?;
     let job = Job {
         root,
         target: target_folder(root),
         out: &out,
+        lockstep_settings: lockstep.iter().map(|&s| s.to_owned()).collect(),
         rig_settings,
         learner_settings,
         interrupts: Interrupts::install()?,
@@ -71,7 +78,7 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
     };
     println!("the run's folder is {}", out.display());
     println!("a scripted operator stands in for a person: it demonstrates and takes over");
-    let stages: [(&str, Stage); 6] = [
+    let mut stages: Vec<(&str, Stage)> = vec![
         ("building hilt and hilt-learner", Job::build),
         ("recording 20 demonstrations", Job::record),
         ("training: learner and actor, joined by zenoh", Job::train),
@@ -79,6 +86,11 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
         ("training imitation alone, for comparison", Job::imitate),
         ("evaluating imitation alone", Job::evaluate_imitation),
     ];
+    if emulated {
+        println!("training is in lockstep, on the same arm without its buses");
+        stages[3].0 = "evaluating the policy over the buses in real time, operator absent";
+        stages.push(("evaluating the policy in lockstep", Job::evaluate_lockstep));
+    }
     let mut seconds = Map::new();
     for (i, (title, stage)) in stages.iter().enumerate() {
         println!("── {}/{} {title}", i + 1, stages.len());
@@ -103,6 +115,8 @@ struct Job<'a> {
     root: &'a Path,
     target: PathBuf,
     out: &'a Path,
+    /// For every stage but the policy's evaluation.
+    lockstep_settings: Vec<String>,
     rig_settings: Vec<String>,
     learner_settings: Vec<String>,
     interrupts: Interrupts,
@@ -139,7 +153,8 @@ impl Job<'_> {
             ])
             .arg(self.options.seed.to_string())
             .arg("--out")
-            .arg(self.out.join("demos"));
+            .arg(self.out.join("demos"))
+            .args(set_arguments(&self.lockstep_settings));
         self.run_rig("hilt record", &mut command)
     }
 
@@ -171,6 +186,7 @@ impl Job<'_> {
             .arg(seed.wrapping_add(ACTOR_SEED_OFFSET).to_string())
             .arg("--out")
             .arg(self.out.join("actor"))
+            .args(set_arguments(&self.lockstep_settings))
             .args(set_arguments(&self.rig_settings));
 
         let bar = ProgressBar::new(*max_updates).with_style(
@@ -203,7 +219,11 @@ impl Job<'_> {
     }
 
     fn evaluate(&self) -> Result<()> {
-        self.evaluate_policy("learner", "eval")
+        self.evaluate_policy("learner", "eval", &[])
+    }
+
+    fn evaluate_lockstep(&self) -> Result<()> {
+        self.evaluate_policy("learner", "eval-lockstep", &self.lockstep_settings)
     }
 
     fn imitate(&self) -> Result<()> {
@@ -218,11 +238,11 @@ impl Job<'_> {
     }
 
     fn evaluate_imitation(&self) -> Result<()> {
-        self.evaluate_policy("imitation", "eval-imitation")
+        self.evaluate_policy("imitation", "eval-imitation", &self.lockstep_settings)
     }
 
-    /// Both policies get the same starts.
-    fn evaluate_policy(&self, trained: &str, place: &str) -> Result<()> {
+    /// All get the same starts.
+    fn evaluate_policy(&self, trained: &str, place: &str, settings: &[String]) -> Result<()> {
         let mut command = self.hilt("evaluate");
         command
             .arg("--policy")
@@ -230,7 +250,8 @@ impl Job<'_> {
             .args(["--episodes", &self.options.eval_episodes.to_string()])
             .args(["--seed", &self.options.eval_seed.to_string()])
             .arg("--out")
-            .arg(self.out.join(place));
+            .arg(self.out.join(place))
+            .args(set_arguments(settings));
         self.run_rig("hilt evaluate", &mut command)
     }
 
@@ -241,7 +262,7 @@ impl Job<'_> {
 
     fn hilt(&self, chore: &str) -> Command {
         let mut command = self.program("hilt");
-        command.args([chore, "--rig", RIG]);
+        command.args([chore, "--rig"]).arg(&self.options.rig);
         command
     }
 
@@ -368,6 +389,15 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
 }
 
+/// Whether the arms of a rig hang on emulated buses, which go by the machine's clock alone.
+fn has_emulated_buses(rig: &Path) -> Result<bool> {
+    let text = fs::read_to_string(rig).with_context(|| format!("--rig {}", rig.display()))?;
+    let table: toml::Table = text
+        .parse()
+        .with_context(|| format!("--rig {}", rig.display()))?;
+    Ok(table.get("device").and_then(|device| device.as_str()) == Some("emulated"))
+}
+
 /// Keys under `learner.` are the learner's, without that prefix; the rest are the rig's.
 fn split_settings(settings: &[String]) -> (Vec<String>, Vec<String>) {
     let (learner, rig): (Vec<_>, Vec<_>) = settings.iter().partition(|s| s.starts_with("learner."));
@@ -473,9 +503,18 @@ mod tests {
     }
 
     #[test]
+    fn rigs_of_emulated_buses_are_known() {
+        let rigs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rigs");
+        let emulated = |name| has_emulated_buses(&rigs.join(name)).unwrap();
+        assert!(emulated("so101-emulated.toml") && !emulated("lift-sim.toml"));
+        assert!(has_emulated_buses(&rigs.join("nobody.toml")).is_err());
+    }
+
+    #[test]
     fn a_used_folder_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let options = Options {
+            rig: "rigs/lift-sim.toml".into(),
             out: Some(dir.path().join("new/run")),
             seed: 1,
             eval_seed: 2,

@@ -61,7 +61,8 @@ pub fn newest(episodes: &[Episode]) -> &[Episode] {
 }
 
 /// The run's figures, in the order of its table: key, the folder whose summary has it, its key there.
-const FIGURES: [(&str, &str, &str); 14] = [
+const FIGURES: [(&str, &str, &str); 15] = [
+    ("training_clock", "actor", "clock"),
     ("clock", "eval", "clock"),
     ("success_rate", "eval", "success_rate"),
     ("evaluation_episodes", "eval", "episodes"),
@@ -98,6 +99,11 @@ pub fn merge(out: &Path, seed: u64) -> Result<(Map<String, Value>, Vec<String>)>
             missing.push(format!("{key} ({folder}/summary.json: {source_key})"));
         }
         merged.insert(key.into(), value.unwrap_or(Value::Null));
+    }
+    // Of a rig that was trained in lockstep and evaluated in real time.
+    let lockstep = summary(&out.join("eval-lockstep"))?.remove("success_rate");
+    if let Some(rate) = lockstep {
+        merged.insert("lockstep_success_rate".into(), rate);
     }
     let rate = merged["success_rate"].as_f64();
     let trials = merged["evaluation_episodes"].as_u64();

@@ -14,6 +14,8 @@ pub enum ArmKind {
     Desk6,
     /// The SO-101: five joints and a turning jaw, of bus servos.
     So101,
+    /// The Koch v1.1: the same of Dynamixel servos, and smaller.
+    Koch,
 }
 
 /// The lift task, and the distances that the scripted operator goes by.
@@ -143,6 +145,14 @@ impl ArmKind {
                 wander_aside_m: 0.07,
                 wander_height_m: [0.0, 0.11],
             },
+            Self::Koch => Task {
+                centre_xy_m: [0.145, 0.0],
+                home_height_m: 0.09,
+                home_spread_m: 0.015,
+                miss_aside_m: [0.06, 0.065],
+                // Otherwise as the SO-101: cube and jaw are the same.
+                ..Self::So101.task()
+            },
         }
     }
 
@@ -183,6 +193,12 @@ impl ArmKind {
                 },
                 seed_joints: &[0.0, -0.2, 0.4, 1.37, 0.0],
                 mat_half_m: [0.075, 0.085],
+            },
+            Self::Koch => Model {
+                mjcf: include_str!("scene/koch.xml"),
+                seed_joints: &[0.0, -0.2, 0.5, 1.27, 0.0],
+                mat_half_m: [0.065, 0.075],
+                ..Self::So101.model()
             },
         }
     }

@@ -27,6 +27,11 @@ const SO101: Limits = Limits {
     box_m: [[0.14, 0.27], [-0.075, 0.075], [0.012, 0.13]],
 };
 const STEP_NS: u64 = 100_000_000;
+const KOCH: Limits = Limits {
+    step_m: 0.018,
+    leash_m: 0.036,
+    box_m: [[0.085, 0.185], [-0.065, 0.065], [0.012, 0.11]],
+};
 
 struct Rig {
     arm: ArmKind,
@@ -166,18 +171,22 @@ fn at_full_speed_the_operator_lifts_from_anywhere() {
 }
 
 #[test]
-fn so101_the_operator_lifts_from_anywhere_and_slowly_from_the_centre() {
-    let mut rig = Rig::new(ArmKind::So101, SO101);
-    let (lifted, steps) = rig.lifts(OperatorConfig::default(), 0.10, 40);
-    assert!(lifted >= 38, "{lifted} of 40");
-    assert!((9.0..18.0).contains(&steps), "{steps} steps");
-    let slow = OperatorConfig {
-        speed: 0.4,
-        ..OperatorConfig::default()
-    };
-    let (lifted, steps) = rig.lifts(slow, 0.04, 40);
-    assert!(lifted >= 38, "{lifted} of 40");
-    assert!((15.0..36.0).contains(&steps), "{steps} steps");
+fn arms_of_servos_lift_from_anywhere_and_slowly_from_the_centre() {
+    for (mut rig, range_m) in [
+        (Rig::new(ArmKind::So101, SO101), 0.10),
+        (Rig::new(ArmKind::Koch, KOCH), 0.07),
+    ] {
+        let (lifted, steps) = rig.lifts(OperatorConfig::default(), range_m, 40);
+        assert!(lifted >= 38, "{lifted} of 40");
+        assert!((9.0..18.0).contains(&steps), "{steps} steps");
+        let slow = OperatorConfig {
+            speed: 0.4,
+            ..OperatorConfig::default()
+        };
+        let (lifted, steps) = rig.lifts(slow, 0.03, 40);
+        assert!(lifted >= 38, "{lifted} of 40");
+        assert!((15.0..36.0).contains(&steps), "{steps} steps");
+    }
 }
 
 #[test]
@@ -206,6 +215,7 @@ fn a_miss_raises_a_closed_and_empty_hand() {
     for (mut rig, range_m) in [
         (Rig::new(ArmKind::Desk6, DESK6), 0.20),
         (Rig::new(ArmKind::So101, SO101), 0.10),
+        (Rig::new(ArmKind::Koch, KOCH), 0.07),
     ] {
         let mut raised = 0;
         let task = rig.arm.task();

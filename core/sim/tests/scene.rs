@@ -24,7 +24,7 @@ fn blind() -> Simulation {
     arm(ArmKind::Desk6)
 }
 
-const ARMS: [(ArmKind, usize); 2] = [(ArmKind::Desk6, 6), (ArmKind::So101, 5)];
+const ARMS: [(ArmKind, usize); 3] = [(ArmKind::Desk6, 6), (ArmKind::So101, 5), (ArmKind::Koch, 5)];
 
 /// Pixels that are the cube's red.
 fn red(rgb: &[u8]) -> usize {
@@ -92,7 +92,12 @@ fn one_policy_step_of_inverse_kinematics_suffices_in_the_work_area() {
     // The rig's workspace and step, metres.
     let desk6 = ([[0.28, 0.62], [-0.18, 0.18], [0.01, 0.32]], 0.025);
     let so101 = ([[0.14, 0.27], [-0.075, 0.075], [0.012, 0.13]], 0.02);
-    for (kind, (area, step_m)) in [(ArmKind::Desk6, desk6), (ArmKind::So101, so101)] {
+    let koch = ([[0.085, 0.185], [-0.065, 0.065], [0.012, 0.11]], 0.018);
+    for (kind, (area, step_m)) in [
+        (ArmKind::Desk6, desk6),
+        (ArmKind::So101, so101),
+        (ArmKind::Koch, koch),
+    ] {
         let simulation = arm(kind);
         let ik = Ik::new(simulation.chain().clone(), IkOptions::default());
         let mut uniforms = Uniforms::new(9);

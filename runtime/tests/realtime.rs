@@ -22,7 +22,7 @@ use hilt_drivers::{
 };
 use hilt_protocol::ActionSource;
 use hilt_realtime::{Clock, Monotonic, cores};
-use hilt_runtime::{rig::Rig, status::Status, tick::Outcome, verify::verify};
+use hilt_runtime::{record::Demonstrator, rig::Rig, status::Status, tick::Outcome, verify::verify};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Two arms on buses of the test's own, so that it can look at them and pull their plugs.
@@ -112,6 +112,44 @@ fn two_arms_of_bus_servos_run_episodes_and_every_tick_is_in_the_books() {
     assert_eq!(status.env_steps, summary.env_steps);
     assert!(!arms.went_limp());
     assert!(read_log(&out).1);
+}
+
+/// A simulated SO-101 behind its bus: the episodes begin where the cube is put, and end by the truth.
+#[test]
+fn an_arm_that_physics_drives_runs_episodes_over_its_bus_and_every_tick_can_be_verified() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, endpoint) = (dir.path().join("run"), endpoint());
+    let overrides = [
+        "ages.state_ms=2000",
+        "ages.frame_ms=5000",
+        "ages.policy_ms=5000",
+        "ages.loop_ms=5000",
+        "ages.jump_ms=20000",
+        "ages.astray_ms=5000",
+        "realtime.lock_memory=false",
+        "operator.speed=1.0",
+        "episode.max_steps=40",
+    ];
+    let overrides: Vec<_> = overrides.iter().map(|&s| s.to_owned()).collect();
+    let rig = Rig::read(&rig_file("so101-emulated.toml"), &overrides).unwrap();
+    let learner = FakeLearner::open(&endpoint, &rig.spec(), vec![]);
+    learner.publish_classifier(1, 0.1);
+    // Up and aside: the operator has to take over.
+    learner.publish_policy(1, &[0.0, 0.5, 0.5, 1.0]);
+    learner.progress(0, 1_000_000, false);
+    let acting = Acting::start_with(&rig, &endpoint, &out, Some(Demonstrator::Scripted));
+    let rows = || std::fs::read_to_string(out.join("episodes.jsonl")).unwrap_or_default();
+    until("two episodes", || rows().lines().count() > 1);
+    acting.stop.store(true, Ordering::Relaxed);
+    let summary = acting.end().unwrap();
+    assert!(summary.timing.ticks > 100, "{:?}", summary.timing);
+    let lifted = rows()
+        .lines()
+        .filter(|row| row.contains("\"success\":true"))
+        .count();
+    assert!(lifted > 0, "{}", rows());
+    let verdict = verify(&out).unwrap();
+    assert_eq!(verdict.status(), 0, "{verdict}");
 }
 
 #[test]

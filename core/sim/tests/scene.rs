@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use hilt_kinematics::{Ik, IkOptions};
-use hilt_protocol::noise::Uniforms;
+use hilt_protocol::{noise::Uniforms, settings};
 use hilt_sim::{
     ArmKind, Motion, SceneConfig, Servos, SimError, Simulation, Start, Task, base_from_tool_down,
 };
+use serde::Deserialize;
 
 const TASK: Task = ArmKind::Desk6.task();
 
@@ -280,42 +281,57 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     );
 }
 
+/// The part of a rig's file that is looked at here.
+#[derive(Deserialize)]
+struct Rig {
+    scene: SceneConfig,
+}
+
+fn rig(text: &str) -> SceneConfig {
+    settings::parse::<Rig>("rig.toml", text, &[]).unwrap().scene
+}
+
 #[test]
 fn both_cameras_see_the_cube_wherever_it_starts() {
-    let mut simulation = Simulation::new(&SceneConfig::default()).unwrap();
-    let mut rgb = vec![0; 64 * 64 * 3];
-    let wrong = simulation.render(1, &mut rgb[1..]);
-    assert_eq!(
-        wrong,
-        Err(SimError::BufferSize {
-            camera: 1,
-            expected: 64 * 64 * 3,
-            got: 64 * 64 * 3 - 1
-        })
-    );
-    let mut seen = [0, 0];
-    let mut starts = 0;
-    for i in 0..7 {
-        for j in 0..7 {
-            let cube_xy_m = [
-                TASK.centre_xy_m[0] - 0.1 + 0.2 * f64::from(i) / 6.0,
-                TASK.centre_xy_m[1] - 0.1 + 0.2 * f64::from(j) / 6.0,
-            ];
-            let drawn = TASK.random_start(0.2, u64::from(7 * i as u32 + j as u32));
-            simulation.reset(&Start { cube_xy_m, ..drawn }).unwrap();
-            starts += 1;
-            for (camera, seen) in seen.iter_mut().enumerate() {
-                simulation.render(camera, &mut rgb).unwrap();
-                *seen += usize::from(red(&rgb) >= 12);
+    let so101 = rig(include_str!("../../../rigs/so101-emulated.toml"));
+    for (scene, range_m) in [(SceneConfig::default(), 0.2), (so101, 0.1)] {
+        let mut simulation = Simulation::new(&scene).unwrap();
+        let task = *simulation.task();
+        let mut rgb = vec![0; 64 * 64 * 3];
+        let wrong = simulation.render(1, &mut rgb[1..]);
+        assert_eq!(
+            wrong,
+            Err(SimError::BufferSize {
+                camera: 1,
+                expected: 64 * 64 * 3,
+                got: 64 * 64 * 3 - 1
+            })
+        );
+        let mut seen = [0, 0];
+        let mut starts = 0;
+        for i in 0..7 {
+            for j in 0..7 {
+                let place =
+                    |centre: f64, n: u32| centre - range_m / 2.0 + range_m * f64::from(n) / 6.0;
+                let [x, y] = task.centre_xy_m;
+                let cube_xy_m = [place(x, i), place(y, j)];
+                let drawn = task.random_start(range_m, u64::from(7 * i + j));
+                simulation.reset(&Start { cube_xy_m, ..drawn }).unwrap();
+                starts += 1;
+                for (camera, seen) in seen.iter_mut().enumerate() {
+                    simulation.render(camera, &mut rgb).unwrap();
+                    *seen += usize::from(red(&rgb) >= 12);
+                }
             }
         }
+        assert_eq!(seen[0], starts, "front, {:?}", scene.arm);
+        assert!(
+            seen[1] * 100 >= starts * 95,
+            "wrist, {:?}: {} of {starts}",
+            scene.arm,
+            seen[1]
+        );
     }
-    assert_eq!(seen[0], starts, "front");
-    assert!(
-        seen[1] * 100 >= starts * 95,
-        "wrist: {} of {starts}",
-        seen[1]
-    );
 }
 
 #[test]

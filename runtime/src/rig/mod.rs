@@ -404,6 +404,7 @@ mod tests {
     use super::*;
 
     const LIFT: &str = include_str!("../../../rigs/lift-sim.toml");
+    const SO101: &str = include_str!("../../../rigs/so101-emulated.toml");
     const DUAL: &str = include_str!("../../../rigs/fake-dual.toml");
     const EMULATED: &str = include_str!("../../../rigs/emulated-dual.toml");
 
@@ -438,8 +439,24 @@ mod tests {
     }
 
     #[test]
+    fn an_arm_over_its_bus_and_the_same_in_lockstep_take_the_same_policy() {
+        let bus = parse(SO101, &[]).unwrap();
+        let lockstep = parse(SO101, &["device=lift-sim", "clock=simulated"]).unwrap();
+        assert_eq!(bus.spec(), lockstep.spec());
+        let error = |set: &str| parse(SO101, &[set]).unwrap_err().to_string();
+        let words = error("scene.arm=desk6");
+        assert!(
+            words.contains("`scene.arm` is an arm without servos"),
+            "{words}"
+        );
+        assert!(error("clock=simulated").contains("a serial bus has no lockstep"));
+        assert!(error("ports=[\"/dev/ttyACM0\"]").contains("without a scene"));
+        assert!(error("device=fake").contains("`scene`"));
+    }
+
+    #[test]
     fn a_rig_comes_back_from_its_own_toml() {
-        for text in [LIFT, DUAL, EMULATED] {
+        for text in [LIFT, DUAL, EMULATED, SO101] {
             let rig = parse(text, &["episode.max_steps=40"]).unwrap();
             assert_eq!(parse(&rig.to_toml().unwrap(), &[]).unwrap(), rig);
         }

@@ -7,6 +7,7 @@ use std::{
 
 use hilt_runtime::{
     actor::{self, ActorOptions, ActorSummary, Standing, Watch},
+    record::Demonstrator,
     rig::Rig,
 };
 
@@ -53,13 +54,23 @@ pub struct Acting {
 impl Acting {
     /// Starts it.
     pub fn start(rig: &Rig, endpoint: &str, out: &Path) -> Self {
+        Self::start_with(rig, endpoint, out, None)
+    }
+
+    /// Starts it with somebody who takes over.
+    pub fn start_with(
+        rig: &Rig,
+        endpoint: &str,
+        out: &Path,
+        operator: Option<Demonstrator>,
+    ) -> Self {
         let (rig, seen, stop) = (rig.clone(), Seen::default(), Arc::default());
         let options = ActorOptions {
             connect: vec![endpoint.to_owned()],
             session: "test".to_owned(),
             seed: 3,
             out: out.to_owned(),
-            operator: None,
+            operator,
         };
         let (mut watch, stopped) = (seen.clone(), Arc::clone(&stop));
         let thread =

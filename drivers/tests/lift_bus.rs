@@ -6,7 +6,7 @@ use std::{cell::RefCell, rc::Rc};
 
 use hilt_drivers::{
     Arm, Camera, EpisodeStart, Scene,
-    bus::{SerialWire, ServoArm, ServoArmConfig, sts3215::TORQUE_ENABLE},
+    bus::{SerialWire, ServoArm, ServoArmConfig},
     conformance,
     emulated::{BusHandle, BusLift, BusServos, MemoryWire, PtyBus, lift_bus, lift_config},
 };
@@ -23,6 +23,8 @@ fn scene(arm: ArmKind) -> SceneConfig {
         ..SceneConfig::default()
     }
 }
+
+const ARMS: [ArmKind; 2] = [ArmKind::So101, ArmKind::Koch];
 
 /// A scene whose arm hangs on a bus in memory, all by one fake clock.
 struct Stage {
@@ -88,55 +90,62 @@ fn apart(a: &JointVector, b: &JointVector) -> f64 {
 
 #[test]
 fn the_arm_of_a_scene_conforms_over_its_bus() {
-    let mut stage = Stage::new(ArmKind::So101);
-    let pass = stage.passing();
-    conformance::arm(&mut stage.arm, pass).unwrap();
-    assert!(!stage.bus.look(|bus| bus.went_limp()));
+    for kind in ARMS {
+        let mut stage = Stage::new(kind);
+        let pass = stage.passing();
+        conformance::arm(&mut stage.arm, pass).unwrap();
+        assert!(!stage.bus.look(|bus| bus.went_limp()));
+    }
 }
 
 #[test]
 fn the_joints_go_where_the_bus_sends_them_and_report_where_they_are() {
-    let mut stage = Stage::new(ArmKind::So101);
-    let home = stage.joints();
-    stage.arm.start().unwrap();
-    let mut target = home;
-    for (i, q) in target.as_mut_slice().iter_mut().enumerate() {
-        *q += [0.4, -0.2, 0.3, -0.3, 0.5][i];
+    for kind in ARMS {
+        let mut stage = Stage::new(kind);
+        let home = stage.joints();
+        stage.arm.start().unwrap();
+        let mut target = home;
+        for (i, q) in target.as_mut_slice().iter_mut().enumerate() {
+            *q += [0.4, -0.2, 0.3, -0.3, 0.5][i];
+        }
+        stage.drive(&target, GripperCommand::Closed, 150);
+        let at = stage.joints();
+        assert!(apart(&at, &target) < 0.02, "{at:?} for {target:?}");
+        let now_ns = stage.clock.now_ns();
+        let told = stage.arm.read_state(now_ns, now_ns + 5 * MS).unwrap();
+        // To within a servo's count.
+        assert!(apart(&told.joints, &at) < 0.001, "{told:?} for {at:?}");
+        let truth = stage.simulation.borrow().truth();
+        assert!(truth.gripper_closed_command && truth.gripper_width_m < 0.005);
+        assert!((told.gripper_width_m - truth.gripper_width_m).abs() < 0.001);
+        stage.drive(&home, GripperCommand::Open, 150);
+        let truth = stage.simulation.borrow().truth();
+        assert!(!truth.gripper_closed_command && truth.gripper_width_m > 0.07);
+        assert!(apart(&stage.joints(), &home) < 0.02);
     }
-    stage.drive(&target, GripperCommand::Closed, 150);
-    let at = stage.joints();
-    assert!(apart(&at, &target) < 0.02, "{at:?} for {target:?}");
-    let now_ns = stage.clock.now_ns();
-    let told = stage.arm.read_state(now_ns, now_ns + 5 * MS).unwrap();
-    // To within a servo's count.
-    assert!(apart(&told.joints, &at) < 0.001, "{told:?} for {at:?}");
-    let truth = stage.simulation.borrow().truth();
-    assert!(truth.gripper_closed_command && truth.gripper_width_m < 0.005);
-    assert!((told.gripper_width_m - truth.gripper_width_m).abs() < 0.001);
-    stage.drive(&home, GripperCommand::Open, 150);
-    let truth = stage.simulation.borrow().truth();
-    assert!(!truth.gripper_closed_command && truth.gripper_width_m > 0.07);
-    assert!(apart(&stage.joints(), &home) < 0.02);
 }
 
 #[test]
 fn the_arm_is_held_until_its_torque_is_on_and_falls_when_it_is_off_again() {
-    let mut stage = Stage::new(ArmKind::So101);
-    let home = stage.joints();
-    let mut pass = stage.passing();
-    pass(500 * MS);
-    assert!(
-        apart(&stage.joints(), &home) < 0.02,
-        "as if somebody held it"
-    );
-    stage.arm.start().unwrap();
-    stage.drive(&home, GripperCommand::Open, 20);
-    assert!(apart(&stage.joints(), &home) < 0.02);
-    for id in stage.config.ids() {
-        stage.bus.look(|bus| bus.poke(id, TORQUE_ENABLE, 0));
+    for kind in ARMS {
+        let mut stage = Stage::new(kind);
+        let home = stage.joints();
+        let mut pass = stage.passing();
+        pass(500 * MS);
+        assert!(
+            apart(&stage.joints(), &home) < 0.02,
+            "as if somebody held it"
+        );
+        stage.arm.start().unwrap();
+        stage.drive(&home, GripperCommand::Open, 20);
+        assert!(apart(&stage.joints(), &home) < 0.02);
+        for id in stage.config.ids() {
+            let torque = stage.config.family.table().torque;
+            stage.bus.look(|bus| bus.poke(id, torque, 0));
+        }
+        pass(1_000 * MS);
+        assert!(apart(&stage.joints(), &home) > 0.1, "{:?}", stage.joints());
     }
-    pass(1_000 * MS);
-    assert!(apart(&stage.joints(), &home) > 0.1, "{:?}", stage.joints());
 }
 
 #[test]

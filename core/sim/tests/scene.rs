@@ -294,7 +294,8 @@ fn rig(text: &str) -> SceneConfig {
 #[test]
 fn both_cameras_see_the_cube_wherever_it_starts() {
     let so101 = rig(include_str!("../../../rigs/so101-emulated.toml"));
-    for (scene, range_m) in [(SceneConfig::default(), 0.2), (so101, 0.1)] {
+    let koch = rig(include_str!("../../../rigs/koch-emulated.toml"));
+    for (scene, range_m) in [(SceneConfig::default(), 0.2), (so101, 0.1), (koch, 0.07)] {
         let mut simulation = Simulation::new(&scene).unwrap();
         let task = *simulation.task();
         let mut rgb = vec![0; 64 * 64 * 3];

@@ -25,8 +25,13 @@ const ZERO_COUNTS: u16 = 2048;
 const ASIDE_M: f64 = 0.24;
 
 /// Which servo is which joint of a scene's arm; `None`: it is not of servos. Ids are those of LeRobot's
-/// SO-101: 1 to 5 base to tip, 6 the gripper.
+/// SO-101 and Koch: 1 to 5 base to tip, 6 the gripper.
 pub fn lift_config(arm: ArmKind) -> Option<ServoArmConfig> {
+    let family = match arm {
+        ArmKind::Desk6 => return None,
+        ArmKind::So101 => Family::Sts3215,
+        ArmKind::Koch => Family::DynamixelX,
+    };
     let jaw = arm.jaw()?;
     let joint = |id| JointServo {
         id,
@@ -36,7 +41,7 @@ pub fn lift_config(arm: ArmKind) -> Option<ServoArmConfig> {
     let last = u8::try_from(arm.joints()).ok()?;
     let open = counts_from_radians(jaw.open_rad).round();
     Some(ServoArmConfig {
-        family: Family::Sts3215,
+        family,
         joints: (1..=last).map(joint).collect(),
         gripper: GripperServo {
             id: last + 1,

@@ -197,8 +197,7 @@ impl Rig {
             }
             (Device::LiftSim | Device::Emulated, Some(scene)) => {
                 if self.device == Device::Emulated && lift_config(scene.arm).is_none() {
-                    let problem =
-                        "is an arm without servos; for device = \"emulated\" use \"so101\"";
+                    let problem = "is an arm without servos; for device = \"emulated\" use \"so101\" or \"koch\"";
                     return Err(("scene.arm".into(), problem.into()));
                 }
                 if self.mode.arms() != 1 {

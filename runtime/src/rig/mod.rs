@@ -405,6 +405,7 @@ mod tests {
 
     const LIFT: &str = include_str!("../../../rigs/lift-sim.toml");
     const SO101: &str = include_str!("../../../rigs/so101-emulated.toml");
+    const KOCH: &str = include_str!("../../../rigs/koch-emulated.toml");
     const DUAL: &str = include_str!("../../../rigs/fake-dual.toml");
     const EMULATED: &str = include_str!("../../../rigs/emulated-dual.toml");
 
@@ -440,9 +441,11 @@ mod tests {
 
     #[test]
     fn an_arm_over_its_bus_and_the_same_in_lockstep_take_the_same_policy() {
-        let bus = parse(SO101, &[]).unwrap();
-        let lockstep = parse(SO101, &["device=lift-sim", "clock=simulated"]).unwrap();
-        assert_eq!(bus.spec(), lockstep.spec());
+        for text in [SO101, KOCH] {
+            let bus = parse(text, &[]).unwrap();
+            let lockstep = parse(text, &["device=lift-sim", "clock=simulated"]).unwrap();
+            assert_eq!(bus.spec(), lockstep.spec());
+        }
         let error = |set: &str| parse(SO101, &[set]).unwrap_err().to_string();
         let words = error("scene.arm=desk6");
         assert!(
@@ -456,7 +459,7 @@ mod tests {
 
     #[test]
     fn a_rig_comes_back_from_its_own_toml() {
-        for text in [LIFT, DUAL, EMULATED, SO101] {
+        for text in [LIFT, DUAL, EMULATED, SO101, KOCH] {
             let rig = parse(text, &["episode.max_steps=40"]).unwrap();
             assert_eq!(parse(&rig.to_toml().unwrap(), &[]).unwrap(), rig);
         }

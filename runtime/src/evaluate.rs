@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::{
     brain::Brain,
-    cell::Cell,
+    cell::{Cell, CellError},
     filmstrip,
     inference::{Engine, OnnxBrain, PolicyFiles},
     rig::{ClockKind, Rig},
@@ -66,6 +66,8 @@ pub struct EvaluateSummary {
     pub seed: u64,
     /// Side of the square in which the cube begins, metres.
     pub range_m: f64,
+    /// Attempts that an unfit input broke off, in real time; each was begun again from the same start.
+    pub broken_episodes: u32,
     /// Who judged.
     pub judged_by: &'static str,
 }
@@ -121,6 +123,16 @@ pub fn run_episode(
     Ok((false, rig.episode.max_steps))
 }
 
+/// When an episode is broken off so often on end, the evaluation ends: what is wrong does not pass.
+const BROKEN_EPISODES: u32 = 20;
+
+/// Whether the same episode may go well when it is begun again: an input was not fit, and the arms are
+/// held until it is.
+fn is_passing(error: &anyhow::Error) -> bool {
+    let cell = error.downcast_ref::<CellError>();
+    matches!(cell, Some(CellError::Held(_) | CellError::Camera(_)))
+}
+
 /// How far an evaluation is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SoFar {
@@ -160,6 +172,7 @@ pub fn evaluate(
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("--out {}", options.out.display()))?;
     let next = AtomicU32::new(0);
+    let broken_episodes = AtomicU32::new(0);
     let results: Mutex<Vec<(Evaluated, Vec<Image>)>> = Mutex::default();
     let work = || -> anyhow::Result<()> {
         // Renderers stay on the thread that made them.
@@ -170,10 +183,21 @@ pub fn evaluate(
             if episode >= options.episodes || stop.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            let mut frames = Vec::new();
-            let shown = (episode < SHOWN).then_some(&mut frames);
             let start = start(rig, options.seed, episode);
-            let (success, steps) = run_episode(&mut cell, &mut brain, rig, start, shown)?;
+            let mut broken = 0;
+            let (success, steps, frames) = loop {
+                let mut frames = Vec::new();
+                let shown = (episode < SHOWN).then_some(&mut frames);
+                match run_episode(&mut cell, &mut brain, rig, start, shown) {
+                    Ok((success, steps)) => break (success, steps, frames),
+                    Err(error) if is_passing(&error) && broken < BROKEN_EPISODES => {
+                        tracing::warn!("episode {episode} was broken off: {error}");
+                        broken += 1;
+                        broken_episodes.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(error) => return Err(error),
+                }
+            };
             let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
             results.push((
                 Evaluated {
@@ -212,7 +236,7 @@ pub fn evaluate(
     })?;
     let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     results.sort_by_key(|(evaluated, _)| evaluated.episode);
-    write(rig, options, results)
+    write(rig, options, results, broken_episodes.into_inner())
 }
 
 fn count(n: usize) -> u32 {
@@ -223,6 +247,7 @@ fn write(
     rig: &Rig,
     options: &EvaluateOptions,
     results: Vec<(Evaluated, Vec<Image>)>,
+    broken_episodes: u32,
 ) -> anyhow::Result<EvaluateSummary> {
     let episodes = count(results.len());
     let (evaluated, frames): (Vec<_>, Vec<_>) = results.into_iter().unzip();
@@ -240,6 +265,7 @@ fn write(
         clock: rig.clock,
         seed: options.seed,
         range_m: rig.episode.range_m,
+        broken_episodes,
         judged_by: "the simulator's truth",
     };
     let file = |name: &str| options.out.join(name);

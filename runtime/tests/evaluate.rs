@@ -104,6 +104,39 @@ fn stopped_it_counts_what_was_finished() {
     assert_eq!(summary.unwrap().episodes, 2);
 }
 
+/// Over the bus of an emulated arm; the cameras freeze again and again.
+#[test]
+fn in_real_time_an_episode_that_an_input_broke_off_is_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let frozen: String = (0..20)
+        .map(|i| {
+            let from_s = 2 + 5 * i;
+            format!(r#"{{ kind = "camera-frozen", from_s = {from_s}, for_s = 1.5 }},"#)
+        })
+        .collect();
+    let overrides = [
+        "ages.state_ms=2000",
+        "ages.frame_ms=600",
+        "ages.policy_ms=5000",
+        "ages.loop_ms=5000",
+        "ages.jump_ms=20000",
+        "ages.astray_ms=5000",
+        "realtime.lock_memory=false",
+        "episode.max_steps=20",
+        &format!("faults.faults=[{frozen}]"),
+    ];
+    let overrides: Vec<_> = overrides.iter().map(|&s| s.to_owned()).collect();
+    let rig = Rig::read(&rig_file("so101-emulated.toml"), &overrides).unwrap();
+    let options = EvaluateOptions {
+        episodes: 3,
+        ..options(export(&rig, dir.path()), dir.path().join("out"), 1)
+    };
+    let never = AtomicBool::new(false);
+    let summary = evaluate(&rig, engine(), &options, &never, |_| {}).unwrap();
+    assert_eq!(summary.episodes, 3);
+    assert!(summary.broken_episodes > 0, "{summary:?}");
+}
+
 #[test]
 fn what_is_missing_is_named() {
     let dir = tempfile::tempdir().unwrap();

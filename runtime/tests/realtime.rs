@@ -22,7 +22,7 @@ use hilt_drivers::{
 };
 use hilt_protocol::ActionSource;
 use hilt_realtime::{Clock, Monotonic, cores};
-use hilt_runtime::{record::Demonstrator, rig::Rig, status::Status, tick::Outcome, verify::verify};
+use hilt_runtime::{operator::Operator, rig::Rig, status::Status, tick::Outcome, verify::verify};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Two arms on buses of the test's own, so that it can look at them and pull their plugs.
@@ -137,7 +137,7 @@ fn an_arm_that_physics_drives_runs_episodes_over_its_bus_and_every_tick_can_be_v
     // Up and aside: the operator has to take over.
     learner.publish_policy(1, &[0.0, 0.5, 0.5, 1.0]);
     learner.progress(0, 1_000_000, false);
-    let acting = Acting::start_with(&rig, &endpoint, &out, Some(Demonstrator::Scripted));
+    let acting = Acting::start_with(&rig, &endpoint, &out, Some(Operator::Scripted));
     let rows = || std::fs::read_to_string(out.join("episodes.jsonl")).unwrap_or_default();
     until("two episodes", || rows().lines().count() > 1);
     acting.stop.store(true, Ordering::Relaxed);

@@ -7,7 +7,7 @@ use std::{
 
 use hilt_runtime::{
     actor::{self, ActorOptions, ActorSummary, Standing, Watch},
-    record::Demonstrator,
+    operator::Operator,
     rig::Rig,
 };
 
@@ -58,12 +58,7 @@ impl Acting {
     }
 
     /// Starts it with somebody who takes over.
-    pub fn start_with(
-        rig: &Rig,
-        endpoint: &str,
-        out: &Path,
-        operator: Option<Demonstrator>,
-    ) -> Self {
+    pub fn start_with(rig: &Rig, endpoint: &str, out: &Path, operator: Option<Operator>) -> Self {
         let (rig, seen, stop) = (rig.clone(), Seen::default(), Arc::default());
         let options = ActorOptions {
             connect: vec![endpoint.to_owned()],

@@ -5,7 +5,7 @@ mod rig;
 
 use hilt_drivers::{
     Teleop,
-    bus::{SerialWire, sts3215::TORQUE_ENABLE},
+    bus::{Family, Register, SerialWire, sts3215, xseries},
     emulated::{BusHandle, PtyBus},
     hands::{
         HandDevice, Leader, LeaderConfig,
@@ -42,14 +42,23 @@ fn led<T>(
 }
 
 #[test]
-fn a_leader_on_a_bus_is_led_and_never_under_torque() {
+fn leaders_of_feetech_servos_are_led_and_never_under_torque() {
+    is_led_and_never_under_torque(Family::Sts3215, sts3215::TORQUE_ENABLE);
+}
+
+#[test]
+fn leaders_of_dynamixel_servos_are_led_and_never_under_torque() {
+    is_led_and_never_under_torque(Family::DynamixelX, xseries::TORQUE_ENABLE);
+}
+
+fn is_led_and_never_under_torque(family: Family, torque_enable: Register) {
     let folder = tempfile::tempdir().unwrap();
-    let mut bus = rig::bus();
+    let mut bus = rig::bus(family);
     // As it was left: holding.
-    bus.poke(6, TORQUE_ENABLE, 1);
+    bus.poke(6, torque_enable, 1);
     let mut pty = PtyBus::start(bus, &folder.path().join("bus")).unwrap();
     let wire = SerialWire::open(pty.path().to_str().unwrap(), 1_000_000).unwrap();
-    let arm = Box::new(rig::arm(wire));
+    let arm = Box::new(rig::arm(family, wire));
     let clutch = Clutch::new(LeaderConfig::default(), FullStep { m: 0.5, rad: 0.5 });
     let mut leader = Leader::start(arm, 0.1, clutch).unwrap();
     let bus = pty.handle();
@@ -76,7 +85,7 @@ fn a_leader_on_a_bus_is_led_and_never_under_torque() {
     assert_eq!(told, GripperCommand::Open);
 
     for id in 1..=6 {
-        let torque = bus.look(|bus| bus.peek(id, TORQUE_ENABLE));
+        let torque = bus.look(|bus| bus.peek(id, torque_enable));
         assert_eq!(torque, Some(0), "servo {id}");
     }
     pty.unplug();

@@ -5,7 +5,6 @@
 //!   press is kept.
 //! - [`Mapping`] says what they mean, by the rig file's [`HandheldConfig`]; [`Hand`] makes intents
 //!   and events of them.
-//!
 //! - [`Leader`]: an unpowered arm; what its tool does is the motion.
 //! - [`PerArm`] has a device for each arm, [`WithKeys`] a keyboard beside it.
 //!

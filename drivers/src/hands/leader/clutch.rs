@@ -22,12 +22,10 @@ pub enum TakeOver {
     Motion,
 }
 
-/// Leader arms in the rig file.
+/// How leader arms lead, in the rig file; their buses are described beside the other arms'.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LeaderConfig {
-    /// Their buses' serial ports, one for each arm.
-    pub ports: Vec<String>,
     /// Factors of x, y, z, roll, pitch and yaw of the leader's motion in its base's frame. One that
     /// stands opposite the follower has `[-1, -1, 1, -1, -1, 1]`.
     pub gain: [f64; 6],
@@ -43,7 +41,6 @@ pub struct LeaderConfig {
 impl Default for LeaderConfig {
     fn default() -> Self {
         Self {
-            ports: Vec::new(),
             gain: [1.0; 6],
             take_over: TakeOver::default(),
             threshold_m: 0.01,

@@ -47,10 +47,8 @@ impl RemoteCommand {
 
 /// What is at the other end. Its calls may wait.
 pub trait RemoteDevice: Send {
-    /// Makes it ready to take targets, before the first of them; asked again until it goes well.
-    fn start(&mut self) -> Result<(), ArmError> {
-        Ok(())
-    }
+    /// The arm was started: the next exchanges make the device ready, before its first target.
+    fn start(&mut self) {}
 
     /// Hands over the newest command, if there is a new one, and brings the newest state, stamped on
     /// the monotonic clock.
@@ -110,16 +108,12 @@ impl RemoteArm {
             let (mut due_ns, mut done) = (Monotonic.now_ns(), Told::NOTHING);
             while !over.load(Ordering::Relaxed) {
                 let told = newest_told.read();
-                let started = match told.starts > done.starts {
-                    true => device.start(),
-                    false => Ok(()),
-                };
-                let exchanged = started.and_then(|()| {
-                    let new = (told.commands > done.commands).then_some(told.command);
-                    done = told;
-                    device.exchange(new)
-                });
-                newest_state.write(Some(exchanged));
+                if told.starts > done.starts {
+                    device.start();
+                }
+                let new = (told.commands > done.commands).then_some(told.command);
+                done = told;
+                newest_state.write(Some(device.exchange(new)));
                 due_ns = (due_ns + period_ns).max(Monotonic.now_ns());
                 Monotonic.sleep_until_ns(due_ns);
             }

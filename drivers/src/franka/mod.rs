@@ -119,6 +119,7 @@ pub fn open(config: &FrankaConfig, period_ns: u64) -> Result<RemoteArm, OpenErro
         gripper,
         chain: kinematics.clone(),
         unit_m,
+        to_clear: false,
         pending: None,
         sent: None,
         seen: None,
@@ -160,6 +161,8 @@ struct Franka {
     gripper: Gripper,
     chain: Chain,
     unit_m: f64,
+    /// The robot's errors are to be cleared before it is sent anywhere.
+    to_clear: bool,
     /// A pose that the server has not taken yet.
     pending: Option<Isometry3<f64>>,
     sent: Option<Isometry3<f64>>,
@@ -170,6 +173,10 @@ struct Franka {
 
 impl Franka {
     fn talk(&mut self) -> Result<(), String> {
+        if self.to_clear {
+            self.server.clear_errors().map_err(|e| e.to_string())?;
+            self.to_clear = false;
+        }
         if let Some(pose) = self.pending {
             self.server.pull_to(&pose).map_err(|e| e.to_string())?;
             (self.sent, self.pending) = (Some(pose), None);
@@ -239,11 +246,8 @@ fn apart(a: &Isometry3<f64>, b: &Isometry3<f64>) -> [f64; 2] {
 }
 
 impl RemoteDevice for Franka {
-    fn start(&mut self) -> Result<(), ArmError> {
-        self.server.clear_errors().map_err(|error| {
-            tracing::error!("the robot's errors are not cleared: {error}");
-            ArmError::Device
-        })
+    fn start(&mut self) {
+        self.to_clear = true;
     }
 
     fn exchange(&mut self, command: Option<RemoteCommand>) -> Result<ArmState, ArmError> {

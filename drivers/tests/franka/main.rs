@@ -165,6 +165,20 @@ fn bad_answers_are_no_states() {
 }
 
 #[test]
+fn a_start_that_fails_is_tried_again_before_the_arm_is_sent_anywhere() {
+    let server = Server::start(&hand());
+    let mut arm = arm(&server);
+    let home = read(&mut arm).unwrap().joints;
+    server.set(Mood::Failing);
+    arm.start().unwrap();
+    arm.write(&home, GripperCommand::Open).unwrap();
+    until(|| (server.times("/clearerr") >= 3).then_some(()));
+    assert_eq!(server.times("/pose"), 0);
+    server.set(Mood::Well);
+    until(|| (server.times("/pose") > 0).then_some(()));
+}
+
+#[test]
 fn a_server_that_ends_is_a_fault() {
     let server = Server::start(&hand());
     let mut arm = started(&server);

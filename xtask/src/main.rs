@@ -6,6 +6,7 @@
 //!   [`figures`] reads what they leave, [`report`] draws it.
 //! - [`mod@bench`]: the examples that measure, their rows collected.
 //! - [`fuzz`]: the parsers, fed with what a fuzzer thinks up.
+//! - [`vm`]: the drivers against devices of a real kernel, in a virtual machine.
 
 mod bench;
 mod demo;
@@ -16,6 +17,7 @@ mod report;
 mod setup;
 mod steps;
 mod timing;
+mod vm;
 
 use std::path::{Path, PathBuf};
 
@@ -37,6 +39,10 @@ enum Chore {
     Demo(demo::Options),
     /// Sets up, then runs every test. What follows is handed to `cargo test`.
     Test {
+        /// Runs the drivers against devices of a real kernel instead, in a virtual machine. What
+        /// follows is parts of the names of the cases to run; all without.
+        #[arg(long)]
+        vm: bool,
         /// Arguments for `cargo test`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
@@ -73,7 +79,8 @@ fn main() -> Result<()> {
     match chore {
         Chore::Setup => Ok(()),
         Chore::Demo(options) => demo::run(&root, &options),
-        Chore::Test { args } => steps::test(&root, &args),
+        Chore::Test { vm: true, args } => vm::test(&root, &args),
+        Chore::Test { vm: false, args } => steps::test(&root, &args),
         Chore::Check => steps::check(&root),
         Chore::Bench { name } => bench::run(&root, name.as_deref()),
         Chore::Fuzz { target, seconds } => fuzz::run(&root, target.as_deref(), seconds),

@@ -121,6 +121,9 @@ const PACKAGES: [(&str, &str); 3] = [
 /// Those whose programs the benchmark of the control loop runs.
 const LOOP_PACKAGES: [(&str, &str); 2] = [("rt-tests", "cyclictest"), ("stress-ng", "stress-ng")];
 
+/// That which runs the virtual machine.
+const MACHINE_PACKAGES: [(&str, &str); 1] = [("qemu-system-x86", "qemu-system-x86_64")];
+
 #[derive(Serialize, Deserialize)]
 struct Stamp {
     wheels: Vec<String>,
@@ -163,6 +166,12 @@ pub fn run(root: &Path) -> Result<()> {
 pub fn loop_programs() -> Result<()> {
     let path = env::var_os("PATH").unwrap_or_default();
     debian_packages(&LOOP_PACKAGES, env::split_paths(&path))
+}
+
+/// Installs what runs the virtual machine.
+pub fn machine_program() -> Result<()> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    debian_packages(&MACHINE_PACKAGES, env::split_paths(&path))
 }
 
 fn nvidia_gpu() -> bool {

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 /// Pinned, so that a newer release cannot change what passes.
 const CARGO_DENY: &str = "0.20.2";
 
-fn step(root: &Path, title: &str, command: &mut Command) -> Result<()> {
+/// Runs a command in the repository's root, says so, and names it if it fails.
+pub fn step(root: &Path, title: &str, command: &mut Command) -> Result<()> {
     println!("── {title}");
     let start = Instant::now();
     let status = command
@@ -21,7 +22,8 @@ fn step(root: &Path, title: &str, command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-fn cargo(args: &[&str]) -> Command {
+/// The cargo that runs this.
+pub fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args);
     command

@@ -1,0 +1,319 @@
+//! What the machine is made of beside our program: Debian's kernel, some of its modules, one that
+//! is built, and udev.
+//!
+//! Two stages, each written beside and renamed into place: the packages (`packages/`) and what is
+//! made of them (`parts/`). The kernel is the newest at the time of the first run, and stays;
+//! its version is printed at every run. Remove `.native/vm` for a newer one.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::{debian, modules};
+
+/// Modules that cases load, or that devices need; with all that these need.
+const MODULES: &[&str] = &[
+    // USB serial: an emulated host controller with the kernel's own gadget behind it.
+    "dummy_hcd",
+    "usb_f_acm",
+    "g_serial",
+    "cdc_acm",
+    // Cameras.
+    "vivid",
+    "v4l2loopback",
+    // Hands.
+    "uhid",
+    "hid_generic",
+    "uinput",
+    "evdev",
+];
+
+/// Rules by which devices get their stable names.
+const RULES: &[&str] = &[
+    "50-udev-default.rules",
+    "60-input-id.rules",
+    "60-persistent-input.rules",
+    "60-persistent-v4l.rules",
+    "60-serial.rules",
+];
+
+/// The parts, ready to be packed.
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+pub struct Parts {
+    /// Where they are.
+    #[serde(skip)]
+    folder: PathBuf,
+    /// The kernel's name for its version, as `6.1.0-1-amd64`.
+    pub release: String,
+    /// The version of the kernel's package.
+    pub kernel_version: String,
+    /// What was to be in them.
+    recipe: Vec<String>,
+}
+
+impl Parts {
+    /// The kernel, uncompressed: unpacking itself would take it seconds under emulation.
+    pub fn vmlinux(&self) -> PathBuf {
+        self.folder.join("vmlinux")
+    }
+
+    /// NAME.ko, and `order` with a line for each that is to be loaded: its name, a colon, and what
+    /// to load in which order.
+    pub fn modules(&self) -> PathBuf {
+        self.folder.join("modules")
+    }
+
+    /// Files below the machine's root.
+    pub fn udev(&self) -> PathBuf {
+        self.folder.join("udev")
+    }
+}
+
+/// Finds the parts in `home`, or makes them.
+pub fn ready(home: &Path) -> Result<Parts> {
+    let folder = home.join("parts");
+    let recipe = recipe();
+    if let Some(parts) = stamped(&folder).filter(|parts| parts.recipe == recipe) {
+        return Ok(parts);
+    }
+    let (packages, tree) = (home.join("packages"), home.join("tree"));
+    if !packages.exists() {
+        fetch(home, &packages)?;
+    }
+    println!("making the machine's parts");
+    let partial = home.join("parts.partial");
+    for old in [&partial, &tree] {
+        remove(old)?;
+    }
+    debian::unpack(&packages, &tree)?;
+    let parts = make(&packages, &tree, partial.clone(), recipe);
+    let parts = parts.context("making the machine's parts")?;
+    fs::write(
+        partial.join("stamp.json"),
+        serde_json::to_vec_pretty(&parts)?,
+    )?;
+    remove(&folder)?;
+    fs::rename(&partial, &folder).context("moving the machine's parts into place")?;
+    remove(&tree)?;
+    Ok(Parts { folder, ..parts })
+}
+
+fn recipe() -> Vec<String> {
+    let all = MODULES.iter().chain(RULES);
+    all.map(|part| part.to_string()).collect()
+}
+
+fn stamped(folder: &Path) -> Option<Parts> {
+    let stamp = fs::read(folder.join("stamp.json")).ok()?;
+    let parts: Parts = serde_json::from_slice(&stamp).ok()?;
+    Some(Parts {
+        folder: folder.to_owned(),
+        ..parts
+    })
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+fn fetch(home: &Path, packages: &Path) -> Result<()> {
+    debian::refresh();
+    let depends = |package: &str, begin: &str| -> Result<String> {
+        let depends = debian::field(package, "Depends")?.unwrap_or_default();
+        debian::dependency(&depends, begin)
+            .with_context(|| format!("{package} depends on no {begin}…: {depends}"))
+    };
+    let image = depends("linux-image-amd64", "linux-image-")?;
+    let headers = depends("linux-headers-amd64", "linux-headers-")?;
+    let wanted = [
+        depends(&headers, "linux-headers-")?,
+        depends(&headers, "linux-kbuild-")?,
+        image,
+        headers,
+        "v4l2loopback-dkms".into(),
+        "udev".into(),
+        "libkmod2".into(),
+    ];
+    println!("fetching {} (90 MB)", wanted.join(", "));
+    let partial = home.join("packages.partial");
+    remove(&partial)?;
+    fs::create_dir_all(&partial).with_context(|| format!("creating {}", partial.display()))?;
+    debian::fetch(&wanted, &partial)?;
+    fs::rename(&partial, packages).context("moving the packages into place")
+}
+
+/// Makes the parts in `folder` of unpacked packages.
+fn make(packages: &Path, tree: &Path, folder: PathBuf, recipe: Vec<String>) -> Result<Parts> {
+    fs::create_dir_all(folder.join("modules"))?;
+    let release = only_entry(&tree.join("lib/modules"))?;
+    let release = release.file_name().context("no release")?;
+    let release = release.to_string_lossy().into_owned();
+    let parts = Parts {
+        folder,
+        kernel_version: kernel_version(packages, &release)?,
+        release,
+        recipe,
+    };
+    decompress_kernel(
+        &tree.join(format!("boot/vmlinuz-{}", parts.release)),
+        &parts.vmlinux(),
+    )?;
+    let loopback = build_loopback(tree, &parts.release)?;
+    keep_modules(&tree.join("lib/modules"), loopback, &parts.modules())?;
+    keep_udev(tree, &parts.udev())?;
+    Ok(parts)
+}
+
+fn only_entry(folder: &Path) -> Result<PathBuf> {
+    let mut entries =
+        fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
+    let entry = entries
+        .next()
+        .with_context(|| format!("{} is empty", folder.display()))?;
+    Ok(entry?.path())
+}
+
+/// From the name of the kernel's package: `linux-image-RELEASE_VERSION_amd64.deb`.
+fn kernel_version(packages: &Path, release: &str) -> Result<String> {
+    let begin = format!("linux-image-{release}_");
+    for entry in fs::read_dir(packages)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let version = name.strip_prefix(&begin).and_then(|v| v.split_once('_'));
+        if let Some((version, _)) = version {
+            return Ok(version.to_owned());
+        }
+    }
+    bail!("{} has no {begin}…", packages.display())
+}
+
+/// Writes the kernel inside a boot image: it is compressed with xz.
+fn decompress_kernel(image: &Path, vmlinux: &Path) -> Result<()> {
+    const XZ: &[u8] = b"\xFD7zXZ\0";
+    let bytes = fs::read(image).with_context(|| format!("reading {}", image.display()))?;
+    let at = bytes.windows(XZ.len()).position(|bytes| bytes == XZ);
+    let at = at.with_context(|| format!("{} holds nothing packed with xz", image.display()))?;
+    let mut xz = Command::new("xz")
+        .args(["-dc", "--single-stream"])
+        .stdin(Stdio::piped())
+        .stdout(fs::File::create(vmlinux)?)
+        .stderr(Stdio::null())
+        .spawn()
+        .context("cannot run xz; install it with: apt-get install xz-utils")?;
+    // It stops reading where the stream ends and more follows.
+    let mut pipe = xz.stdin.take().context("xz has no input")?;
+    let _ = pipe.write_all(&bytes[at..]);
+    drop(pipe);
+    let status = xz.wait()?;
+    let head = fs::read(vmlinux)?;
+    ensure!(
+        status.success() && head.starts_with(b"\x7FELF"),
+        "the kernel in {} does not unpack ({status})",
+        image.display()
+    );
+    Ok(())
+}
+
+/// Builds v4l2loopback, which Debian's kernel lacks, against its headers.
+fn build_loopback(tree: &Path, release: &str) -> Result<PathBuf> {
+    let sources = tree.join("usr/src");
+    let headers = sources.join(format!("linux-headers-{release}"));
+    // The packages think that they are installed.
+    let makefile = headers.join("Makefile");
+    let text = fs::read_to_string(&makefile).context("the kernel's headers")?;
+    let here = text.replace("/usr/src", &sources.to_string_lossy());
+    fs::write(&makefile, here)?;
+    let module = fs::read_dir(&sources)?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.to_string_lossy().contains("v4l2loopback-"))
+        .context("v4l2loopback's source is not there")?;
+    let out = Command::new("make")
+        .arg("-C")
+        .arg(&headers)
+        .arg(format!("M={}", module.display()))
+        .arg("modules")
+        .output()
+        .context("cannot run make; install it with: apt-get install make gcc")?;
+    ensure!(
+        out.status.success(),
+        "building v4l2loopback failed; it needs: apt-get install make gcc libelf1\n{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    Ok(module.join("v4l2loopback.ko"))
+}
+
+/// Copies the modules that are wanted, and what these need.
+fn keep_modules(all: &Path, built: PathBuf, place: &Path) -> Result<()> {
+    let mut files = BTreeMap::from([("v4l2loopback".to_owned(), built)]);
+    find_modules(all, &mut files)?;
+    let mut order = String::new();
+    for wanted in MODULES {
+        let mut needs = |module: &str| {
+            modules::depends(&fs::read(&files[module])?).with_context(|| format!("module {module}"))
+        };
+        let needed = modules::in_order(wanted, &files, &mut needs)?;
+        for module in &needed {
+            let file = &files[module];
+            let target = place.join(format!("{module}.ko"));
+            ensure!(
+                file.extension().is_some_and(|extension| extension == "ko"),
+                "{} is compressed, which the machine does not read",
+                file.display()
+            );
+            fs::copy(file, &target).with_context(|| format!("copying {}", file.display()))?;
+        }
+        order += &format!("{wanted}: {}\n", needed.join(" "));
+    }
+    fs::write(place.join("order"), order).context("writing the modules' order")
+}
+
+fn find_modules(folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            find_modules(&entry.path(), found)?;
+        } else if let Some(name) = modules::name(&entry.file_name().to_string_lossy()) {
+            found.insert(name, entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// Copies udev, its rules and the library that may not be on this machine.
+fn keep_udev(tree: &Path, place: &Path) -> Result<()> {
+    let copy = |from: PathBuf, to: PathBuf| -> Result<()> {
+        fs::create_dir_all(to.parent().context("no folder")?)?;
+        fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
+        Ok(())
+    };
+    // The same program is told by its name what it shall be; newer Debians merge /usr.
+    let merged = |path: &str| {
+        let old = tree.join(path);
+        if old.exists() {
+            old
+        } else {
+            tree.join("usr").join(path)
+        }
+    };
+    copy(
+        merged("bin/udevadm"),
+        place.join("lib/systemd/systemd-udevd"),
+    )?;
+    copy(merged("lib/udev/v4l_id"), place.join("lib/udev/v4l_id"))?;
+    for rule in RULES {
+        let path = format!("lib/udev/rules.d/{rule}");
+        copy(merged(&path), place.join(&path))?;
+    }
+    let library = tree.join("usr/lib/x86_64-linux-gnu/libkmod.so.2");
+    copy(library, place.join("lib/libkmod.so.2"))
+}

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use crate::serial;
+use crate::{cameras, hands, serial};
 
 /// A test of its own process.
 pub struct Case {
@@ -24,6 +24,30 @@ pub const CASES: &[Case] = &[
     case("serial/arm-follows", serial::arm_follows),
     case("serial/unplug-and-replug", serial::unplug_and_replug),
     case("serial/device-removed", serial::device_removed),
+    case("camera/listed", cameras::listed),
+    case("camera/frames-in-order", cameras::frames_in_order),
+    case("camera/conforms", cameras::conforms),
+    case("camera/future-stamps", cameras::future_stamps),
+    case("camera/late-reader", cameras::late_reader),
+    case(
+        "camera/changed-format-refused",
+        cameras::changed_format_refused,
+    ),
+    case("camera/controls", cameras::controls),
+    case("camera/damaged-and-lost", cameras::damaged_and_lost),
+    case(
+        "camera/disconnect-and-recovery",
+        cameras::disconnect_and_recovery,
+    ),
+    case("mjpeg/decoded", cameras::mjpeg),
+    case("mjpeg/damaged", cameras::mjpeg_damaged),
+    case("spacemouse/motion", hands::spacemouse_motion),
+    case("spacemouse/no-press-lost", hands::spacemouse_buttons),
+    case("spacemouse/unplug-and-replug", hands::spacemouse_unplug),
+    case("spacemouse/out-of-reach", hands::spacemouse_out_of_reach),
+    case("gamepad/motion", hands::gamepad_motion),
+    case("gamepad/no-press-lost", hands::gamepad_buttons),
+    case("gamepad/unplug-and-replug", hands::gamepad_unplug),
 ];
 
 /// Runs one of them.

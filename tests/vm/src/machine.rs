@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use hilt_realtime::{Clock, Monotonic};
 use rustix::{
     io::Errno,
     system::{delete_module, finit_module},
@@ -63,4 +64,10 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T>
 pub fn wait_for_file(path: &str) -> Result<()> {
     let exists = || Path::new(path).exists().then_some(());
     wait_for(&format!("there is no {path}"), exists)
+}
+
+/// Lets time pass, and gives what it is then, nanoseconds.
+pub fn pass_ns(duration_ns: u64) -> u64 {
+    Monotonic.sleep_until_ns(Monotonic.now_ns() + duration_ns);
+    Monotonic.now_ns()
 }

@@ -6,12 +6,18 @@
 //! - [`cases`]: what is tested, by name.
 //! - [`supervisor`]: what process 1 does: mounts, starts udev, runs each case as a process of its
 //!   own, reports it over the machine's second serial port, switches off.
-//! - [`machine`]: what cases do to the machine: load a module, plug, wait for a device.
+//! - [`machine`]: what cases do to the machine: load a module, wait for a device.
+//! - [`serial`], [`cameras`], [`hands`]: the cases. [`uhid`] and [`video`] are the test's side of
+//!   the devices.
 
+mod cameras;
 mod cases;
+mod hands;
 mod machine;
 mod serial;
 mod supervisor;
+mod uhid;
+mod video;
 
 use std::process::ExitCode;
 

@@ -21,7 +21,7 @@ use hilt_drivers::{
 use hilt_protocol::GripperCommand;
 use hilt_realtime::{Clock, Monotonic};
 
-use crate::machine::{load, unload, wait_for, wait_for_file};
+use crate::machine::{load, pass_ns, unload, wait_for, wait_for_file};
 
 /// The name under which the host finds the adapter wherever it is plugged in.
 const HOST: &str = "/dev/serial/by-id/usb-hilt_bus_adapter_0042-if00";
@@ -179,12 +179,6 @@ fn carry(
 fn arm() -> Result<ServoArm<SerialWire>> {
     let wire = SerialWire::open(HOST, BAUD)?;
     Ok(ServoArm::new(wire, desk_arm::chain()?, desk_arm::config())?)
-}
-
-fn pass_ns(duration_ns: u64) -> u64 {
-    let now_ns = Monotonic.now_ns();
-    Monotonic.sleep_until_ns(now_ns + duration_ns);
-    Monotonic.now_ns()
 }
 
 /// The arm over the adapter passes the suite of every arm.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use crate::{cameras, hands, serial};
+use crate::{cameras, hands, leader, serial};
 
 /// A test of its own process.
 pub struct Case {
@@ -20,8 +20,10 @@ const fn case(name: &'static str, run: fn() -> Result<String>) -> Case {
 pub const CASES: &[Case] = &[
     case("serial/bytes-unchanged", serial::bytes_unchanged),
     case("serial/one-program-at-a-time", serial::one_program),
-    case("serial/arm-conforms", serial::arm_conforms),
-    case("serial/arm-follows", serial::arm_follows),
+    case("serial/feetech-conforms", serial::feetech_conforms),
+    case("serial/feetech-follows", serial::feetech_follows),
+    case("serial/dynamixel-conforms", serial::dynamixel_conforms),
+    case("serial/dynamixel-follows", serial::dynamixel_follows),
     case("serial/unplug-and-replug", serial::unplug_and_replug),
     case("serial/device-removed", serial::device_removed),
     case("camera/listed", cameras::listed),
@@ -48,6 +50,7 @@ pub const CASES: &[Case] = &[
     case("gamepad/motion", hands::gamepad_motion),
     case("gamepad/no-press-lost", hands::gamepad_buttons),
     case("gamepad/unplug-and-replug", hands::gamepad_unplug),
+    case("leader/led-by-hand", leader::led_by_hand),
 ];
 
 /// Runs one of them.

@@ -80,7 +80,7 @@ impl Parts {
 pub fn ready(home: &Path) -> Result<Parts> {
     let folder = home.join("parts");
     let recipe = recipe();
-    if let Some(parts) = stamped(&folder).filter(|parts| parts.recipe == recipe) {
+    if let Some(parts) = stamped(&folder, &recipe) {
         return Ok(parts);
     }
     let (packages, tree) = (home.join("packages"), home.join("tree"));
@@ -110,10 +110,11 @@ fn recipe() -> Vec<String> {
     all.map(|part| part.to_string()).collect()
 }
 
-fn stamped(folder: &Path) -> Option<Parts> {
+/// Parts that were finished, and of this recipe.
+fn stamped(folder: &Path, recipe: &[String]) -> Option<Parts> {
     let stamp = fs::read(folder.join("stamp.json")).ok()?;
     let parts: Parts = serde_json::from_slice(&stamp).ok()?;
-    Some(Parts {
+    (parts.recipe == recipe).then(|| Parts {
         folder: folder.to_owned(),
         ..parts
     })
@@ -316,4 +317,40 @@ fn keep_udev(tree: &Path, place: &Path) -> Result<()> {
     }
     let library = tree.join("usr/lib/x86_64-linux-gnu/libkmod.so.2");
     copy(library, place.join("lib/libkmod.so.2"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_version_is_that_of_its_package() {
+        let packages = tempfile::tempdir().unwrap();
+        for name in [
+            "linux-headers-6.1.0-1-amd64_6.1.9-9_amd64.deb",
+            "linux-image-6.1.0-1-amd64_6.1.2-3_amd64.deb",
+        ] {
+            fs::write(packages.path().join(name), "").unwrap();
+        }
+        let version = |release| kernel_version(packages.path(), release);
+        assert_eq!(version("6.1.0-1-amd64").unwrap(), "6.1.2-3");
+        assert!(version("6.1.0-1-rt-amd64").is_err());
+    }
+
+    #[test]
+    fn parts_of_another_recipe_are_not_taken() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().to_owned();
+        assert_eq!(stamped(&folder, &recipe()), None);
+        let parts = Parts {
+            folder: folder.clone(),
+            release: "6".into(),
+            kernel_version: "6-1".into(),
+            recipe: recipe(),
+        };
+        let stamp = serde_json::to_vec(&parts).unwrap();
+        fs::write(folder.join("stamp.json"), stamp).unwrap();
+        assert_eq!(stamped(&folder, &recipe()), Some(parts));
+        assert_eq!(stamped(&folder, &recipe()[1..]), None);
+    }
 }

@@ -11,7 +11,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use hilt_drivers::{
     bus::{Family, SerialWire, ServoArm, ServoArmConfig, Wire, WireError},
     emulated::{BYTE_NS_1M_BAUD, EmulatedBus, ServoSetup, desk_arm},
@@ -26,6 +26,8 @@ pub const HOST: &str = "/dev/serial/by-id/usb-hilt_bus_adapter_0042-if00";
 pub const DEVICE: &str = "/dev/ttyGS0";
 /// Bits per second of the servos' bus.
 pub const BAUD: u32 = 1_000_000;
+/// A second.
+pub const SECOND_NS: u64 = 1_000_000_000;
 
 /// Pulls the adapter's plug. (This kernel's emulated controller cannot connect it again: it forgets
 /// its speed.)
@@ -88,14 +90,18 @@ impl Servos {
         let joints = config.joints.iter().zip(home.as_slice());
         let joints = joints.map(|(servo, home)| (servo.id, servo.goal(*home), 600));
         let gripper = (config.gripper.id, config.gripper.open_counts.into(), 0);
-        let setups = joints
-            .chain([gripper])
-            .map(|(id, counts, falls)| ServoSetup {
-                id,
-                counts: f64::from(counts),
-                rest_counts: f64::from(counts - falls),
-            });
-        let setups: Vec<_> = setups.collect();
+        let servos: Vec<_> = joints.chain([gripper]).collect();
+        Self::start_with(family, &servos)
+    }
+
+    /// These: id, position, and how far they fall without torque, counts.
+    pub fn start_with(family: Family, servos: &[(u8, i32, i32)]) -> Result<Self> {
+        let setup = |(id, counts, falls): &(u8, i32, i32)| ServoSetup {
+            id: *id,
+            counts: f64::from(*counts),
+            rest_counts: f64::from(counts - falls),
+        };
+        let setups: Vec<_> = servos.iter().map(setup).collect();
         let bus = EmulatedBus::of(family, &setups, BYTE_NS_1M_BAUD);
         let mut servos = Self {
             bus: Arc::new(Mutex::new(bus)),
@@ -166,4 +172,17 @@ fn carry(
         lock().hear(wire.now_ns(), &bytes[..came]);
     }
     Ok(())
+}
+
+/// Waits until so many bytes have come.
+pub fn read_all(wire: &mut SerialWire, count: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; count];
+    let until_ns = wire.now_ns() + 10 * SECOND_NS;
+    let mut came = 0;
+    while came < count {
+        let more = wire.read(&mut bytes[came..], until_ns)?;
+        ensure!(more > 0, "{came} of {count} bytes came");
+        came += more;
+    }
+    Ok(bytes)
 }

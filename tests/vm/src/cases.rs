@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use crate::{cameras, hands, leader, serial};
+use crate::{cameras, ftdi, hands, leader, serial};
 
 /// A test of its own process.
 pub struct Case {
@@ -24,8 +24,12 @@ pub const CASES: &[Case] = &[
     case("serial/feetech-follows", serial::feetech_follows),
     case("serial/dynamixel-conforms", serial::dynamixel_conforms),
     case("serial/dynamixel-follows", serial::dynamixel_follows),
+    case("serial/ports-and-servos", serial::ports_and_servos),
+    case("serial/servo-set-up", serial::servo_set_up),
     case("serial/unplug-and-replug", serial::unplug_and_replug),
     case("serial/device-removed", serial::device_removed),
+    case("ftdi/quickened", ftdi::quickened),
+    case("ftdi/quickened-by-a-user", ftdi::quickened_by_a_user),
     case("camera/listed", cameras::listed),
     case("camera/frames-in-order", cameras::frames_in_order),
     case("camera/conforms", cameras::conforms),

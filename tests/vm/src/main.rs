@@ -7,12 +7,13 @@
 //! - [`supervisor`]: what process 1 does: mounts, starts udev, runs each case as a process of its
 //!   own, reports it over the machine's second serial port, switches off.
 //! - [`machine`]: what cases do to the machine: load a module, wait for a device.
-//! - [`serial`], [`cameras`], [`hands`], [`leader`]: the cases. [`adapter`], [`video`] and [`uhid`]
+//! - [`serial`], [`ftdi`], [`cameras`], [`hands`], [`leader`]: the cases. [`adapter`], [`video`] and [`uhid`]
 //!   are the test's side of their devices.
 
 mod adapter;
 mod cameras;
 mod cases;
+mod ftdi;
 mod hands;
 mod leader;
 mod machine;

@@ -1,37 +1,25 @@
 //! Servo buses over a USB serial adapter.
 
 use std::{
-    fs, thread,
+    fs,
+    path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use hilt_drivers::{
     Arm, ArmError, ArmState,
-    bus::{Family, SerialWire, ServoArm, Wire, WireError, sts3215},
+    bus::{self, Family, SerialWire, ServoArm, SetUpError, Wire, WireError, sts3215},
     conformance,
 };
 use hilt_protocol::GripperCommand;
 use hilt_realtime::{Clock, Monotonic};
 
 use crate::{
-    adapter::{self, BAUD, DEVICE, HOST, Servos},
+    adapter::{self, BAUD, DEVICE, HOST, SECOND_NS, Servos, read_all},
     machine::{pass_ns, unload, wait_for},
 };
-
-const SECOND_NS: u64 = 1_000_000_000;
-
-fn read_all(wire: &mut SerialWire, count: usize) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; count];
-    let until_ns = wire.now_ns() + 10 * SECOND_NS;
-    let mut came = 0;
-    while came < count {
-        let more = wire.read(&mut bytes[came..], until_ns)?;
-        ensure!(more > 0, "{came} of {count} bytes came");
-        came += more;
-    }
-    Ok(bytes)
-}
 
 /// Everything that a terminal in its usual mode would change, both ways.
 pub fn bytes_unchanged() -> Result<String> {
@@ -144,6 +132,62 @@ fn follows(family: Family) -> Result<String> {
         round_trips_ns[round_trips_ns.len() / 2] as f64 * 1e-6,
         round_trips_ns[round_trips_ns.len() - 1] as f64 * 1e-6,
     ))
+}
+
+/// The list of ports has the adapter by the name that stays, and on it are the servos that are.
+pub fn ports_and_servos() -> Result<String> {
+    let mut said = String::new();
+    for family in [Family::Sts3215, Family::DynamixelX] {
+        adapter::fresh()?;
+        let _servos = Servos::start(family)?;
+        let ports = bus::ports()?;
+        let listed = ports.iter().any(|port| port.path == Path::new(HOST));
+        ensure!(listed, "the adapter is not among {ports:?}");
+        let expected: Vec<u8> = adapter::config(family).ids().collect();
+        // The emulated controller is late now and then; who was not heard is found the next time.
+        let mut tries = 0;
+        wait_for("not all servos are found", || {
+            tries += 1;
+            let found = found(family);
+            found.map(|ids| (ids == expected).then_some(())).transpose()
+        })??;
+        said += &format!("{tries} tries for {family:?}; ");
+    }
+    Ok(said)
+}
+
+/// Ids of the servos at the adapter; an error if one is not of this family.
+fn found(family: Family) -> Result<Vec<u8>> {
+    let open = |baud| SerialWire::open(HOST, baud);
+    let both = [Family::Sts3215, Family::DynamixelX];
+    let found = bus::find(open, &both, &[BAUD], 1..=12)?;
+    let alike = found.iter().all(|servo| {
+        (servo.protocol, servo.shared) == (family.protocol(), false) && servo.name.is_some()
+    });
+    ensure!(alike, "{found:?}");
+    Ok(found.iter().map(|servo| servo.id).collect())
+}
+
+/// One new servo gets its id over the adapter; of several none is touched.
+pub fn servo_set_up() -> Result<String> {
+    adapter::fresh()?;
+    let open = |baud| SerialWire::open(HOST, baud);
+    let to = bus::Settings { id: 6, baud: BAUD };
+    let several = Servos::start(Family::Sts3215)?;
+    let refused = bus::set_up(open, Family::Sts3215, &[BAUD], to);
+    ensure!(
+        matches!(refused, Err(SetUpError::Several(_))),
+        "{refused:?}"
+    );
+    drop(several);
+    let alone = Servos::start_with(Family::Sts3215, &[(1, 2048, 0)])?;
+    let (before, after) = bus::set_up(open, Family::Sts3215, &[BAUD], to)?;
+    ensure!((before.id, after.id) == (1, 6), "{before} is now {after}");
+    ensure!(
+        alone.look(|bus| bus.servo(6).is_some()),
+        "there is no servo 6"
+    );
+    Ok(after.to_string())
 }
 
 /// As SO-101.

@@ -21,6 +21,12 @@ const LONGEST_RUN: Duration = Duration::from_secs(600);
 const OPTIONS: &str = "-nodefaults -no-user-config -display none -no-reboot -cpu max -m 512 \
     -accel tcg,thread=single -smp 1 -icount shift=0,sleep=off";
 
+/// A USB adapter of FTDI's, plugged in. The other end of its line is the machine's third serial
+/// port; the socket between them is in the folder of the machine's files.
+const ADAPTER: &str = "-device qemu-xhci \
+    -chardev socket,id=far,path=adapter,server=on,wait=off -device usb-serial,chardev=far \
+    -chardev socket,id=near,path=adapter -serial chardev:near";
+
 /// Lines of the console that are shown when something went wrong.
 const LAST_LINES: usize = 60;
 
@@ -55,11 +61,13 @@ fn command(vmlinux: &Path, image: &Path, console: &Path, words: &[String]) -> Co
             "-serial",
             "chardev:results",
         ])
+        .args(ADAPTER.split_whitespace())
         .arg("-append")
         .arg(format!(
             "console=ttyS0 panic=-1 quiet -- {}",
             words.join(" ")
         ))
+        .current_dir(console.parent().unwrap_or(Path::new(".")))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

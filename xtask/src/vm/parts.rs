@@ -25,6 +25,9 @@ const MODULES: &[&str] = &[
     "usb_f_acm",
     "g_serial",
     "cdc_acm",
+    // A USB adapter that the emulated computer has.
+    "xhci_pci",
+    "ftdi_sio",
     // Cameras.
     "vivid",
     "v4l2loopback",

@@ -1,7 +1,7 @@
 //! `cargo xtask test --vm`: the drivers against devices of a real kernel, in a virtual machine.
 //!
 //! - [`parts`]: Debian's kernel, modules and udev, fetched once into `.native/vm/`. [`debian`]
-//!   gets the packages, [`modules`] knows what a module needs.
+//!   gets the packages, [`modules`] knows what a module needs, [`xz`] unpacks.
 //! - [`image`]: the machine's only file system, packed anew each time; [`cpio`] writes it.
 //! - [`machine`]: QEMU, watched; no KVM and no root needed.
 //! - [`results`]: what ran, held against what was meant to run.
@@ -16,6 +16,7 @@ mod machine;
 mod modules;
 mod parts;
 mod results;
+mod xz;
 
 use std::{fs, path::Path, process::Command, time::Instant};
 

@@ -8,15 +8,14 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{debian, modules};
+use super::{debian, modules, xz};
 
 /// Modules that cases load, or that devices need; with all that these need.
 const MODULES: &[&str] = &[
@@ -168,10 +167,12 @@ fn make(packages: &Path, tree: &Path, folder: PathBuf, recipe: Vec<String>) -> R
         release,
         recipe,
     };
-    decompress_kernel(
-        &tree.join(format!("boot/vmlinuz-{}", parts.release)),
-        &parts.vmlinux(),
-    )?;
+    let boot = tree.join(format!("boot/vmlinuz-{}", parts.release));
+    let kernel = fs::read(&boot)
+        .map_err(Into::into)
+        .and_then(|b| xz::unpack(&b));
+    let kernel = kernel.with_context(|| format!("the kernel in {}", boot.display()))?;
+    fs::write(parts.vmlinux(), kernel).context("writing the kernel")?;
     let loopback = build_loopback(tree, &parts.release)?;
     keep_modules(&tree.join("lib/modules"), loopback, &parts.modules())?;
     keep_udev(tree, &parts.udev())?;
@@ -198,33 +199,6 @@ fn kernel_version(packages: &Path, release: &str) -> Result<String> {
         }
     }
     bail!("{} has no {begin}…", packages.display())
-}
-
-/// Writes the kernel inside a boot image: it is compressed with xz.
-fn decompress_kernel(image: &Path, vmlinux: &Path) -> Result<()> {
-    const XZ: &[u8] = b"\xFD7zXZ\0";
-    let bytes = fs::read(image).with_context(|| format!("reading {}", image.display()))?;
-    let at = bytes.windows(XZ.len()).position(|bytes| bytes == XZ);
-    let at = at.with_context(|| format!("{} holds nothing packed with xz", image.display()))?;
-    let mut xz = Command::new("xz")
-        .args(["-dc", "--single-stream"])
-        .stdin(Stdio::piped())
-        .stdout(fs::File::create(vmlinux)?)
-        .stderr(Stdio::null())
-        .spawn()
-        .context("cannot run xz; install it with: apt-get install xz-utils")?;
-    // It stops reading where the stream ends and more follows.
-    let mut pipe = xz.stdin.take().context("xz has no input")?;
-    let _ = pipe.write_all(&bytes[at..]);
-    drop(pipe);
-    let status = xz.wait()?;
-    let head = fs::read(vmlinux)?;
-    ensure!(
-        status.success() && head.starts_with(b"\x7FELF"),
-        "the kernel in {} does not unpack ({status})",
-        image.display()
-    );
-    Ok(())
 }
 
 /// Builds v4l2loopback, which Debian's kernel lacks, against its headers.
@@ -263,22 +237,27 @@ fn keep_modules(all: &Path, built: PathBuf, place: &Path) -> Result<()> {
     let mut order = String::new();
     for wanted in MODULES {
         let mut needs = |module: &str| {
-            modules::depends(&fs::read(&files[module])?).with_context(|| format!("module {module}"))
+            let module = read_module(&files[module])?;
+            modules::depends(&module)
         };
         let needed = modules::in_order(wanted, &files, &mut needs)?;
         for module in &needed {
-            let file = &files[module];
             let target = place.join(format!("{module}.ko"));
-            ensure!(
-                file.extension().is_some_and(|extension| extension == "ko"),
-                "{} is compressed, which the machine does not read",
-                file.display()
-            );
-            fs::copy(file, &target).with_context(|| format!("copying {}", file.display()))?;
+            fs::write(&target, read_module(&files[module])?)
+                .with_context(|| format!("writing {}", target.display()))?;
         }
         order += &format!("{wanted}: {}\n", needed.join(" "));
     }
     fs::write(place.join("order"), order).context("writing the modules' order")
+}
+
+fn read_module(file: &Path) -> Result<Vec<u8>> {
+    let bytes = fs::read(file).map_err(anyhow::Error::from);
+    let bytes = match file.extension() {
+        Some(extension) if extension == "xz" => bytes.and_then(|bytes| xz::unpack(&bytes)),
+        _ => bytes,
+    };
+    bytes.with_context(|| format!("the module {}", file.display()))
 }
 
 fn find_modules(folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {

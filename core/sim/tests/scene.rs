@@ -1,4 +1,5 @@
 //! The scene itself: kinematics against MuJoCo's, pictures, clock, reset.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::sync::{Arc, Mutex};
 

@@ -181,7 +181,10 @@ fn rustypot_over_pty(family: Family) -> Outcome<Pace> {
     let table = family.table();
     // As an arm would have set it.
     let handle = pty.handle();
-    handle.look(|bus| IDS.map(|id| bus.poke(id, table.return_delay, 0)));
+    handle.look(|bus| {
+        IDS.iter()
+            .for_each(|id| bus.poke(*id, table.return_delay, 0))
+    });
     let port = serialport::new(path, BAUD).timeout(Duration::from_millis(20));
     let mut port = port.open()?;
     let handler = match family {

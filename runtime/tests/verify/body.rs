@@ -61,7 +61,8 @@ pub struct Script {
     pub frozen: u64,
 }
 
-/// Six joints and the gripper, which stand where the chain's arm is at home.
+/// Six joints and the gripper, which stand where the chain's arm is at home. The first arm's servos
+/// are Feetech's, the second's Dynamixel's.
 fn servos(
     clock: &Fake,
     plan: &FaultPlan,
@@ -79,7 +80,11 @@ fn servos(
             rest_counts: 1000.0,
         })
         .collect();
-    let bus = EmulatedBus::new(&setups, BYTE_NS_1M_BAUD);
+    let family = match arm {
+        0 => Family::Sts3215,
+        _ => Family::DynamixelX,
+    };
+    let bus = EmulatedBus::of(family, &setups, BYTE_NS_1M_BAUD);
     let wire = FaultyWire::new(MemoryWire::new(bus, clock.clone()), plan.clone(), arm, 0);
     let joint = |id| JointServo {
         id,
@@ -87,7 +92,7 @@ fn servos(
         direction: Direction::Along,
     };
     let config = ServoArmConfig {
-        family: Family::Sts3215,
+        family,
         joints: (1..=6).map(joint).collect(),
         gripper: GripperServo {
             id: 7,

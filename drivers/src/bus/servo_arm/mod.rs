@@ -54,8 +54,8 @@ pub struct ServoArm<W> {
     servos: usize,
     values: [Option<Sample>; MAX_SERVOS],
     monitor: Monitor,
-    /// All servos answer a fast sync read.
-    fast: bool,
+    /// All servos answer a fast sync read; not known before the first start.
+    fast: Option<bool>,
     /// A target went out since it was started.
     moved: bool,
     /// The bus watchdogs are on.
@@ -81,7 +81,7 @@ impl<W: Wire> ServoArm<W> {
             servos,
             values: [None; MAX_SERVOS],
             monitor: Monitor::new(family),
-            fast: false,
+            fast: None,
             moved: false,
             watched: false,
             spoke_ns: 0,
@@ -372,7 +372,7 @@ impl<W: Wire> Arm for ServoArm<W> {
         let mut asked: Places = std::array::from_fn(|place| place < self.servos);
         let mut trouble = None;
         for may_ask_again in [true, false] {
-            let fast = self.fast && may_ask_again;
+            let fast = self.fast == Some(true) && may_ask_again;
             let (fresh, found) = self.ask(asked, until_ns, may_ask_again, fast)?;
             trouble = trouble.or(found);
             for (place, sample) in fresh.into_iter().enumerate() {
@@ -421,7 +421,9 @@ impl<W: Wire> Arm for ServoArm<W> {
         // The watchdogs were cleared.
         (self.moved, self.watched) = (false, false);
         self.monitor.forget_errors();
-        self.fast = self.probe_fast()?;
+        if self.fast.is_none() {
+            self.fast = Some(self.probe_fast()?);
+        }
         let goals = Goals::new(self.family(), ids.iter().copied().zip(goals));
         self.commands.start(goals);
         Ok(())

@@ -66,7 +66,7 @@ impl Registers {
             // Milliseconds for the way.
             _ => 30_000,
         };
-        if self.watchdog != 0 && self.velocity != slowest {
+        if self.watchdog == x::WATCHDOG_TRIPPED && self.velocity != slowest {
             Some((PROFILE_VELOCITY, slowest))
         } else if self.watchdog != 0 {
             Some((BUS_WATCHDOG, 0))
@@ -117,7 +117,6 @@ mod tests {
                 _ => servo.goal = value,
             }
         }
-        assert_eq!(servo.goal, servo.position);
         written
     }
 
@@ -166,6 +165,12 @@ mod tests {
             (PROFILE_VELOCITY, 0),
         ];
         assert_eq!(written(servo), expected);
+        let not_tripped = Registers {
+            watchdog: 5,
+            torque: 1,
+            ..READY
+        };
+        assert_eq!(written(not_tripped), [(BUS_WATCHDOG, 0)]);
         let time_based = Registers {
             drive_mode: x::DRIVE_TIME_BASED,
             ..servo

@@ -50,7 +50,7 @@ pub struct ServoView {
     pub counts: f64,
     /// Counts per second.
     pub counts_per_s: f64,
-    /// Where it was sent last.
+    /// Where it goes, counts: its goal within its limits, or where its bus watchdog has stopped it.
     pub goal_counts: f64,
     /// Whether its motor holds it.
     pub torque: bool,

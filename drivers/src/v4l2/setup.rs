@@ -92,6 +92,7 @@ pub(super) fn set_up<D: Device>(device: &mut D, config: &V4l2Config) -> Result<G
 /// A control to be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Setting {
+    /// In the words of the rig's file.
     name: &'static str,
     id: u32,
     value: i64,
@@ -117,14 +118,30 @@ fn settings(controls: &Controls) -> Vec<Setting> {
     };
     let off = |given: bool| given.then_some(0);
     let manual = controls.exposure_us.map(|_| MANUAL);
-    set("exposure_us", CAMERA + 1, manual, true);
-    set("gain", USER + 18, off(controls.gain.is_some()), true);
+    set("automatic exposure", CAMERA + 1, manual, true);
+    set(
+        "automatic gain",
+        USER + 18,
+        off(controls.gain.is_some()),
+        true,
+    );
     let balance = controls.white_balance_k;
-    set("white_balance_k", USER + 12, off(balance.is_some()), true);
-    set("focus", CAMERA + 12, off(controls.focus.is_some()), true);
+    set(
+        "automatic white balance",
+        USER + 12,
+        off(balance.is_some()),
+        true,
+    );
+    set(
+        "autofocus",
+        CAMERA + 12,
+        off(controls.focus.is_some()),
+        true,
+    );
 
     let exposure = controls.exposure_us.map(|us| (i64::from(us) + 50) / 100);
-    set("exposure_us", CAMERA + 2, exposure, false);
+    // The device counts in 100 µs.
+    set("exposure_us / 100", CAMERA + 2, exposure, false);
     set("gain", USER + 19, controls.gain.map(i64::from), false);
     set("white_balance_k", USER + 26, balance.map(i64::from), false);
     set("focus", CAMERA + 10, controls.focus.map(i64::from), false);

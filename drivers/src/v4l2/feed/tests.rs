@@ -467,13 +467,20 @@ fn controls_are_set_checked_and_set_again_after_a_replug() {
         high.contains("`gain` cannot be 20: it goes from 0 to 16"),
         "{high}"
     );
+    let long = said(&|d| {
+        d.script().controls.insert(EXPOSURE, (range(3, 50, 1), 3));
+    });
+    assert!(
+        long.contains("`exposure_us / 100` cannot be 100: it goes from 3 to 50"),
+        "{long}"
+    );
     let steps = said(&|d| {
         d.script().controls.insert(GAIN, (range(0, 255, 16), 0));
     });
     assert!(steps.contains("in steps of 16"), "{steps}");
     let ignored = said(&|d| d.script().stubborn = true);
     assert!(
-        ignored.contains("`exposure_us` was set to 1 and is 3"),
+        ignored.contains("`automatic exposure` was set to 1 and is 3"),
         "{ignored}"
     );
 }

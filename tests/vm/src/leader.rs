@@ -41,6 +41,8 @@ pub fn led_by_hand() -> Result<String> {
         let intent = leader.intent(Monotonic.now_ns())?;
         ensure!(intent.is_none(), "a leader at rest takes over");
     }
+    let held = servos.look(|bus| bus.servos().filter(|servo| servo.torque).count());
+    ensure!(held == 0, "{held} servos of a leader are under torque");
     // About half a radian a second, as a hand would.
     let (steps, step_counts) = (40, 16.0);
     let mut told_m = [0.0; 3];

@@ -251,6 +251,20 @@ impl<C: Clock + 'static, T: 'static> Realtime<C, T> {
         })
     }
 
+    /// Waits until every camera has seen what is there now; the next step begins then.
+    fn look_anew(&mut self) -> Result<(), CellError> {
+        let (frames, since_ns) = (Arc::clone(&self.frames), self.clock.now_ns());
+        let cameras = self.config.cameras;
+        self.wait(|_| {
+            frames.all()[..cameras]
+                .iter()
+                .all(|&seen_ns| seen_ns > since_ns)
+        })?;
+        self.clock.sleep_until_ns(self.deadlines.next_ns());
+        self.step_due_ns = self.deadlines.wake(self.clock.now_ns()).due_ns;
+        Ok(())
+    }
+
     /// Brings the arms home, slowly, by commands like any others.
     fn go_home(&mut self, home: &JointVector, mut targets: Targets) -> Result<Targets, CellError> {
         let (bounds, period_ns) = (self.config.bounds, self.config.interpolation_ns);
@@ -355,6 +369,7 @@ impl<C: Clock + 'static, T: 'static> Body for Realtime<C, T> {
         let targets = self.go_home(&home, report.targets)?;
         if let Some(scene) = &mut self.scene {
             scene.arm_is_home(start)?;
+            self.look_anew()?;
         }
         Ok(targets)
     }

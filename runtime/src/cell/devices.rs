@@ -17,7 +17,7 @@ use hilt_drivers::{
 };
 use hilt_kinematics::Chain;
 use hilt_protocol::JointVector;
-use hilt_realtime::Monotonic;
+use hilt_realtime::{Clock, Monotonic};
 use hilt_sim::SceneConfig;
 
 use super::CellError;
@@ -180,7 +180,9 @@ fn real(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Devices, CellError> {
 
 /// An emulated bus behind a serial device of this process.
 fn plugged_in(bus: EmulatedBus, arm: usize) -> Result<PtyBus, CellError> {
-    let name = format!("hilt-bus-{}-{arm}", std::process::id());
+    // A process may have several rigs, one after the other or beside each other.
+    let (process, now_ns) = (std::process::id(), Monotonic.now_ns());
+    let name = format!("hilt-bus-{process}-{now_ns}-{arm}");
     PtyBus::start(bus, &std::env::temp_dir().join(name)).map_err(|source| {
         let what = "starting an emulated bus";
         CellError::System { what, source }

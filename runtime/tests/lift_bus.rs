@@ -1,0 +1,75 @@
+//! The lift scene's SO-101 behind its emulated bus, in real time. What is asserted is what happened, never
+//! how fast.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use std::sync::atomic::Ordering;
+
+use common::{
+    acting::Acting,
+    learner::{FakeLearner, endpoint},
+    rig_file, until,
+};
+use hilt_drivers::EpisodeStart;
+use hilt_runtime::{cell::Cell, operator::Operator, rig::Rig, verify::verify};
+
+/// A simulated SO-101 behind its bus, on a machine that others use as well.
+fn so101() -> Rig {
+    let overrides = [
+        "ages.state_ms=2000",
+        "ages.frame_ms=5000",
+        "ages.policy_ms=5000",
+        "ages.loop_ms=5000",
+        "ages.jump_ms=20000",
+        "ages.astray_ms=5000",
+        "realtime.lock_memory=false",
+        "operator.speed=1.0",
+        "episode.max_steps=40",
+    ];
+    let overrides: Vec<_> = overrides.iter().map(|&s| s.to_owned()).collect();
+    Rig::read(&rig_file("so101-emulated.toml"), &overrides).unwrap()
+}
+
+#[test]
+fn the_first_pictures_of_an_episode_show_the_cube_in_its_place() {
+    let mut cell = Cell::open(&so101()).unwrap();
+    for seed in 0..3 {
+        let range_m = 0.1;
+        let seen = cell.reset(EpisodeStart { range_m, seed }).unwrap();
+        let red = |p: &&[u8]| p[0] > 90 && u16::from(p[0]) > 3 * u16::from(p[1].max(p[2]));
+        let front = &seen.images[0];
+        assert!(
+            front.rgb.chunks_exact(3).filter(red).count() >= 12,
+            "{seed}"
+        );
+        let truth = cell.truth().unwrap();
+        assert!(truth.cube_height_m.abs() < 2e-3, "{truth:?}");
+    }
+}
+
+/// The episodes begin where the cube is put, and end by the truth.
+#[test]
+fn an_arm_that_physics_drives_runs_episodes_over_its_bus_and_every_tick_can_be_verified() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, endpoint) = (dir.path().join("run"), endpoint());
+    let rig = so101();
+    let learner = FakeLearner::open(&endpoint, &rig.spec(), vec![]);
+    learner.publish_classifier(1, 0.1);
+    // Up and aside: the operator has to take over.
+    learner.publish_policy(1, &[0.0, 0.5, 0.5, 1.0]);
+    learner.progress(0, 1_000_000, false);
+    let acting = Acting::start_with(&rig, &endpoint, &out, Some(Operator::Scripted));
+    let rows = || std::fs::read_to_string(out.join("episodes.jsonl")).unwrap_or_default();
+    until("two episodes", || rows().lines().count() > 1);
+    acting.stop.store(true, Ordering::Relaxed);
+    let summary = acting.end().unwrap();
+    assert!(summary.timing.ticks > 100, "{:?}", summary.timing);
+    let lifted = rows()
+        .lines()
+        .filter(|row| row.contains("\"success\":true"))
+        .count();
+    assert!(lifted > 0, "{}", rows());
+    let verdict = verify(&out).unwrap();
+    assert_eq!(verdict.status(), 0, "{verdict}");
+}

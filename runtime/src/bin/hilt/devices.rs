@@ -92,11 +92,17 @@ pub fn set_up_motor(port: &Path, family: Family, to: Settings) -> anyhow::Result
 }
 
 fn set_up(port: &Path, family: Family, to: Settings) -> Result<(Found, Found), bus::SetUpError> {
-    let rates = family.table().baud_rates;
-    // The usual ones first: a servo that was set up before is found at once.
-    let mut bauds = USUAL_BAUD_RATES.to_vec();
-    bauds.retain(|baud| rates.contains(baud));
-    bus::set_up(|baud| open(port, baud), family, &bauds, to)
+    let set_up = |bauds: &[u32]| bus::set_up(|baud| open(port, baud), family, bauds, to);
+    match set_up(&[to.baud]) {
+        // A new one has its factory's rate. To ask at every rate takes ten seconds.
+        Err(bus::SetUpError::Nobody) => {
+            let mut others = USUAL_BAUD_RATES.to_vec();
+            let rates = family.table().baud_rates;
+            others.retain(|baud| *baud != to.baud && rates.contains(baud));
+            set_up(&others)
+        }
+        done => done,
+    }
 }
 
 /// Goes through the servos of an arm, the gripper's first: they hang on each other in a row, so that

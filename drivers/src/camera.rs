@@ -22,6 +22,12 @@ pub trait Camera {
 
     /// The newest frame, with the time of its capture, which never runs backwards.
     fn newest(&mut self) -> Result<Image, CameraError>;
+
+    /// Whether [`Camera::newest`] waits for a frame that is new. One that does has a pace of its own;
+    /// the others draw or give what they have whenever they are asked.
+    fn waits(&self) -> bool {
+        false
+    }
 }
 
 impl<T: Camera + ?Sized> Camera for Box<T> {
@@ -31,5 +37,9 @@ impl<T: Camera + ?Sized> Camera for Box<T> {
 
     fn newest(&mut self) -> Result<Image, CameraError> {
         (**self).newest()
+    }
+
+    fn waits(&self) -> bool {
+        (**self).waits()
     }
 }

@@ -9,10 +9,16 @@
 //! - [`Scene`]: the reset and the truth of a simulated rig, and [`World`], one whose time stands still
 //!   until it is told to pass. A real rig has neither.
 //!
-//! Behind them: [`sim`], the MuJoCo lift scene; [`fake`], arms that follow commands exactly, for
-//! walking two arms without hardware; [`keyboard`], a person at a terminal; [`hands`], what a person
-//! holds; [`franka`], an arm behind a server of its own; [`emulated`], servos that answer the real protocol. [`faults`] breaks any of them on
-//! purpose, by a plan.
+//! Behind them:
+//!
+//! - arms: [`bus`], servos on a serial line, Feetech's and Dynamixel's; [`franka`], behind a server of its
+//!   own; [`remote`], any that has a thread to itself;
+//! - cameras: [`v4l2`], those of the kernel;
+//! - hands: [`keyboard`], and what a person holds, [`hands`]: SpaceMouse, gamepad, leader arm;
+//! - without hardware: [`emulated`], servos that answer the real protocols; [`sim`], the MuJoCo lift
+//!   scene; [`fake`], arms that follow exactly.
+//!
+//! [`faults`] breaks any of them on purpose, by a plan.
 //!
 //! Each trait comes with one suite in [`conformance`] that every implementation passes.
 #![deny(missing_docs)]

@@ -1,5 +1,6 @@
 //! What the drivers cost, one JSON row per figure: `cargo xtask bench bus`.
 
+mod camera;
 mod servos;
 
 use std::error::Error;
@@ -18,5 +19,14 @@ fn row(name: &str, value: f64, unit: &str, peer: Option<(&str, f64)>) {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    servos::measure()
+    servos::measure()?;
+    let [yuyv, mjpeg] = camera::measure()?;
+    for (name, frame) in [("YUYV", yuyv), ("MJPEG", mjpeg)] {
+        eprintln!(
+            "a frame of 640x480 {name} to the tensor: {:.0} us, {} copies of its own size, {} of the image's",
+            frame.median_us, frame.frame_copies, frame.image_copies
+        );
+    }
+    row("camera.to_tensor_us", yuyv.median_us, "us", None);
+    Ok(())
 }

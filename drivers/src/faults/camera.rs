@@ -75,6 +75,10 @@ impl<T: Camera, N: Fn() -> u64> Camera for FaultyCamera<T, N> {
         self.inner.spec()
     }
 
+    fn waits(&self) -> bool {
+        self.inner.waits()
+    }
+
     fn newest(&mut self) -> Result<Image, CameraError> {
         let now_ns = (self.now_ns)();
         let since_ns = now_ns.checked_sub(self.origin_ns);

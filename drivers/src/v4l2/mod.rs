@@ -130,4 +130,8 @@ impl Camera for V4l2Camera {
             reason,
         })
     }
+
+    fn waits(&self) -> bool {
+        true
+    }
 }

@@ -32,8 +32,11 @@ pub struct Eye {
     times: Arc<FrameTimes>,
 }
 
-/// A camera is asked so often, at most; one that has a pace of its own makes its thread wait.
+/// A camera is asked so often, at most.
 const PERIOD_NS: u64 = 1_000_000_000 / 30;
+/// One that has a pace of its own makes its thread wait; and where it is gone, that thread must not
+/// take a core for itself.
+const WAITING_PERIOD_NS: u64 = 4_000_000;
 
 impl Eye {
     /// Takes the camera's newest frame and tells of it.
@@ -100,11 +103,15 @@ impl CameraThreads {
         for mut eye in eyes {
             let over = Arc::clone(&ending);
             let name = format!("camera-{}", eye.camera.spec().name);
+            let period_ns = match eye.camera.waits() {
+                true => WAITING_PERIOD_NS,
+                false => PERIOD_NS,
+            };
             let work = move || {
                 let mut due_ns = Monotonic.now_ns();
                 while !over.load(Ordering::Relaxed) {
                     eye.look();
-                    due_ns = (due_ns + PERIOD_NS).max(Monotonic.now_ns());
+                    due_ns = (due_ns + period_ns).max(Monotonic.now_ns());
                     Monotonic.sleep_until_ns(due_ns);
                 }
             };

@@ -3,7 +3,7 @@
 use hilt_kinematics::Chain;
 use hilt_protocol::{GripperCommand, JointVector};
 
-use crate::bus::ServoArmConfig;
+use crate::bus::{Health, ServoArmConfig};
 
 /// What an arm reports.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -172,6 +172,12 @@ pub trait Arm {
     /// is no torque.
     fn let_go(&mut self) -> Result<(), ArmError> {
         Ok(())
+    }
+
+    /// How its servos are: each is asked, and waited for, so it is not for a tick. Empty where there are
+    /// none.
+    fn examine(&mut self) -> Result<Vec<Health>, ArmError> {
+        Ok(Vec::new())
     }
 
     /// What has gone to the device's wire by [`Arm::write`] and [`Arm::stop`] since the last

@@ -14,6 +14,7 @@ use hilt_drivers::{
     emulated::{BYTE_NS_1M_BAUD, EmulatedBus, PtyBus, ServoSetup},
 };
 use hilt_runtime::rig::Rig;
+use nalgebra::Vector3;
 
 fn bus(family: Family, ids: &[u8], folder: &Path) -> PtyBus {
     let setup = |id: &u8| ServoSetup {
@@ -122,8 +123,24 @@ fn the_servos_of_an_arm_are_set_up_one_after_the_other() {
 fn what_a_rig_says_of_real_devices_is_checked() {
     let text = fs::read_to_string(rig_file("so101.toml")).unwrap();
     let parse = |text: &str| Rig::parse("rig.toml", Path::new("/"), text, &[]);
-    let rig = parse(&text).unwrap();
-    assert_eq!(parse(&rig.to_toml().unwrap()).unwrap(), rig);
+    let koch = fs::read_to_string(rig_file("koch.toml")).unwrap();
+    for text in [&text, &koch] {
+        let rig = parse(text).unwrap();
+        assert_eq!(parse(&rig.to_toml().unwrap()).unwrap(), rig);
+        // Home is in the workspace, the tool down.
+        let chain = rig.arms[0].servos().unwrap().chain().unwrap();
+        let home = chain.base_from_tool(&rig.home_rad);
+        for axis in 0..3 {
+            let (low, high) = (rig.limits.workspace_min_m, rig.limits.workspace_max_m);
+            let at = home.translation.vector[axis];
+            assert!(
+                (low[axis]..=high[axis]).contains(&at),
+                "axis {axis}: {at} m"
+            );
+        }
+        let tool_z = home.rotation.transform_vector(&Vector3::z());
+        assert!(tool_z.z < -0.99, "{tool_z}");
+    }
     for (find, replace, words) in [
         (
             "device = \"real\"",

@@ -54,7 +54,14 @@ fn the_rigs_own_devices_are_asked() {
     let ok = |subject| (subject, Level::Ok);
     assert_eq!(
         subjects,
-        [ok("arm"), ok("arm"), ok("camera"), ok("camera")],
+        [
+            ok("arm"),
+            ok("servos"),
+            ok("arm"),
+            ok("servos"),
+            ok("camera"),
+            ok("camera")
+        ],
         "{findings:?}"
     );
     let gone = rig(&["ports=[\"/nowhere/a\", \"/nowhere/b\"]"]);

@@ -16,6 +16,10 @@ use hilt_runtime::{cell::Cell, operator::Operator, rig::Rig, verify::verify};
 
 /// A simulated SO-101 behind its bus, on a machine that others use as well.
 fn so101() -> Rig {
+    patient("so101-emulated.toml", &[])
+}
+
+fn patient(name: &str, more: &[&str]) -> Rig {
     let overrides = [
         "ages.state_ms=2000",
         "ages.frame_ms=5000",
@@ -27,8 +31,33 @@ fn so101() -> Rig {
         "operator.speed=1.0",
         "episode.max_steps=40",
     ];
-    let overrides: Vec<_> = overrides.iter().map(|&s| s.to_owned()).collect();
-    Rig::read(&rig_file("so101-emulated.toml"), &overrides).unwrap()
+    let overrides = overrides.iter().chain(more).map(|&s| s.to_owned());
+    Rig::read(&rig_file(name), &overrides.collect::<Vec<_>>()).unwrap()
+}
+
+/// Servos of either family, struck on their wire.
+#[test]
+fn a_servo_that_falls_silent_is_named_and_with_it_back_the_arm_goes_on() {
+    for name in ["so101-emulated.toml", "koch-emulated.toml"] {
+        let fault = "faults.faults=[{kind=\"servo-silent\", from_s=6.0, for_s=6.0, servo=3}]";
+        let rig = patient(name, &["faults.seed=1", fault]);
+        let mut cell = Cell::open(&rig).unwrap();
+        let start = EpisodeStart {
+            range_m: 0.1,
+            seed: 1,
+        };
+        cell.reset(start).unwrap();
+        let still = vec![0.0; rig.spec().action_dim()];
+        let mut error = None;
+        until("the fault is told", || {
+            error = cell.step(&still).err();
+            error.is_some()
+        });
+        let words = error.unwrap().to_string();
+        assert!(words.contains("servo 3"), "{name}: {words}");
+        until("the servo is back", || cell.reset(start).is_ok());
+        assert!(cell.step(&still).unwrap().followed);
+    }
 }
 
 #[test]

@@ -3,8 +3,11 @@
 
 use std::{path::Path, sync::atomic::AtomicBool};
 
-use hilt_drivers::{Arm, Camera, EpisodeStart, Teleop, fake::FakeArmPair, sim::Role};
-use hilt_protocol::{ActionSource, Observation, Record, Step};
+use hilt_drivers::{
+    Arm, Camera, EpisodeStart, Intent, Teleop, TeleopError, TeleopEvent, fake::FakeArmPair,
+    sim::Role,
+};
+use hilt_protocol::{ActionSource, MAX_ARMS, Observation, Record, Step};
 use hilt_recording::{RunReader, read_spec};
 use hilt_runtime::{
     brain::{Brain, BrainError, RandomBrain},
@@ -65,6 +68,27 @@ impl Brain for Idle {
 
     fn version(&self) -> u64 {
         7
+    }
+
+    fn updates(&self) -> u64 {
+        0
+    }
+}
+
+/// Does the same at every step.
+struct Steady(Vec<f32>);
+
+impl Brain for Steady {
+    fn act(&mut self, _: &Observation, _: u64, _: bool) -> Result<Vec<f32>, BrainError> {
+        Ok(self.0.clone())
+    }
+
+    fn judge(&mut self, _: &Observation) -> Result<Option<f32>, BrainError> {
+        Ok(None)
+    }
+
+    fn version(&self) -> u64 {
+        1
     }
 
     fn updates(&self) -> u64 {
@@ -195,6 +219,70 @@ fn a_fault_of_one_arm_is_named_and_holds_both() {
     pair.set_faulty(1, false);
     cell.reset(start).unwrap();
     cell.step(&action).unwrap();
+}
+
+/// Acts from one step of the episode to another, pulling the other way than the policy.
+struct Grabs {
+    step: u32,
+    acts: std::ops::Range<u32>,
+}
+
+impl Teleop for Grabs {
+    fn source(&self) -> ActionSource {
+        ActionSource::Human
+    }
+
+    fn begin_episode(&mut self, _: u64) {
+        self.step = 0;
+    }
+
+    fn intent(&mut self, now_ns: u64) -> Result<Option<Intent>, TeleopError> {
+        self.step += 1;
+        let mut intent = Intent::still(now_ns);
+        intent.motion = [[-1.0; 6]; MAX_ARMS];
+        Ok(self.acts.contains(&self.step).then_some(intent))
+    }
+
+    fn event(&mut self) -> Result<Option<TeleopEvent>, TeleopError> {
+        Ok(None)
+    }
+
+    fn verdict(&mut self) -> Option<bool> {
+        None
+    }
+}
+
+#[test]
+fn neither_taking_over_nor_handing_back_is_a_jump() {
+    let rig = rig("fake-dual.toml", &["episode.max_steps=16"]);
+    let mut cell = Cell::open(&rig).unwrap();
+    let mut brain = Steady(vec![0.7; 10]);
+    let mut person = Grabs {
+        step: 0,
+        acts: 5..10,
+    };
+    let teleop = Some(&mut person as &mut dyn Teleop);
+    let (outcome, kept) = episode(&rig, &mut cell, &mut brain, teleop, 3);
+    assert_eq!((outcome.steps, outcome.intervened), (16, 5));
+    let seen = kept.0.iter().map(|record| match record {
+        Record::Reset(seen) => seen,
+        Record::Step(step) => &step.next,
+    });
+    // Where each arm was sent: its tool and what it was off by.
+    let targets: Vec<[f32; 6]> = seen
+        .map(|seen| {
+            let p = &seen.proprio;
+            [0, 1, 2, 12, 13, 14].map(|i| p[i] + p[i + 3])
+        })
+        .collect();
+    for (step, pair) in targets.windows(2).enumerate() {
+        for (before, after) in pair[0].iter().zip(&pair[1]) {
+            let moved = after - before;
+            assert!(moved.abs() < 0.025 + 1e-5, "step {step}: {moved} m");
+        }
+    }
+    let xs: Vec<f32> = targets.iter().map(|target| target[0]).collect();
+    assert!(xs[4] > xs[0] && xs[9] < xs[4] && xs[16] > xs[9], "{xs:?}");
 }
 
 #[test]

@@ -13,6 +13,9 @@ const fn byte(address: u8) -> Register {
     Register::byte(address)
 }
 
+/// Counts per second of an STS3215 at 7.4 V without load: 45 rpm.
+pub const TOP_COUNTS_PER_S: f64 = 45.0 / 60.0 * sts::COUNTS_PER_TURN as f64;
+
 /// The most torque that an STS3215's torque limit is set to when the power comes.
 pub(super) const MOST_TORQUE: Register = Register::word(16);
 
@@ -94,7 +97,7 @@ pub(super) fn registers(family: Family) -> &'static [(Register, i32)] {
 /// Counts per second without load: an STS3215 at 7.4 V, an XL330-M288 at 5 V.
 pub(super) fn top_counts_per_s(family: Family) -> f64 {
     let rpm = match family {
-        Family::Sts3215 => super::servo::TOP_COUNTS_PER_S / f64::from(sts::COUNTS_PER_TURN) * 60.0,
+        Family::Sts3215 => TOP_COUNTS_PER_S / f64::from(sts::COUNTS_PER_TURN) * 60.0,
         Family::DynamixelX => 103.0,
     };
     rpm / 60.0 * f64::from(sts::COUNTS_PER_TURN)

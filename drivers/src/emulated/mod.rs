@@ -23,9 +23,10 @@ mod servos;
 mod writes;
 
 pub use cameras::EmulatedCamera;
+pub use factory::TOP_COUNTS_PER_S;
 pub use heard::Heard;
 pub use lift::{BusLift, BusServos, lift_bus, lift_config};
 pub use memory::{BusHandle, MemoryWire};
 pub use pty::PtyBus;
-pub use servo::{ServoSetup, ServoView, TOP_COUNTS_PER_S};
+pub use servo::{ServoSetup, ServoView};
 pub use servos::{BYTE_NS_1M_BAUD, EmulatedBus};

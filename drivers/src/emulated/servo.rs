@@ -7,12 +7,9 @@ use super::factory::{MOST_TORQUE, registers, top_counts_per_s};
 use crate::bus::{
     Family, Register, Table,
     dynamixel::ALERT,
-    sts3215::{COUNTS_PER_TURN, STATUS, TORQUE_LIMIT},
+    sts3215::{STATUS, TORQUE_LIMIT},
     xseries as x,
 };
-
-/// Counts per second of an STS3215 at 7.4 V without load: 45 rpm.
-pub const TOP_COUNTS_PER_S: f64 = 45.0 / 60.0 * COUNTS_PER_TURN as f64;
 
 /// How fast a joint without torque sinks.
 const SAG_COUNTS_PER_S: f64 = 400.0;

@@ -21,30 +21,9 @@ use hilt_protocol::{CameraSpec, Image};
 use super::{
     config::{Crop, Rectangle},
     device::{Colours, Layout, PixelFormat},
+    error::BadFrame,
     jpeg,
 };
-
-/// What is wrong with a frame. It is not shown.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadFrame {
-    /// Fewer bytes than the format has.
-    #[error("{got} bytes of a frame's {expected}")]
-    Short {
-        /// Bytes of a whole frame.
-        expected: usize,
-        /// Bytes that there are.
-        got: usize,
-    },
-    /// No JPEG, or a damaged one.
-    #[error("a damaged JPEG: {0}")]
-    Jpeg(String),
-    /// The device or its driver says so.
-    #[error("the device marked it as damaged")]
-    Flawed,
-    /// The resizer does not take it.
-    #[error("it cannot be resized: {0}")]
-    Resize(String),
-}
 
 /// Makes images of frames. Keeps its memory from one to the next.
 #[derive(Debug)]

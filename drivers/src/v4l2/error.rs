@@ -165,3 +165,25 @@ fn remedy(cause: Errno) -> &'static str {
         _ => "",
     }
 }
+
+/// What is wrong with a frame. It is not shown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadFrame {
+    /// Fewer bytes than the format has.
+    #[error("{got} bytes of a frame's {expected}")]
+    Short {
+        /// Bytes of a whole frame.
+        expected: usize,
+        /// Bytes that there are.
+        got: usize,
+    },
+    /// No JPEG, or a damaged one.
+    #[error("a damaged JPEG: {0}")]
+    Jpeg(String),
+    /// The device or its driver says so.
+    #[error("the device marked it as damaged")]
+    Flawed,
+    /// The resizer does not take it.
+    #[error("it cannot be resized: {0}")]
+    Resize(String),
+}

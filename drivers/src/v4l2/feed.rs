@@ -12,9 +12,9 @@ use rustix::io::Errno;
 
 use super::{
     config::V4l2Config,
-    converter::{BadFrame, Converter},
+    converter::Converter,
     device::{Device, Filled, Identity},
-    error::V4l2Error,
+    error::{BadFrame, V4l2Error},
     setup::{Granted, set_up},
 };
 

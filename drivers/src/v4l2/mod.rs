@@ -55,9 +55,9 @@ use hilt_protocol::{CameraSpec, Image};
 use hilt_realtime::Monotonic;
 
 pub use config::{Controls, Crop, PowerLine, Rectangle, V4l2Config};
-pub use converter::{BadFrame, Converter};
+pub use converter::Converter;
 pub use device::{Colours, FourCc, Identity, Layout, Mode, PixelFormat, Range};
-pub use error::V4l2Error;
+pub use error::{BadFrame, V4l2Error};
 pub use feed::Counts;
 pub use kernel::Offer;
 pub use list::{Found, list};

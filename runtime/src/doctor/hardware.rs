@@ -1,7 +1,11 @@
 //! The suites that every driver passes in its tests, run on the devices of a rig: the real thing is
 //! asked the same questions. The arms move for that.
 
-use hilt_drivers::conformance::{self, Violation};
+use hilt_drivers::{
+    ArmError,
+    bus::Health,
+    conformance::{self, Violation},
+};
 use hilt_realtime::{Clock, Monotonic};
 
 use super::Finding;
@@ -34,6 +38,7 @@ pub fn hardware(rig: &Rig) -> Result<Vec<Finding>, CellError> {
         let says =
             "reads fresh states, refuses bad targets, moves to good ones, holds when stopped";
         findings.push(judge("arm", index.to_string(), says, conforms));
+        findings.extend(servos(index, arm.examine()));
         if let Err(error) = arm.stop() {
             findings.push(judge(
                 "arm",
@@ -50,6 +55,39 @@ pub fn hardware(rig: &Rig) -> Result<Vec<Finding>, CellError> {
         findings.push(judge("camera", name, says, conforms));
     }
     Ok(findings)
+}
+
+/// Warmer than this a servo is on its way to letting go: they do at 70 or 80 °C.
+const WARM_C: f64 = 60.0;
+
+/// What an arm's servos say of themselves.
+fn servos(arm: usize, healths: Result<Vec<Health>, ArmError>) -> Option<Finding> {
+    let subject = "servos";
+    let healths = match healths {
+        Ok(healths) if healths.is_empty() => return None,
+        Ok(healths) => healths,
+        Err(error) => {
+            let says = format!("of arm {arm} cannot be asked: {error}");
+            return Some(Finding::note(subject, says, None).must_be_mended_if(true));
+        }
+    };
+    let warmest_c = healths
+        .iter()
+        .map(|h| h.temperature_c)
+        .fold(f64::MIN, f64::max);
+    let lowest_v = healths.iter().map(|h| h.supply_v).fold(f64::MAX, f64::min);
+    let says = format!("of arm {arm}: {warmest_c:.0} °C at most, {lowest_v:.1} V at least");
+    if let Some(bad) = healths.iter().find(|h| h.errors != 0) {
+        let (id, errors) = (bad.id, bad.errors);
+        let says = format!("{says}; servo {id} reports an error (bits {errors:#010b})");
+        let remedy =
+            "see its manual; let it cool down, free its joint, look at the supply".to_owned();
+        return Some(Finding::note(subject, says, remedy).must_be_mended_if(true));
+    }
+    Some(match warmest_c > WARM_C {
+        true => Finding::note(subject, says, "let the arm rest".to_owned()),
+        false => Finding::ok(subject, says),
+    })
 }
 
 fn judge(

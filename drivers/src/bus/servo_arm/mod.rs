@@ -449,6 +449,12 @@ impl<W: Wire> Arm for ServoArm<W> {
         Ok(())
     }
 
+    fn examine(&mut self) -> Result<Vec<Health>, ArmError> {
+        let ids = self.ids;
+        let servos = ids[..self.servos].iter();
+        servos.map(|id| self.health(*id)).collect()
+    }
+
     fn sent(&self) -> &[u8] {
         self.commands.sent()
     }

@@ -151,7 +151,10 @@ fn any_arm(
     // A good one moves it there.
     let mut goal = state.joints;
     arm.chain().clamp(goal.as_mut_slice());
-    goal.as_mut_slice()[0] += 0.05;
+    let first = &mut goal.as_mut_slice()[0];
+    // Where there is room.
+    let up = *first + 0.05 <= arm.chain().joints()[0].upper;
+    *first += if up { 0.05 } else { -0.05 };
     arm.write(&goal, GripperCommand::Open)
         .map_err(unexpected("write"))?;
     pass_ns(1_500_000_000);

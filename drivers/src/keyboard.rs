@@ -262,6 +262,8 @@ impl Teleop for Keyboard {
     }
 
     fn begin_episode(&mut self, _seed: u64) {
+        // What was pressed on the way home is not said of this episode. An error comes again.
+        let _ = self.read();
         self.keys.begin_episode();
     }
 

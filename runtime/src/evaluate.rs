@@ -21,6 +21,7 @@ use crate::{
     filmstrip,
     inference::{Engine, OnnxBrain, PolicyFiles},
     rig::{ClockKind, Rig},
+    session::SessionError,
 };
 
 /// What to evaluate.
@@ -124,11 +125,14 @@ pub fn run_episode(
 }
 
 /// When an episode is broken off so often on end, the evaluation ends: what is wrong does not pass.
-const BROKEN_EPISODES: u32 = 20;
+pub(crate) const BROKEN_EPISODES: u32 = 20;
 
 /// Whether the same episode may go well when it is begun again: an input was not fit, and the arms are
 /// held until it is.
-fn is_passing(error: &anyhow::Error) -> bool {
+pub(crate) fn is_passing(error: &anyhow::Error) -> bool {
+    if let Some(session) = error.downcast_ref::<SessionError>() {
+        return session.is_passing();
+    }
     let cell = error.downcast_ref::<CellError>();
     matches!(cell, Some(CellError::Held(_) | CellError::Camera(_)))
 }

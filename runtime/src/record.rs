@@ -31,6 +31,7 @@ use crate::{
     books::RunBooks,
     cell::Cell,
     decision::intent_action,
+    evaluate::{BROKEN_EPISODES, is_passing},
     operator::{self, Operator},
     pace::Pace,
     rig::Rig,
@@ -298,7 +299,7 @@ impl Recorder<'_> {
         stop: &AtomicBool,
         say: &mut impl FnMut(u32, &str),
     ) -> anyhow::Result<RecordSummary> {
-        let (mut kept, mut attempts, mut steps) = (0u32, 0u32, 0u64);
+        let (mut kept, mut attempts, mut steps, mut broken) = (0u32, 0u32, 0u64, 0);
         while kept < self.options.episodes {
             let seed = mix(self.options.seed ^ mix(0x6465_6d6f ^ (u64::from(attempts) << 32)));
             attempts += 1;
@@ -318,7 +319,15 @@ impl Recorder<'_> {
                 );
             }
             let max_steps = self.rig.episode.max_steps;
-            let outcome = self.episode(teleop, start, max_steps, stop, &mut buffer)?;
+            let outcome = match self.episode(teleop, start, max_steps, stop, &mut buffer) {
+                Err(error) if is_passing(&error) && broken < BROKEN_EPISODES => {
+                    broken += 1;
+                    say(kept, &format!("broken off, and thrown away: {error}"));
+                    continue;
+                }
+                outcome => outcome?,
+            };
+            broken = 0;
             if outcome.cut || outcome.said == Some(TeleopEvent::Stop) {
                 break;
             }
@@ -342,8 +351,13 @@ impl Recorder<'_> {
                     "hold it up and carry it about, until the next one begins",
                 );
             }
-            self.carry(teleop, seed, true)?;
-            say(kept, "recorded");
+            match self.carry(teleop, seed, true) {
+                Ok(()) => say(kept, "recorded"),
+                Err(error) if is_passing(&error) => {
+                    say(kept, &format!("recorded; carrying was broken off: {error}"));
+                }
+                Err(error) => return Err(error),
+            }
         }
         let period_s = 1.0 / f64::from(self.rig.policy_hz);
         Ok(RecordSummary {

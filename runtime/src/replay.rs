@@ -70,6 +70,7 @@ pub enum ReplayError {
 pub struct Episode {
     spec: RigSpec,
     limits: Option<Limits>,
+    home_rad: Vec<f64>,
     first: Observation,
     steps: Vec<(Vec<f32>, Observation)>,
 }
@@ -138,13 +139,18 @@ impl Episode {
             });
         };
         let file = dir.join("rig.toml");
-        let limits = match file.exists() {
-            true => Some(Rig::read(&file, &[])?.limits),
+        let recorded = match file.exists() {
+            true => Some(Rig::read(&file, &[])?),
             false => None,
         };
+        let home_rad = recorded
+            .as_ref()
+            .map_or(Vec::new(), |rig| rig.home_rad.clone());
+        let limits = recorded.map(|rig| rig.limits);
         Ok(Self {
             spec,
             limits,
+            home_rad,
             first,
             steps,
         })
@@ -180,6 +186,17 @@ impl Episode {
         let remedy = "set it as it was with --set policy_hz=…";
         differs("policy_hz", was.to_string(), is.to_string(), remedy)?;
         if let Some(was) = &self.limits {
+            // Actions say nothing of how the tool was turned when the episode began.
+            let (home, here) = (
+                format!("{:?}", self.home_rad),
+                format!("{:?}", rig.home_rad),
+            );
+            differs(
+                "home_rad",
+                home,
+                here,
+                "set it as it was with --set home_rad=[…]",
+            )?;
             let step = |limits: &Limits| format!("{} m, {} rad", limits.step_m, limits.step_rad);
             let remedy = "set it as it was with --set limits.step_m=… and limits.step_rad=…";
             differs("full step", step(was), step(&rig.limits), remedy)?;

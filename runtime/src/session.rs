@@ -1,6 +1,6 @@
 //! Runs episodes: policy, takeovers, reward, and every step into a journal as it happens.
 
-use hilt_drivers::{EpisodeStart, Teleop, TeleopError, TeleopEvent};
+use hilt_drivers::{EpisodeStart, Intent, Teleop, TeleopError, TeleopEvent};
 use hilt_protocol::{ActionSource, Image, Observation, Record, Step, noise::mix};
 use hilt_sim::Truth;
 use serde::Serialize;
@@ -55,6 +55,17 @@ impl SessionError {
         };
         Some(Fault::at(kind, 0))
     }
+}
+
+/// Refuses what a person's device says when it is too old: their hand may be elsewhere by now.
+pub(crate) fn fresh(intent: &Intent, now_ns: u64, oldest_ns: u64) -> Result<(), TeleopError> {
+    let age_ns = now_ns.saturating_sub(intent.captured_ns);
+    if age_ns > oldest_ns {
+        let ms = age_ns / 1_000_000;
+        let words = format!("what it says is {ms} ms old; the device or its thread hangs");
+        return Err(TeleopError(words));
+    }
+    Ok(())
 }
 
 /// Shows what is seen, and hands everything on.
@@ -321,12 +332,7 @@ impl Session<'_> {
         if let Some(teleop) = &mut self.teleop
             && let Some(intent) = teleop.intent(now_ns)?
         {
-            let age_ns = now_ns.saturating_sub(intent.captured_ns);
-            if age_ns > self.cell.oldest_intent_ns() {
-                let ms = age_ns / 1_000_000;
-                let words = format!("what it says is {ms} ms old; the device or its thread hangs");
-                return Err(TeleopError(words).into());
-            }
+            fresh(&intent, now_ns, self.cell.oldest_intent_ns())?;
             return Ok((By::Intent(intent), teleop.source()));
         }
         if self.steps < self.episode.random_steps {

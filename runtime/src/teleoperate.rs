@@ -13,7 +13,7 @@ use crate::{
     pace::Pace,
     rig::Rig,
     safety::LimitsHit,
-    session::SessionError,
+    session::{SessionError, fresh},
 };
 
 /// One arm after a step.
@@ -102,11 +102,22 @@ pub fn teleoperate(
             if stop.load(Ordering::Relaxed) {
                 return Ok(steps);
             }
-            let action = match teleop.intent(cell.now_ns())? {
-                Some(intent) => intent_action(&intent, cell.spec()),
+            let now_ns = cell.now_ns();
+            let action = match teleop.intent(now_ns)? {
+                Some(intent) => {
+                    fresh(&intent, now_ns, cell.oldest_intent_ns())?;
+                    intent_action(&intent, cell.spec())
+                }
                 None => vec![0.0; cell.spec().action_dim()],
             };
-            let executed = cell.step(&action)?;
+            let executed = match cell.step(&action) {
+                // The arms are held until the input is fit again, which the reset waits for.
+                Err(error @ (CellError::Held(_) | CellError::Camera(_))) => {
+                    tracing::warn!("{error}");
+                    break;
+                }
+                executed => executed?,
+            };
             steps += 1;
             show(&View {
                 steps,

@@ -102,3 +102,25 @@ fn an_arm_that_physics_drives_runs_episodes_over_its_bus_and_every_tick_can_be_v
     let verdict = verify(&out).unwrap();
     assert_eq!(verdict.status(), 0, "{verdict}");
 }
+
+/// Servos whose counts at zero were never measured: nobody may move such an arm.
+#[test]
+fn an_arm_that_reads_outside_its_limits_is_refused_and_not_moved() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = hilt_drivers::emulated::desk_arm::bus();
+    let pty = hilt_drivers::emulated::PtyBus::start(bus, &folder.path().join("bus")).unwrap();
+    let other = hilt_drivers::emulated::desk_arm::bus();
+    let other = hilt_drivers::emulated::PtyBus::start(other, &folder.path().join("other")).unwrap();
+    pty.handle().look(|bus| bus.put(2, 60.0));
+    let ports = format!("ports={:?}", [pty.path(), other.path()]);
+    let rig = patient("emulated-dual.toml", &[&ports]);
+    let error = Cell::open(&rig).err().unwrap().to_string();
+    assert!(error.contains("joint 1 of arm 0 reads"), "{error}");
+    let findings = hilt_runtime::doctor::hardware(&rig).unwrap();
+    assert!(
+        findings[0].says.contains("was not moved: joint 1"),
+        "{findings:?}"
+    );
+    let stood = pty.handle().look(|bus| bus.servo(2).unwrap().counts);
+    assert!((stood - 60.0).abs() < 1.0, "{stood}");
+}

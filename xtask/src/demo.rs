@@ -68,7 +68,7 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
     let out = prepare_folder(root, options)?;
     let job = Job {
         root,
-        target: target_folder(root),
+        target: process::target_folder(root),
         out: &out,
         lockstep_settings: lockstep.iter().map(|&s| s.to_owned()).collect(),
         rig_settings,
@@ -466,10 +466,6 @@ fn utc(unix_s: u64) -> String {
 fn free_port() -> Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).context("no free TCP port")?;
     Ok(listener.local_addr().context("no free TCP port")?.port())
-}
-
-fn target_folder(root: &Path) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir))
 }
 
 #[cfg(test)]

@@ -240,6 +240,11 @@ pub fn cargo(args: &[&str]) -> Command {
     command
 }
 
+/// Where cargo puts what it builds.
+pub fn target_folder(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

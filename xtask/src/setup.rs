@@ -121,8 +121,13 @@ const PACKAGES: [(&str, &str); 3] = [
 /// Those whose programs the benchmark of the control loop runs.
 const LOOP_PACKAGES: [(&str, &str); 2] = [("rt-tests", "cyclictest"), ("stress-ng", "stress-ng")];
 
-/// That which runs the virtual machine.
-const MACHINE_PACKAGES: [(&str, &str); 1] = [("qemu-system-x86", "qemu-system-x86_64")];
+/// That which runs the virtual machine, and those that make what it runs.
+const MACHINE_PACKAGES: [(&str, &str); 4] = [
+    ("qemu-system-x86", "qemu-system-x86_64"),
+    ("make", "make"),
+    ("xz-utils", "xz"),
+    ("binutils", "strip"),
+];
 
 #[derive(Serialize, Deserialize)]
 struct Stamp {

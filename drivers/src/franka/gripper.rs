@@ -68,6 +68,11 @@ impl Gripper {
         }
     }
 
+    /// What the server was not told yet need not be told any more.
+    pub fn forget(&self) {
+        self.shared.wish().wanted = None;
+    }
+
     /// Whether the server did not take the last command; it is tried again.
     pub fn failed(&self) -> bool {
         self.shared.wish().failed

@@ -257,7 +257,10 @@ impl RemoteDevice for Franka {
                 self.gripper.want(gripper);
             }
             // It holds where it was sent last; what it was not sent yet it need not go to.
-            Some(RemoteCommand::Hold) => self.pending = None,
+            Some(RemoteCommand::Hold) => {
+                self.pending = None;
+                self.gripper.forget();
+            }
             None => {}
         }
         let trouble = match self.talk() {

@@ -106,7 +106,7 @@ fn leaders(
         devices.push(Box::new(leader) as Box<dyn HandDevice>);
     }
     let help = match config.take_over {
-        TakeOver::Key => "leader: take over by its key, then lead it",
+        TakeOver::Key => "leader: press t in each episode and then lead it; h lets go",
         TakeOver::Motion => "leader: lead it to take over, hold it still to hand back",
     };
     Ok((together(devices), help.to_owned()))

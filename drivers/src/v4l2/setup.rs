@@ -80,6 +80,10 @@ pub(super) fn set_up<D: Device>(device: &mut D, config: &V4l2Config) -> Result<G
         set_control(device, config, setting)?;
     }
     let buffers = device.start(BUFFERS).map_err(refused("starting it"))?;
+    if buffers < 2 {
+        // With one, the newest frame is always the one that is waited for while it is lost.
+        return Err(refused("getting two buffers or more")(Errno::NOMEM));
+    }
     Ok(Granted {
         identity,
         layout,

@@ -222,7 +222,7 @@ impl Serial {
 
 /// Starts who holds the arms on these buses when this process is gone.
 fn supervise(rig: &Rig, buses: &[OwnedFd]) -> Result<Option<(Supervised, WillWriter)>, CellError> {
-    let Some(program) = &rig.supervisor else {
+    let Some(program) = rig.supervisor.as_ref().filter(|_| !buses.is_empty()) else {
         return Ok(None);
     };
     let buses: Vec<_> = buses.iter().map(|bus| bus.as_fd()).collect();

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     control::{
         ControlConfig, ControlLoop, ControlThread, Deadlines, Fault, FaultKind, FrameTimes,
-        LoopCells, Mode, Order, Report, Targets, Wish, spawn,
+        JointBounds, LoopCells, Mode, Order, Report, Targets, Wish, spawn,
     },
     decision::{Decision, Why, homeward},
     faulty::Faults,
@@ -286,8 +286,9 @@ impl<C: Clock + 'static, T: 'static> Realtime<C, T> {
                 followed: followed.as_ref().ok().copied(),
                 hash: 0,
             });
-            followed?;
-            targets = next;
+            if followed? {
+                targets = next;
+            }
         }
         Ok(targets)
     }
@@ -311,6 +312,22 @@ impl<C, T> Drop for Realtime<C, T> {
     }
 }
 
+/// A joint that stands farther outside its limits than one at rest on its stop: it would jump to them.
+fn outside(bounds: &JointBounds, joints: &JointVector) -> Option<(usize, String)> {
+    const PLAY_RAD: f64 = 0.03;
+    let within = bounds.clamp(*joints);
+    let pairs = joints.as_slice().iter().zip(within.as_slice());
+    let mut outside = pairs
+        .enumerate()
+        .filter(|(_, (q, within))| (*q - *within).abs() > PLAY_RAD);
+    outside.next().map(|(joint, (q, within))| {
+        (
+            joint,
+            format!("reads {q:.2} rad, and its limit is {within:.2}"),
+        )
+    })
+}
+
 /// Starts the arms and reads where they stand.
 fn start_arms(
     arms: &mut [Box<dyn Arm + Send>],
@@ -326,6 +343,12 @@ fn start_arms(
         // Not in a hurry yet: every servo may answer in its own time.
         let state = arm.read_state(now_ns, now_ns + 1_000_000_000);
         let state = state.map_err(stopped)?;
+        if let Some((joint, words)) = bounds.and_then(|bounds| outside(&bounds, &state.joints)) {
+            return Err(CellError::Rig(format!(
+                "joint {joint} of arm {index} {words}; move it there by hand, or correct what the rig's file \
+                 says of its servo"
+            )));
+        }
         *target = bounds.map(|bounds| (bounds.clamp(state.joints), config.gripper));
     }
     Ok(targets)

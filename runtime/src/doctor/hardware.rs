@@ -2,7 +2,7 @@
 //! asked the same questions. The arms move for that.
 
 use hilt_drivers::{
-    ArmError,
+    Arm, ArmError,
     bus::Health,
     conformance::{self, Violation},
 };
@@ -12,12 +12,12 @@ use super::Finding;
 use crate::{
     cell::{CellError, devices::Devices},
     faulty::Faults,
-    rig::Rig,
+    rig::{ArmSettings, Rig},
 };
 
 /// What [`hardware`] does with the arms, for whoever stands beside them.
-pub const WARNING: &str = "each arm holds where it stands, then moves its first joint by 3° at once, and \
-                           holds there; take hands and things away";
+pub const WARNING: &str = "each arm holds where it stands, opens its gripper, moves its first joint by 3° at \
+                           once, and holds there; take hands and things away";
 
 /// Asks the rig's arms and cameras. Nobody else has them meanwhile, and the arms hold afterwards.
 pub fn hardware(rig: &Rig) -> Result<Vec<Finding>, CellError> {
@@ -34,7 +34,14 @@ pub fn hardware(rig: &Rig) -> Result<Vec<Finding>, CellError> {
     };
     let mut findings = Vec::new();
     for (index, arm) in devices.arms.iter_mut().enumerate() {
-        let conforms = conformance::arm(&mut **arm, pass_ns);
+        if let Some(outside) = outside(index, &mut **arm) {
+            findings.push(outside);
+            continue;
+        }
+        let conforms = match rig.arms.get(index) {
+            Some(ArmSettings::Franka(_)) => conformance::arm_by_pose(&mut **arm, pass_ns),
+            _ => conformance::arm(&mut **arm, pass_ns),
+        };
         let says =
             "reads fresh states, refuses bad targets, moves to good ones, holds when stopped";
         findings.push(judge("arm", index.to_string(), says, conforms));
@@ -56,6 +63,28 @@ pub fn hardware(rig: &Rig) -> Result<Vec<Finding>, CellError> {
     }
     Ok(findings)
 }
+
+/// An arm that reads outside its joints' limits would jump to them. So it is not moved: most likely its
+/// counts at zero are not measured yet.
+fn outside(index: usize, arm: &mut dyn Arm) -> Option<Finding> {
+    let now_ns = Monotonic.now_ns();
+    // What cannot be read is the suite's to tell.
+    let state = arm.read_state(now_ns, now_ns + 1_000_000_000).ok()?;
+    let joints = state.joints.as_slice().iter().zip(arm.chain().joints());
+    let mut outside = joints
+        .enumerate()
+        .filter(|(_, (q, joint))| !(joint.lower - NEAR_RAD..=joint.upper + NEAR_RAD).contains(*q));
+    let (joint, (q, limits)) = outside.next()?;
+    let (lower, upper) = (limits.lower, limits.upper);
+    let says = format!(
+        "{index} was not moved: joint {joint} reads {q:.2} rad and goes from {lower:.2} to {upper:.2}"
+    );
+    let remedy = "measure its zero_counts and direction, or put the arm within its limits by hand";
+    Some(Finding::note("arm", says, remedy.to_owned()).must_be_mended_if(true))
+}
+
+/// So little beyond a limit is the play of a joint that stands at it.
+const NEAR_RAD: f64 = 0.03;
 
 /// Warmer than this a servo is on its way to letting go: they do at 70 or 80 °C.
 const WARM_C: f64 = 60.0;

@@ -136,6 +136,12 @@ impl Rig {
             let words = format!("are {arms}; {} has {wanted}", self.mode);
             return Err(("arms".into(), words));
         }
+        let of_servos = self.arms.iter().filter_map(ArmSettings::servos).count();
+        if of_servos > 0 && of_servos < arms {
+            let words = "are of servos and of another driver; nobody would hold both when this process \
+                         is gone, so use one driver for all";
+            return Err(("arms".into(), words.into()));
+        }
         for (index, arm) in self.arms.iter().enumerate() {
             let field = format!("arms[{index}]");
             let chain = match arm {

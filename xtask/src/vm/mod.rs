@@ -22,7 +22,7 @@ use std::{fs, path::Path, process::Command, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{setup, steps};
+use crate::{process, setup, steps};
 
 /// Boots the machine and runs the cases whose names contain one of `words`, all without words.
 pub fn test(root: &Path, words: &[String]) -> Result<()> {
@@ -34,7 +34,7 @@ pub fn test(root: &Path, words: &[String]) -> Result<()> {
     let parts = parts::ready(&root.join(".native/vm"))?;
     let build = ["build", "--package", "hilt-vm-tests"];
     steps::step(root, "the machine's program", &mut steps::cargo(&build))?;
-    let program = root.join("target/debug/hilt-vm-tests");
+    let program = process::target_folder(root).join("debug/hilt-vm-tests");
     let planned = planned(&program, words)?;
 
     let folder = root.join("target/vm");

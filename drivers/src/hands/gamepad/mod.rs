@@ -68,21 +68,27 @@ impl Gamepad {
     }
 
     /// Takes axes and buttons as they are now.
-    fn look(&mut self, tell: &mut dyn FnMut(Heard)) -> std::io::Result<()> {
+    /// Buttons and triggers as they are, and with `sticks` those too.
+    fn look(&mut self, sticks: bool, tell: &mut dyn FnMut(Heard)) -> std::io::Result<()> {
         let keys = self.device.get_key_state()?;
         for code in Pad::key_codes() {
             let down = keys.contains(KeyCode::new(code));
             self.pad.key(code, i32::from(down), tell);
         }
         for (code, info) in self.device.get_absinfo()? {
-            self.pad.axis(code.0, info.value(), tell);
+            if sticks || !self.pad.moves(code.0) {
+                self.pad.axis(code.0, info.value(), tell);
+            }
         }
         self.pad.sync(tell);
         Ok(())
     }
 
     fn read(&mut self, tell: &mut dyn FnMut(Heard)) -> std::io::Result<()> {
-        let mut look = std::mem::take(&mut self.fresh);
+        // The kernel may know nothing yet of a pad that reports changes alone, and says 0 then: for many
+        // the end of a stick's way. So sticks count from their first event on.
+        let fresh = std::mem::take(&mut self.fresh);
+        let mut dropped = false;
         for event in self.device.fetch_events()? {
             match event.event_type() {
                 EventType::SYNCHRONIZATION
@@ -91,7 +97,7 @@ impl Gamepad {
                     self.dropped = true;
                 }
                 EventType::SYNCHRONIZATION => {
-                    look |= std::mem::take(&mut self.dropped);
+                    dropped |= std::mem::take(&mut self.dropped);
                     self.pad.sync(tell);
                 }
                 _ if self.dropped => {}
@@ -100,8 +106,8 @@ impl Gamepad {
                 _ => {}
             }
         }
-        if look {
-            self.look(tell)?;
+        if dropped || fresh {
+            self.look(dropped, tell)?;
         }
         Ok(())
     }
@@ -113,7 +119,7 @@ impl Device for Gamepad {
             Ok(true) => self.read(tell),
             Ok(false) if self.fresh => {
                 self.fresh = false;
-                self.look(tell)
+                self.look(false, tell)
             }
             Ok(false) => Ok(()),
             Err(error) => Err(error),

@@ -174,6 +174,12 @@ impl Pad {
         tell(Heard::Button(number, down));
     }
 
+    /// Whether an axis moves the arm.
+    pub fn moves(&self, code: u16) -> bool {
+        let axis = self.axes.iter().find(|axis| axis.range.code == code);
+        axis.is_some_and(|axis| matches!(axis.role, Role::Moves(..)))
+    }
+
     /// An axis has a value.
     pub fn axis(&mut self, code: u16, value: i32, tell: &mut dyn FnMut(Heard)) {
         let Some(axis) = self.axes.iter().find(|axis| axis.range.code == code) else {

@@ -70,7 +70,8 @@ impl Gripper {
 
     /// What the server was not told yet need not be told any more.
     pub fn forget(&self) {
-        self.shared.wish().wanted = None;
+        let mut wish = self.shared.wish();
+        (wish.wanted, wish.failed) = (None, false);
     }
 
     /// Whether the server did not take the last command; it is tried again.

@@ -88,6 +88,8 @@ pub struct Realtime<C = Monotonic, T = Threads> {
 
 /// Records that wait for the accounts: some seconds of them.
 const RECORDS: usize = 4096;
+/// Steps on the way home that may come too late on end: what is wrong does not pass.
+const LATE_STEPS: u32 = 20;
 /// So long, nanoseconds, the arms may take to come to a standstill, and inputs to come at first.
 const SETTLE_NS: u64 = 10_000_000_000;
 
@@ -268,6 +270,7 @@ impl<C: Clock + 'static, T: 'static> Realtime<C, T> {
     /// Brings the arms home, slowly, by commands like any others.
     fn go_home(&mut self, home: &JointVector, mut targets: Targets) -> Result<Targets, CellError> {
         let (bounds, period_ns) = (self.config.bounds, self.config.interpolation_ns);
+        let mut late = 0;
         while let Some(next) = homeward(&targets, home, &bounds, period_ns) {
             let now_ns = self.clock.now_ns();
             let followed = self.follow(ArmCommand {
@@ -286,7 +289,14 @@ impl<C: Clock + 'static, T: 'static> Realtime<C, T> {
                 followed: followed.as_ref().ok().copied(),
                 hash: 0,
             });
-            if followed? {
+            late = match followed? {
+                true => 0,
+                false => late + 1,
+            };
+            if late > LATE_STEPS {
+                return Err(CellError::Held(Fault::at(FaultKind::PolicyLate, 0)));
+            }
+            if late == 0 {
                 targets = next;
             }
         }

@@ -15,9 +15,11 @@
 //! - [`keys`]: the zenoh key expressions.
 //! - [`settings`]: one TOML file and `--set` overrides to one typed configuration.
 //! - [`noise`]: exploration noise as a pure function of a recorded seed.
+//! - [`calibration`]: what was measured of one robot, and the pure conversions that it gives.
 //! - [`ArmCommand`]: one action for all arms of a rig: one sequence number, one activation deadline.
 #![deny(missing_docs)]
 
+pub mod calibration;
 mod command;
 pub mod keys;
 pub mod noise;

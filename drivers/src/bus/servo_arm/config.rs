@@ -1,6 +1,7 @@
 //! Which servo is which joint, and what its counts mean there. Pure functions.
 
 use hilt_kinematics::{Chain, JointKind};
+pub use hilt_protocol::calibration::Direction;
 use hilt_protocol::{GripperCommand, MAX_JOINTS};
 use serde::{Deserialize, Serialize};
 
@@ -11,16 +12,6 @@ use crate::bus::{
 
 /// Most servos of an arm: its joints and the gripper.
 pub(super) const MAX_SERVOS: usize = MAX_JOINTS + 1;
-
-/// Which way a servo's counts grow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// With the joint's angle.
-    Along,
-    /// Against it.
-    Against,
-}
 
 /// The servo of a joint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

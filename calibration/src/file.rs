@@ -1,0 +1,147 @@
+//! The calibration file beside a rig's: read whole, written whole or not at all.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use hilt_protocol::calibration::{Calibration, CalibrationError};
+
+/// Why a calibration file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// There is none.
+    #[error("{0} is not there; calibrate with: hilt calibrate joints --rig FILE")]
+    Missing(PathBuf),
+    /// The system refuses.
+    #[error("{path}: {source}")]
+    System {
+        /// The file.
+        path: PathBuf,
+        /// Its reason.
+        source: io::Error,
+    },
+    /// It holds something else.
+    #[error("{path} {source}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What.
+        source: CalibrationError,
+    },
+    /// It is another rig's.
+    #[error(
+        "{path} is the calibration of rig `{found}`, not of `{rig}`; calibrate this one, or give the file that is its own"
+    )]
+    OtherRig {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who wanted it.
+        rig: String,
+    },
+}
+
+/// Reads the calibration of the rig of this name.
+pub fn read(path: &Path, rig: &str) -> Result<Calibration, FileError> {
+    let text = fs::read_to_string(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => FileError::Missing(path.to_owned()),
+        _ => system(path, source),
+    })?;
+    let calibration = Calibration::from_toml(&text).map_err(|source| content(path, source))?;
+    if calibration.rig != rig {
+        return Err(FileError::OtherRig {
+            path: path.to_owned(),
+            found: calibration.rig,
+            rig: rig.to_owned(),
+        });
+    }
+    Ok(calibration)
+}
+
+/// As [`read`]; nothing measured yet where there is no file.
+pub fn read_or_new(path: &Path, rig: &str) -> Result<Calibration, FileError> {
+    match read(path, rig) {
+        Err(FileError::Missing(_)) => Ok(Calibration::of_rig(rig)),
+        read => read,
+    }
+}
+
+/// Writes it in the place of what was there. Whoever reads meanwhile, or after the power went, finds the
+/// old file or the new one.
+pub fn write(path: &Path, calibration: &Calibration) -> Result<(), FileError> {
+    let text = calibration
+        .to_toml()
+        .map_err(|source| content(path, source))?;
+    // What cannot be read back is not written.
+    Calibration::from_toml(&text).map_err(|source| content(path, source))?;
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.partial", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let put = || {
+        let mut file = File::create(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    };
+    put().map_err(|source| {
+        // It may not even have been made.
+        let _ = fs::remove_file(&beside);
+        system(path, source)
+    })
+}
+
+fn system(path: &Path, source: io::Error) -> FileError {
+    let path = path.to_owned();
+    FileError::System { path, source }
+}
+
+fn content(path: &Path, source: CalibrationError) -> FileError {
+    let path = path.to_owned();
+    FileError::Content { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_read_back_and_only_by_its_own_rig() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("so101.calibration.toml");
+        let error = read(&path, "so101").unwrap_err().to_string();
+        assert!(error.contains("hilt calibrate joints"), "{error}");
+        let mut calibration = read_or_new(&path, "so101").unwrap();
+        write(&path, &calibration).unwrap();
+        calibration.camera_mut("front").latency_ms = Some(40.0);
+        write(&path, &calibration).unwrap();
+        assert_eq!(read(&path, "so101").unwrap(), calibration);
+        let error = read(&path, "koch").unwrap_err().to_string();
+        assert!(error.contains("of rig `so101`, not of `koch`"), "{error}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_fails_leaves_the_old_file_and_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("so101.calibration.toml");
+        let good = Calibration::of_rig("so101");
+        write(&path, &good).unwrap();
+        let mut bad = good.clone();
+        bad.camera_mut("front").latency_ms = Some(f64::NAN);
+        let error = write(&path, &bad).unwrap_err().to_string();
+        assert!(error.contains("latency_ms"), "{error}");
+        assert_eq!(read(&path, "so101").unwrap(), good);
+        // A folder stands where the file should be: the rename fails.
+        let folder = dir.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        write(&folder, &good).unwrap_err();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+}

@@ -1,0 +1,15 @@
+//! The procedures that find what has to be known of one robot, once:
+//!
+//! - [`board`]: the checkerboard or ChArUco board that cameras look at.
+//!
+//! What they find are the values of [`hilt_protocol::calibration`]; [`file`] keeps them beside the
+//! rig's file. Procedures are pure functions of what was seen, so that what finds a real robot's values
+//! is tested on the simulator's, which are known. Whoever asks a person, moves an arm or opens a
+//! camera is the caller.
+//!
+//! All fits share one optimiser, [`least_squares`].
+#![deny(missing_docs)]
+
+pub mod board;
+pub mod file;
+pub mod least_squares;

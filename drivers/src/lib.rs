@@ -43,7 +43,7 @@ pub mod v4l2;
 mod world;
 
 pub use arm::{Arm, ArmError, ArmState, Encoding};
-pub use camera::{Camera, CameraError};
+pub use camera::{Backdated, Camera, CameraError};
 pub use replica::Replica;
 pub use teleop::{Intent, Teleop, TeleopError, TeleopEvent};
 pub use terminal::SavedTerminal;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use hilt_drivers::{
-    Arm, Camera, Scene,
+    Arm, Backdated, Camera, Scene,
     bus::{SerialWire, ServoArm, ServoArmConfig, Wire},
     emulated::{BusLift, EmulatedBus, EmulatedCamera, PtyBus, desk_arm, lift_bus, lift_config},
     franka,
@@ -51,7 +51,7 @@ pub struct Devices {
 impl Devices {
     /// Opens what the rig is made of. `faults` strike the arms' wires.
     pub fn open(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Self, CellError> {
-        match (rig.device, &rig.scene) {
+        let mut devices = match (rig.device, &rig.scene) {
             (Device::LiftSim, Some(scene)) => lift(rig, scene),
             (Device::Emulated, Some(scene)) => lift_on_bus(rig, scene, faults),
             (Device::Emulated, None) => emulated(rig, faults),
@@ -60,7 +60,10 @@ impl Devices {
                 let problem = "this rig has no real time; use --set clock=simulated";
                 Err(CellError::Rig(problem.to_owned()))
             }
-        }
+        }?;
+        let cameras = devices.cameras.into_iter();
+        devices.cameras = cameras.map(|camera| stamped_right(rig, camera)).collect();
+        Ok(devices)
     }
 }
 
@@ -143,6 +146,9 @@ fn lift_on_bus(
 
 /// What the rig's file names.
 fn real(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Devices, CellError> {
+    if let Some(words) = rig.uncalibrated() {
+        return Err(CellError::Rig(words));
+    }
     let mut serial = Serial::default();
     for arm in &rig.arms {
         match arm {
@@ -176,6 +182,14 @@ fn real(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Devices, CellError> {
         lift: None,
         buses: Vec::new(),
     })
+}
+
+/// With the time that its frames are late, where that was measured, taken off their stamps.
+fn stamped_right(rig: &Rig, camera: Box<dyn Camera + Send>) -> Box<dyn Camera + Send> {
+    match rig.latency_ns(&camera.spec().name) {
+        0 => camera,
+        latency_ns => Box::new(Backdated::new(camera, latency_ns)),
+    }
 }
 
 /// An emulated bus behind a serial device of this process.

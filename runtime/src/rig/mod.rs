@@ -4,6 +4,7 @@
 //! [`hilt_protocol::settings`]; a value that has the right type and cannot be is named likewise
 //! here, or with the `--set` that gave it.
 
+mod calibrated;
 mod check;
 mod real;
 mod realtime;
@@ -19,6 +20,7 @@ use hilt_protocol::{
 use hilt_sim::{OperatorConfig, SceneConfig, TakeoverConfig};
 use serde::{Deserialize, Serialize};
 
+pub use calibrated::RigCalibration;
 pub use real::{ArmSettings, CameraSettings, ServoArmSettings};
 pub use realtime::{Ages, Realtime};
 
@@ -228,6 +230,12 @@ pub struct Rig {
     /// The simulated scene with its cameras.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scene: Option<SceneConfig>,
+    /// What was measured of it; nothing if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<RigCalibration>,
+    /// The file where that is kept.
+    #[serde(skip)]
+    pub calibration_file: Option<PathBuf>,
     /// What breaks on purpose, for tests; times count from the begin of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faults: Option<FaultPlan>,
@@ -293,7 +301,7 @@ impl Rig {
         let name = Path::new(origin).file_stem().unwrap_or_default();
         rig.name = name.to_string_lossy().into_owned();
         rig.model = rig.model.map(|model| base.join(model));
-        match rig.check() {
+        match rig.read_calibration(base).and_then(|()| rig.check()) {
             Ok(()) => Ok(rig),
             Err((field, problem)) => {
                 let place = settings::place_of(origin, text, overrides, &field);

@@ -87,8 +87,7 @@ impl Calibration {
         }
     }
 
-    /// Reads the file's text. What it gives has only values that can be: finite, of their units' range,
-    /// each device named once.
+    /// Reads the file's text, and checks it.
     pub fn from_toml(text: &str) -> Result<Self, CalibrationError> {
         let form = |error: toml::de::Error| CalibrationError::Form(error.to_string());
         // Another version may have other fields; it is told apart before they are looked at.
@@ -146,7 +145,8 @@ impl Calibration {
         arms.sort_by_key(|arm| arm.index);
     }
 
-    fn check(&self) -> Result<(), CalibrationError> {
+    /// Checks what the types cannot: finite values of their units' range, each device named once.
+    pub fn check(&self) -> Result<(), CalibrationError> {
         for (list, arms) in [("arms", &self.arms), ("leaders", &self.leaders)] {
             for (place, arm) in arms.iter().enumerate() {
                 let field = format!("{list}[{place}]");

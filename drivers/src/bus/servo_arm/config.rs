@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bus::{
     Family,
-    sts3215::{LAST_COUNT, counts_from_radians, radians_from_counts},
+    sts3215::{COUNTS_PER_TURN, LAST_COUNT, counts_from_radians, radians_from_counts},
 };
 
 /// Most servos of an arm: its joints and the gripper.
@@ -19,10 +19,16 @@ pub(super) const MAX_SERVOS: usize = MAX_JOINTS + 1;
 pub struct JointServo {
     /// Its id on the bus.
     pub id: u8,
-    /// What it reports when the joint is at zero, counts.
+    /// What it reports when the joint is at zero, counts; the middle of its turn if not given.
+    #[serde(default = "middle_counts")]
     pub zero_counts: u16,
-    /// Which way its counts grow.
+    /// Which way its counts grow; along if not given.
+    #[serde(default)]
     pub direction: Direction,
+}
+
+fn middle_counts() -> u16 {
+    COUNTS_PER_TURN / 2
 }
 
 /// The servo of the gripper. Between open and closed the width is taken as linear in the counts.

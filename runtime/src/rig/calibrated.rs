@@ -1,0 +1,300 @@
+//! What was measured of a rig, and what follows for its arms and cameras.
+
+use std::path::{Path, PathBuf};
+
+use hilt_calibration::file::{self, FileError};
+use hilt_drivers::bus::{Family, ServoArmConfig};
+use hilt_protocol::calibration::{ArmCalibration, Calibration};
+use serde::{Deserialize, Serialize};
+
+use super::{ArmSettings, Problem, Rig};
+
+/// Where a rig's calibration is: a rig's file names another file, a run's copy of it has the values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RigCalibration {
+    /// A file, relative to the rig's. It is written by `hilt calibrate`, and may not be there yet.
+    File(PathBuf),
+    /// What was in it.
+    Values(Box<Calibration>),
+}
+
+impl Rig {
+    /// What was measured, as far as it was.
+    pub fn calibrated(&self) -> Option<&Calibration> {
+        match self.calibration.as_ref()? {
+            RigCalibration::Values(calibration) => Some(calibration),
+            RigCalibration::File(_) => None,
+        }
+    }
+
+    /// How late the camera of this name stamps its frames, nanoseconds; 0 where nobody has measured.
+    pub fn latency_ns(&self, camera: &str) -> u64 {
+        let calibration = self.calibrated().and_then(|c| c.camera(camera));
+        let latency_ms = calibration.and_then(|camera| camera.latency_ms);
+        (latency_ms.unwrap_or(0.0) * 1e6) as u64
+    }
+
+    /// Which arm has to be calibrated before it may move; `None`: none.
+    pub fn uncalibrated(&self) -> Option<String> {
+        self.calibration.as_ref()?;
+        let known = |index: usize| self.calibrated().is_some_and(|c| c.arm(index).is_some());
+        let arms = self.arms.iter().map(ArmSettings::servos).enumerate();
+        let mut missing = arms.filter(|(index, servos)| servos.is_some() && !known(*index));
+        let (index, _) = missing.next()?;
+        Some(format!(
+            "arm {index} is not calibrated; run: hilt calibrate joints --rig FILE --arm {index}"
+        ))
+    }
+
+    /// Reads the file that `calibration` names, where there is one, and gives arms and leaders the counts
+    /// that were measured of them.
+    pub(super) fn read_calibration(&mut self, base: &Path) -> Result<(), Problem> {
+        let problem = |words: String| ("calibration".to_owned(), words);
+        if let Some(RigCalibration::File(path)) = &self.calibration {
+            let path = base.join(path);
+            match file::read(&path, &self.name) {
+                Ok(values) => self.calibration = Some(RigCalibration::Values(Box::new(values))),
+                Err(FileError::Missing(_)) => {}
+                Err(error) => return Err(problem(error.to_string())),
+            }
+            self.calibration_file = Some(path);
+        }
+        let Some(RigCalibration::Values(calibration)) = &self.calibration else {
+            return Ok(());
+        };
+        let calibration = calibration.clone();
+        calibration
+            .check()
+            .map_err(|error| problem(error.to_string()))?;
+        for (index, arm) in self.arms.iter_mut().enumerate() {
+            if let (ArmSettings::Servos(arm), Some(measured)) = (arm, calibration.arm(index)) {
+                take(&mut arm.servos, measured)
+                    .map_err(|words| (format!("arms[{index}].servos"), words))?;
+            }
+        }
+        for (index, leader) in self.leaders.iter_mut().enumerate() {
+            if let Some(measured) = calibration.leader(index) {
+                take(&mut leader.servos, measured)
+                    .map_err(|words| (format!("leaders[{index}].servos"), words))?;
+            }
+        }
+        self.check_cameras_calibration(&calibration)
+    }
+
+    /// What was measured of another camera, or at another size, or leaves no time, is not used.
+    fn check_cameras_calibration(&self, calibration: &Calibration) -> Result<(), Problem> {
+        for (index, camera) in self.cameras.iter().enumerate() {
+            let (Some(v4l2), Some(measured)) = (&camera.v4l2, calibration.camera(&camera.name))
+            else {
+                continue;
+            };
+            let device = v4l2.device.display().to_string();
+            let of_other = measured.device.as_ref().filter(|of| **of != device);
+            if let Some(other) = of_other {
+                let words =
+                    format!("is {device}; calibrated was {other} in its place: calibrate it again");
+                return Err((format!("cameras[{index}].v4l2.device"), words));
+            }
+            let size = measured
+                .intrinsics
+                .as_ref()
+                .map(|i| (i.width_px, i.height_px));
+            if let Some((width, height)) = size.filter(|size| *size != (v4l2.width, v4l2.height)) {
+                let words = format!(
+                    "is {}x{}; its lens was measured at {width}x{height}: calibrate it again, or open it at that size",
+                    v4l2.width, v4l2.height
+                );
+                return Err((format!("cameras[{index}].v4l2.width"), words));
+            }
+        }
+        for camera in &self.spec().cameras {
+            let latency_ms = self.latency_ns(&camera.name) as f64 * 1e-6;
+            if latency_ms >= self.ages.frame_ms {
+                let words = format!(
+                    "is {}; a frame of camera `{}` is {latency_ms:.0} ms old when it comes, by the rig's calibration: give \
+                     it that and two of its frames",
+                    self.ages.frame_ms, camera.name
+                );
+                return Err(("ages.frame_ms".into(), words));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the rig's file calls a family.
+pub(crate) fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::Sts3215 => "sts3215",
+        Family::DynamixelX => "dynamixel-x",
+    }
+}
+
+/// Gives servos the counts that were measured of them.
+fn take(servos: &mut ServoArmConfig, measured: &ArmCalibration) -> Result<(), String> {
+    let family = family_name(servos.family);
+    let ids: Vec<u8> = servos.ids().collect();
+    let known: Vec<u8> = measured.servos().map(|servo| servo.id).collect();
+    if family != measured.family || ids != known {
+        return Err(format!(
+            "are {family} with ids {ids:?}; calibrated were {} with ids {known:?}: it is the calibration of \
+             another arm, calibrate this one",
+            measured.family
+        ));
+    }
+    for (servo, joint) in servos.joints.iter_mut().zip(&measured.joints) {
+        (servo.zero_counts, servo.direction) = (joint.zero_counts, joint.direction);
+    }
+    let gripper = &measured.gripper;
+    servos.gripper.open_counts = gripper.open_counts;
+    servos.gripper.closed_counts = gripper.closed_counts;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use hilt_drivers::bus::Direction;
+    use hilt_protocol::calibration::{
+        GripperCalibration, Intrinsics, JointCalibration, ServoIdentity,
+    };
+
+    use super::*;
+
+    const SO101: &str = include_str!("../../../rigs/so101.toml");
+
+    fn measured(ids: [u8; 6]) -> Calibration {
+        let servo = |id| ServoIdentity {
+            id,
+            model: 777,
+            firmware: "3.10".into(),
+            offset_counts: 12,
+            lowest_counts: 100,
+            highest_counts: 4000,
+        };
+        let mut calibration = Calibration::of_rig("so101");
+        calibration.put_arm(
+            false,
+            ArmCalibration {
+                index: 0,
+                date: "2026-11-21T12:00:00Z".into(),
+                family: "sts3215".into(),
+                joints: (ids[..5].iter().enumerate())
+                    .map(|(place, id)| JointCalibration {
+                        name: format!("joint{place}"),
+                        zero_counts: 2030 + place as u16,
+                        direction: Direction::Against,
+                        servo: servo(*id),
+                    })
+                    .collect(),
+                gripper: GripperCalibration {
+                    open_counts: 3100,
+                    closed_counts: 2010,
+                    servo: servo(ids[5]),
+                },
+            },
+        );
+        calibration
+    }
+
+    fn with(calibration: &Calibration, overrides: &[&str]) -> Result<Rig, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("so101.toml");
+        let text = format!("calibration = \"measured.toml\"\n{SO101}");
+        std::fs::write(&path, text).unwrap();
+        file::write(&dir.path().join("measured.toml"), calibration).unwrap();
+        let overrides: Vec<_> = overrides.iter().map(|&s| s.to_owned()).collect();
+        Rig::read(&path, &overrides).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn arms_take_the_counts_that_were_measured_and_a_run_keeps_them() {
+        let calibration = measured([1, 2, 3, 4, 5, 6]);
+        let rig = with(&calibration, &[]).unwrap();
+        let servos = &rig.arms[0].servos().unwrap().servos;
+        let joint = servos.joints[3];
+        assert_eq!(
+            (joint.zero_counts, joint.direction),
+            (2033, Direction::Against)
+        );
+        assert_eq!(
+            (servos.gripper.open_counts, servos.gripper.closed_counts),
+            (3100, 2010)
+        );
+        assert_eq!(rig.uncalibrated(), None);
+        assert!(
+            rig.calibration_file
+                .as_ref()
+                .unwrap()
+                .ends_with("measured.toml")
+        );
+        // The run's copy has the values in it, and is read under another name elsewhere.
+        let text = rig.to_toml().unwrap();
+        let kept = Rig::parse("rig.toml", Path::new("/nowhere"), &text, &[]).unwrap();
+        assert_eq!(kept.calibrated(), Some(&calibration));
+        assert_eq!(kept.arms, rig.arms);
+    }
+
+    #[test]
+    fn a_rig_that_is_not_calibrated_yet_can_be_read_and_not_moved() {
+        let text = format!("calibration = \"none.toml\"\n{SO101}");
+        let rig = Rig::parse("so101.toml", Path::new("/nowhere"), &text, &[]).unwrap();
+        let words = rig.uncalibrated().unwrap();
+        assert!(words.contains("hilt calibrate joints"), "{words}");
+        let opened = crate::cell::Cell::open(&rig).err().unwrap().to_string();
+        assert_eq!(opened, words);
+        let rig = Rig::parse("so101.toml", Path::new("/nowhere"), SO101, &[]).unwrap();
+        assert_eq!(rig.uncalibrated(), None);
+    }
+
+    #[test]
+    fn what_was_measured_of_something_else_is_refused_by_name() {
+        let error = with(&measured([1, 2, 3, 4, 5, 7]), &[]).unwrap_err();
+        assert!(
+            error.contains("`arms[0].servos` are sts3215 with ids [1, 2, 3, 4, 5, 6]"),
+            "{error}"
+        );
+        assert!(error.contains("of another arm"), "{error}");
+        let mut of_other = measured([1, 2, 3, 4, 5, 6]);
+        of_other.rig = "koch".into();
+        let error = with(&of_other, &[]).unwrap_err();
+        assert!(
+            error.contains("`calibration`") && error.contains("of rig `koch`"),
+            "{error}"
+        );
+
+        let mut camera = Calibration::of_rig("so101");
+        camera.camera_mut("front").device = Some("/dev/video7".into());
+        let error = with(&camera, &[]).unwrap_err();
+        assert!(
+            error.contains("`cameras[0].v4l2.device`") && error.contains("/dev/video7"),
+            "{error}"
+        );
+
+        let mut size = Calibration::of_rig("so101");
+        size.camera_mut("front").intrinsics = Some(Intrinsics {
+            date: "2026-11-21T12:00:00Z".into(),
+            width_px: 1280,
+            height_px: 720,
+            focal_px: [900.0; 2],
+            centre_px: [640.0, 360.0],
+            distortion: [0.0; 5],
+            rms_px: 0.1,
+            views: 12,
+        });
+        let error = with(&size, &[]).unwrap_err();
+        assert!(error.contains("measured at 1280x720"), "{error}");
+    }
+
+    #[test]
+    fn a_late_camera_must_leave_time() {
+        let mut late = Calibration::of_rig("so101");
+        late.camera_mut("wrist").latency_ms = Some(120.0);
+        let error = with(&late, &[]).unwrap_err();
+        assert!(error.contains("`ages.frame_ms` is 100"), "{error}");
+        assert!(error.contains("camera `wrist` is 120 ms old"), "{error}");
+        let rig = with(&late, &["ages.frame_ms=200.0"]).unwrap();
+        assert_eq!(rig.latency_ns("wrist"), 120_000_000);
+        assert_eq!(rig.latency_ns("front"), 0);
+    }
+}

@@ -33,6 +33,7 @@ pub mod actor;
 pub mod bookkeeper;
 pub mod books;
 pub mod brain;
+pub mod calibrate;
 pub mod cell;
 pub mod control;
 pub mod decision;

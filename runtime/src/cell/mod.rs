@@ -12,7 +12,7 @@ pub mod realtime;
 
 use hilt_drivers::{ArmState, CameraError, EpisodeStart, WorldError, sim::Role, sim::SimOperator};
 use hilt_kinematics::Chain;
-use hilt_protocol::{ArmCommand, GripperCommand, Image, Observation, RigSpec};
+use hilt_protocol::{ArmCommand, GripperCommand, Image, JointVector, Observation, RigSpec};
 use hilt_realtime::Monotonic;
 use hilt_sim::Truth;
 use ringbuf::HeapCons;
@@ -415,6 +415,35 @@ impl Cell {
             stages: self.body.stages(),
             facts,
         })
+    }
+
+    /// Sends one arm to these joints for one policy period; the others stay. For procedures that think in
+    /// joints: it passes by the safety filter, and the control loop alone bounds limits, velocity and
+    /// acceleration. `false`: it came too late and the arms stay.
+    pub fn drive(&mut self, arm: usize, joints: &JointVector) -> Result<bool, CellError> {
+        self.stands()?;
+        let target = self.filters[arm].target_at(joints, self.gripper);
+        let before = std::mem::replace(&mut self.targets[arm], target);
+        self.sequence += 1;
+        let followed = self.body.follow(ArmCommand {
+            sequence: self.sequence,
+            activate_ns: self.body.now_ns(),
+            arms: decision::targets(&self.targets),
+        });
+        if !matches!(followed, Ok(true)) {
+            self.targets[arm] = before;
+        }
+        followed
+    }
+
+    /// Where an arm is being sent, radians.
+    pub fn target(&self, arm: usize) -> Option<JointVector> {
+        self.targets.get(arm).map(|target| target.joints)
+    }
+
+    /// The cameras' newest frames.
+    pub fn frames(&mut self) -> Result<Vec<Image>, CellError> {
+        self.body.frames()
     }
 
     fn stands(&mut self) -> Result<Vec<Stand>, CellError> {

@@ -1,0 +1,281 @@
+//! A rig as its calibration wants it: arms that are told joints and stand still when they are looked at,
+//! cameras at the size of their sensors, frames with the stamps that the drivers gave them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hilt_drivers::{ArmState, EpisodeStart};
+use hilt_kinematics::Chain;
+use hilt_protocol::{Image, JointVector, MAX_ARMS, SetupMode};
+
+use crate::{
+    cell::{Cell, CellError},
+    control::JointBounds,
+    decision::homeward,
+    pace::Pace,
+    rig::Rig,
+};
+
+/// Why a procedure ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum StationError {
+    /// Somebody wants it to.
+    #[error("stopped; what was calibrated before is as it was")]
+    Stopped,
+    /// A name that the rig does not have.
+    #[error("the rig has no camera `{name}`; it has {there}")]
+    NoCamera {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        there: String,
+    },
+    /// A number that the rig does not have.
+    #[error("the rig has no arm {arm}; it has {arms}, counted from 0")]
+    NoArm {
+        /// What was asked for.
+        arm: usize,
+        /// How many there are.
+        arms: usize,
+    },
+    /// The arm does not come to rest.
+    #[error(
+        "arm {0} does not come to rest; see that nothing touches it and that its joints are not overloaded"
+    )]
+    Restless(usize),
+    /// Commands come too late.
+    #[error("the arm's commands come too late; end what else runs on this machine")]
+    Late,
+    /// The devices stopped working.
+    #[error(transparent)]
+    Cell(#[from] CellError),
+}
+
+/// A rig, standing where its episodes begin.
+pub struct Station<'a> {
+    cell: Cell,
+    bounds: [Option<JointBounds>; MAX_ARMS],
+    period_ns: u64,
+    pace: Pace,
+    stop: &'a AtomicBool,
+}
+
+/// One look: what a camera saw while the arms stood still.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// What the arms report.
+    pub states: Vec<ArmState>,
+    /// The cameras' frames.
+    pub images: Vec<Image>,
+}
+
+/// Joints that move slower are at rest, rad/s.
+const REST_RAD_S: f64 = 0.02;
+/// So long an arm must have been at rest before it is looked at, nanoseconds: longer than any camera
+/// is late.
+const REST_NS: u64 = 400_000_000;
+/// So long it may take to come to rest.
+const RESTLESS_NS: u64 = 6_000_000_000;
+/// Commands that may come too late on end.
+const LATE: u32 = 20;
+
+/// The rig for a procedure: cameras at full size, grippers closed (they may hold the board), and
+/// what was measured before left out, so that it is measured and not corrected twice.
+pub fn rig_for_calibration(rig: &Rig) -> Rig {
+    let mut rig = rig.clone();
+    for camera in &mut rig.cameras {
+        if let Some(v4l2) = &camera.v4l2 {
+            (camera.width, camera.height) = (v4l2.width, v4l2.height);
+        }
+    }
+    rig.mode = match rig.mode {
+        SetupMode::SingleArmLearnedGripper => SetupMode::SingleArmFixedGripper,
+        SetupMode::DualArmLearnedGripper => SetupMode::DualArmFixedGripper,
+        fixed => fixed,
+    };
+    if let Some(calibration) = rig.calibrated() {
+        let mut calibration = calibration.clone();
+        for camera in &mut calibration.cameras {
+            camera.latency_ms = None;
+        }
+        rig.calibration = Some(crate::rig::RigCalibration::Values(Box::new(calibration)));
+    }
+    rig
+}
+
+impl<'a> Station<'a> {
+    /// Opens the rig and brings its arms to where episodes begin.
+    pub fn open(rig: &Rig, stop: &'a AtomicBool) -> Result<Self, StationError> {
+        let rig = rig_for_calibration(rig);
+        let mut cell = Cell::open(&rig)?;
+        cell.reset(EpisodeStart {
+            range_m: 0.0,
+            seed: 0,
+        })?;
+        let chains: Vec<Chain> = cell.tools().map(|(chain, _)| chain.clone()).collect();
+        let control = rig.control(chains.iter());
+        Ok(Self {
+            cell,
+            bounds: control.bounds,
+            period_ns: rig.policy_period_ns(),
+            pace: Pace::of(&rig, false),
+            stop,
+        })
+    }
+
+    /// Number of the camera of this name.
+    pub fn camera(&self, name: &str) -> Result<usize, StationError> {
+        let cameras = &self.cell.spec().cameras;
+        let place = cameras.iter().position(|camera| camera.name == name);
+        place.ok_or_else(|| {
+            let names: Vec<_> = cameras.iter().map(|camera| camera.name.as_str()).collect();
+            StationError::NoCamera {
+                name: name.to_owned(),
+                there: names.join(", "),
+            }
+        })
+    }
+
+    /// The kinematics of an arm.
+    pub fn chain(&self, arm: usize) -> Result<Chain, StationError> {
+        let arms = self.cell.tools().count();
+        let chain = self.cell.tools().nth(arm).map(|(chain, _)| chain.clone());
+        chain.ok_or(StationError::NoArm { arm, arms })
+    }
+
+    /// Time on the run's clock, nanoseconds.
+    pub fn now_ns(&self) -> u64 {
+        self.cell.now_ns()
+    }
+
+    /// Where an arm is being sent, radians.
+    pub fn target(&self, arm: usize) -> Result<JointVector, StationError> {
+        let arms = self.cell.tools().count();
+        self.cell
+            .target(arm)
+            .ok_or(StationError::NoArm { arm, arms })
+    }
+
+    /// Length of a step, nanoseconds.
+    pub fn period_ns(&self) -> u64 {
+        self.period_ns
+    }
+
+    /// One step with these joints as an arm's target, and what is seen at its end. For sweeps; the
+    /// control loop bounds how fast the arm follows.
+    pub fn step(&mut self, arm: usize, joints: &JointVector) -> Result<Look, StationError> {
+        let mut late = 0;
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(StationError::Stopped);
+            }
+            self.pace.wait();
+            if self.cell.drive(arm, joints)? {
+                break;
+            }
+            late += 1;
+            if late > LATE {
+                return Err(StationError::Late);
+            }
+        }
+        Ok(Look {
+            states: self.cell.arm_states()?,
+            images: self.cell.frames()?,
+        })
+    }
+
+    /// Brings an arm to these joints, slowly, and looks when it has come to rest.
+    pub fn look_at(&mut self, arm: usize, joints: &JointVector) -> Result<Look, StationError> {
+        let mut goal = *joints;
+        self.chain(arm)?.clamp(goal.as_mut_slice());
+        let mut from = [None; MAX_ARMS];
+        let gripper = hilt_protocol::GripperCommand::Closed;
+        from[arm] = Some((self.target(arm)?, gripper));
+        while let Some(next) = homeward(&from, &goal, &self.bounds, self.period_ns) {
+            if let Some((joints, _)) = &next[arm] {
+                self.step(arm, joints)?;
+            }
+            from = next;
+        }
+        self.rest(arm, &goal)
+    }
+
+    /// Waits until an arm stands still at these joints, and looks.
+    fn rest(&mut self, arm: usize, goal: &JointVector) -> Result<Look, StationError> {
+        let began_ns = self.now_ns();
+        let mut moved_ns = began_ns;
+        loop {
+            let look = self.step(arm, goal)?;
+            let now_ns = self.now_ns();
+            let speeds = look.states[arm].velocities;
+            if speeds
+                .as_slice()
+                .iter()
+                .any(|speed| speed.abs() > REST_RAD_S)
+            {
+                moved_ns = now_ns;
+            }
+            if now_ns.saturating_sub(moved_ns) >= REST_NS {
+                return Ok(look);
+            }
+            if now_ns.saturating_sub(began_ns) > RESTLESS_NS {
+                return Err(StationError::Restless(arm));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rig(name: &str, overrides: &[&str]) -> Rig {
+        let rigs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../rigs");
+        let overrides: Vec<_> = overrides.iter().map(|&s| s.to_owned()).collect();
+        Rig::read(&rigs.join(name), &overrides).unwrap()
+    }
+
+    #[test]
+    fn an_arm_goes_where_it_is_told_and_stands_still_there() {
+        let stop = AtomicBool::new(false);
+        let rig = rig(
+            "so101-emulated.toml",
+            &["device=lift-sim", "clock=simulated"],
+        );
+        let mut station = Station::open(&rig, &stop).unwrap();
+        let mut joints = station.target(0).unwrap();
+        for (q, by) in joints
+            .as_mut_slice()
+            .iter_mut()
+            .zip([0.3, -0.2, 0.2, -0.3, 0.5])
+        {
+            *q += by;
+        }
+        let look = station.look_at(0, &joints).unwrap();
+        assert_eq!(look.images.len(), 2);
+        let state = &look.states[0];
+        for (q, wanted) in state.joints.as_slice().iter().zip(joints.as_slice()) {
+            assert!((q - wanted).abs() < 0.06, "{:?} {joints:?}", state.joints);
+        }
+        assert!(
+            state
+                .velocities
+                .as_slice()
+                .iter()
+                .all(|v| v.abs() <= REST_RAD_S)
+        );
+        stop.store(true, Ordering::Relaxed);
+        let error = station.look_at(0, &joints).unwrap_err();
+        assert!(matches!(error, StationError::Stopped), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let stop = AtomicBool::new(false);
+        let rig = rig("fake-dual.toml", &[]);
+        let station = Station::open(&rig, &stop).unwrap();
+        let error = station.camera("behind").unwrap_err().to_string();
+        assert!(error.contains("no camera `behind`; it has "), "{error}");
+        let error = station.chain(2).unwrap_err().to_string();
+        assert!(error.contains("no arm 2; it has 2"), "{error}");
+    }
+}

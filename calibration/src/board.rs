@@ -1,8 +1,13 @@
 //! The board that cameras look at: a checkerboard, or a ChArUco board, which has a marker in each white
 //! square, so that it is also known when a part of it is hidden, and which way up it is.
 
+use std::fmt;
+
 use nalgebra::Point3;
 use serde::{Deserialize, Serialize};
+
+mod draw;
+pub mod markers;
 
 /// A flat board. Its frame: the origin at the first inner corner's square's outer corner (the board's
 /// top left), x along the rows to the right, y down the columns, z into the board, so that a camera in
@@ -106,7 +111,7 @@ impl Board {
         let sides = 3..=30;
         let (markers, marker_m) = match self.pattern {
             Pattern::Checkerboard => (0, None),
-            Pattern::Charuco { marker_m } => (columns * rows / 2, Some(marker_m)),
+            Pattern::Charuco { marker_m } => (columns.saturating_mul(rows) / 2, Some(marker_m)),
         };
         if !sides.contains(&columns) || !sides.contains(&rows) || markers > 50 {
             return Err(BoardError::Squares { columns, rows });
@@ -142,5 +147,77 @@ impl Board {
     /// Its whole size, metres: width and height.
     pub fn size_m(&self) -> [f64; 2] {
         [self.columns, self.rows].map(|squares| f64::from(squares) * self.square_m)
+    }
+
+    /// Whether it looks the same after half a turn, so that nobody can say which corner is the first: a
+    /// checkerboard whose sides have both an even or both an odd number of squares. Enough for a lens,
+    /// useless to find where a camera stands.
+    pub fn is_ambiguous(&self) -> bool {
+        self.pattern == Pattern::Checkerboard && (self.columns + self.rows).is_multiple_of(2)
+    }
+}
+
+impl fmt::Display for Board {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        // To a thousandth of a millimetre: a length as 0.022 has no tail of nines.
+        let mm = |m: f64| (m * 1e6).round() / 1e3;
+        let (columns, rows, square) = (self.columns, self.rows, mm(self.square_m));
+        match self.pattern {
+            Pattern::Checkerboard => {
+                write!(
+                    f,
+                    "checkerboard of {columns} x {rows} squares of {square} mm"
+                )
+            }
+            Pattern::Charuco { marker_m } => write!(
+                f,
+                "ChArUco board of {columns} x {rows} squares of {square} mm with markers of {} mm (DICT_4X4_50)",
+                mm(marker_m)
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boards_that_cannot_be_are_refused() {
+        assert_eq!(Board::charuco(10, 10, 0.03, 0.022).check(), Ok(()));
+        for (columns, rows) in [(2, 5), (5, 31), (11, 10), (70_000, 70_000)] {
+            let error = Board::charuco(columns, rows, 0.03, 0.022).check();
+            assert_eq!(error, Err(BoardError::Squares { columns, rows }));
+        }
+        for (square_m, marker_m) in [(0.0, 0.022), (f64::NAN, 0.01), (0.03, 0.03), (0.03, 0.0)] {
+            let error = Board::charuco(7, 5, square_m, marker_m)
+                .check()
+                .unwrap_err();
+            assert!(error.to_string().contains("measure the print"), "{error}");
+        }
+    }
+
+    #[test]
+    fn corners_are_numbered_along_the_rows() {
+        let board = Board::checkerboard(7, 5, 0.03);
+        assert_eq!(board.corners(), 24);
+        assert_eq!(board.corner_m(0), Point3::new(0.03, 0.03, 0.0));
+        assert_eq!(board.corner_m(7), Point3::new(0.06, 0.06, 0.0));
+    }
+
+    #[test]
+    fn a_board_is_ambiguous_when_half_a_turn_leaves_it_the_same() {
+        for (columns, rows) in [(7, 5), (6, 4), (7, 6), (4, 5), (5, 5)] {
+            let board = Board::checkerboard(columns, rows, 1.0);
+            let turned = board
+                .draw(2, 0)
+                .pixels()
+                .iter()
+                .rev()
+                .copied()
+                .collect::<Vec<_>>();
+            assert_eq!(board.is_ambiguous(), turned == board.draw(2, 0).pixels());
+            assert!(!Board::charuco(columns, rows, 0.03, 0.022).is_ambiguous());
+        }
     }
 }

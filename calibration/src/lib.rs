@@ -1,6 +1,7 @@
 //! The procedures that find what has to be known of one robot, once:
 //!
-//! - [`board`]: the checkerboard or ChArUco board that cameras look at.
+//! - [`board`]: the checkerboard or ChArUco board that cameras look at, and its drawing. [`picture`]: what
+//!   it is drawn on and seen in.
 //!
 //! What they find are the values of [`hilt_protocol::calibration`]; [`file`] keeps them beside the
 //! rig's file. Procedures are pure functions of what was seen, so that what finds a real robot's values
@@ -13,3 +14,4 @@
 pub mod board;
 pub mod file;
 pub mod least_squares;
+pub mod picture;

@@ -1,7 +1,7 @@
 //! The board that cameras look at: a checkerboard, or a ChArUco board, which has a marker in each white
 //! square, so that it is also known when a part of it is hidden, and which way up it is.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use nalgebra::Point3;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,35 @@ pub enum Pattern {
         /// Side of a marker, metres.
         marker_m: f64,
     },
+}
+
+/// Words that name no board.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error(
+    "`{0}` is no board; write charuco:COLUMNSxROWS:SQUARE:MARKER or checkerboard:COLUMNSxROWS:SQUARE, squares \
+     counted, lengths in millimetres, as in charuco:7x5:38:28"
+)]
+pub struct BoardWordsError(String);
+
+impl FromStr for Board {
+    type Err = BoardWordsError;
+
+    /// From words as in `charuco:7x5:38:28` or `checkerboard:9x6:25`.
+    fn from_str(words: &str) -> Result<Self, BoardWordsError> {
+        let parts: Vec<&str> = words.split(':').collect();
+        let board = || {
+            let (columns, rows) = parts.get(1)?.split_once('x')?;
+            let (columns, rows) = (columns.parse().ok()?, rows.parse().ok()?);
+            let metres = |place: usize| parts.get(place)?.parse::<f64>().ok().map(|mm| mm / 1e3);
+            let board = match (*parts.first()?, parts.len()) {
+                ("charuco", 4) => Self::charuco(columns, rows, metres(2)?, metres(3)?),
+                ("checkerboard", 3) => Self::checkerboard(columns, rows, metres(2)?),
+                _ => return None,
+            };
+            Some(board)
+        };
+        board().ok_or_else(|| BoardWordsError(words.to_owned()))
+    }
 }
 
 /// An inner corner that was seen.
@@ -181,6 +210,27 @@ impl fmt::Display for Board {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_board_is_named_in_words() {
+        let board: Board = "charuco:7x5:38:28".parse().unwrap();
+        assert_eq!(board, Board::charuco(7, 5, 0.038, 0.028));
+        let board: Board = "checkerboard:9x6:25.5".parse().unwrap();
+        assert_eq!(board, Board::checkerboard(9, 6, 0.0255));
+        for words in [
+            "",
+            "charuco",
+            "charuco:7x5:38",
+            "checkerboard:9:25",
+            "chess:9x6:25",
+            "charuco:7x5:a:b",
+            "checkerboard:9x-6:25",
+            "checkerboard:9x6:25:18",
+        ] {
+            let error = words.parse::<Board>().unwrap_err().to_string();
+            assert!(error.contains("charuco:7x5:38:28"), "{error}");
+        }
+    }
 
     #[test]
     fn boards_that_cannot_be_are_refused() {

@@ -151,8 +151,8 @@ fn what_a_rig_says_of_real_devices_is_checked() {
         ("1.37, 0.0]", "1.37]", "`home_rad` has 4 joints, the arm 5"),
         ("[0.0, -0.2", "[9.0, -0.2", "`home_rad[0]` is 9"),
         (
-            "{ id = 2,",
-            "{ id = 1,",
+            "{ id = 2 }",
+            "{ id = 1 }",
             "`arms[0].servos` cannot be used: servo id 1",
         ),
         (
@@ -160,11 +160,7 @@ fn what_a_rig_says_of_real_devices_is_checked() {
             "dual-arm",
             "`arms` are 1; dual-arm-learned-gripper has 2",
         ),
-        (
-            "zero_counts = 2048, direction = \"along\" },",
-            "zero = 2048 },",
-            "zero",
-        ),
+        ("{ id = 3 },", "{ id = 3, zero = 2048 },", "zero"),
         ("\"spacemouse\"", "\"leader\"", "`leaders` are 0"),
         (
             "\"spacemouse\"",

@@ -3,7 +3,9 @@
 //!
 //! - [`station::Station`]: the rig as a procedure wants it, its arms told joints, its cameras at full
 //!   size.
+//! - [`kept`]: the calibration file.
 
+pub mod kept;
 pub mod station;
 
 pub use station::{Station, StationError};

@@ -35,15 +35,22 @@ impl Rig {
         (latency_ms.unwrap_or(0.0) * 1e6) as u64
     }
 
-    /// Which arm has to be calibrated before it may move; `None`: none.
+    /// Which arm or leader has to be calibrated before anything may move; `None`: none, also where the rig
+    /// names no calibration.
     pub fn uncalibrated(&self) -> Option<String> {
         self.calibration.as_ref()?;
-        let known = |index: usize| self.calibrated().is_some_and(|c| c.arm(index).is_some());
-        let arms = self.arms.iter().map(ArmSettings::servos).enumerate();
-        let mut missing = arms.filter(|(index, servos)| servos.is_some() && !known(*index));
-        let (index, _) = missing.next()?;
+        let known = self.calibrated();
+        let arms = (0..self.arms.len()).filter(|&index| self.arms[index].servos().is_some());
+        let mut arms = arms.filter(|&index| known.and_then(|c| c.arm(index)).is_none());
+        let mut leaders =
+            (0..self.leaders.len()).filter(|&index| known.and_then(|c| c.leader(index)).is_none());
+        let (index, who, flag) = match (arms.next(), leaders.next()) {
+            (Some(index), _) => (index, "arm", ""),
+            (None, Some(index)) => (index, "leader", " --leader"),
+            (None, None) => return None,
+        };
         Some(format!(
-            "arm {index} is not calibrated; run: hilt calibrate joints --rig FILE --arm {index}"
+            "{who} {index} is not calibrated; run: hilt calibrate joints --rig FILE --arm {index}{flag}"
         ))
     }
 
@@ -200,9 +207,8 @@ mod tests {
     fn with(calibration: &Calibration, overrides: &[&str]) -> Result<Rig, String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("so101.toml");
-        let text = format!("calibration = \"measured.toml\"\n{SO101}");
-        std::fs::write(&path, text).unwrap();
-        file::write(&dir.path().join("measured.toml"), calibration).unwrap();
+        std::fs::write(&path, SO101).unwrap();
+        file::write(&dir.path().join("so101.calibration.toml"), calibration).unwrap();
         let overrides: Vec<_> = overrides.iter().map(|&s| s.to_owned()).collect();
         Rig::read(&path, &overrides).map_err(|error| error.to_string())
     }
@@ -226,7 +232,7 @@ mod tests {
             rig.calibration_file
                 .as_ref()
                 .unwrap()
-                .ends_with("measured.toml")
+                .ends_with("so101.calibration.toml")
         );
         // The run's copy has the values in it, and is read under another name elsewhere.
         let text = rig.to_toml().unwrap();
@@ -237,13 +243,17 @@ mod tests {
 
     #[test]
     fn a_rig_that_is_not_calibrated_yet_can_be_read_and_not_moved() {
-        let text = format!("calibration = \"none.toml\"\n{SO101}");
-        let rig = Rig::parse("so101.toml", Path::new("/nowhere"), &text, &[]).unwrap();
+        let rig = Rig::parse("so101.toml", Path::new("/nowhere"), SO101, &[]).unwrap();
         let words = rig.uncalibrated().unwrap();
         assert!(words.contains("hilt calibrate joints"), "{words}");
         let opened = crate::cell::Cell::open(&rig).err().unwrap().to_string();
         assert_eq!(opened, words);
-        let rig = Rig::parse("so101.toml", Path::new("/nowhere"), SO101, &[]).unwrap();
+        let without: String = SO101
+            .lines()
+            .filter(|line| !line.starts_with("calibration"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let rig = Rig::parse("so101.toml", Path::new("/nowhere"), &without, &[]).unwrap();
         assert_eq!(rig.uncalibrated(), None);
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::calibrate::Calibrate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hilt_runtime::{cell::realtime::keep_core, rig::Rig};
 
@@ -76,6 +77,11 @@ pub enum Command {
         /// … and its rate, bits per second.
         #[arg(long, default_value_t = 1_000_000)]
         baud: u32,
+    },
+    /// Measure what has to be known of the rig, once: joints, cameras, where they stand, how late they are.
+    Calibrate {
+        #[command(subcommand)]
+        what: Calibrate,
     },
     /// Drive the rig by hand, with the device that its file names or this keyboard; nothing is recorded.
     Teleoperate {

@@ -12,7 +12,8 @@ use tch::{Device, Kind, Tensor, no_grad};
 /// How a parameter starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
-    /// Uniform in ±√(6 / (fan in + fan out)) (Glorot and Bengio 2010), for `[out, in]` matrices.
+    /// Uniform in ±√(6 / (fan in + fan out)) (Glorot and Bengio 2010), for `[out, in]` matrices, or
+    /// `[M, out, in]`, one of each member.
     Xavier,
     /// Normal with variance 1 / fan in (LeCun), the fan given.
     Lecun(i64),
@@ -44,7 +45,7 @@ pub struct Params {
 fn init(spec: &ParamSpec, options: (Kind, Device)) -> Tensor {
     match spec.init {
         Init::Xavier => {
-            let fans: i64 = spec.shape.iter().sum();
+            let fans: i64 = spec.shape.iter().rev().take(2).sum();
             let bound = (6.0 / fans as f64).sqrt();
             Tensor::rand(&spec.shape, options) * (2.0 * bound) - bound
         }

@@ -13,7 +13,13 @@ use serde::{Deserialize, Serialize};
 use crate::{process, report::number, setup};
 
 /// Name, package, its folder, example.
-const BENCHES: [(&str, &str, &str, &str); 10] = [
+const BENCHES: [(&str, &str, &str, &str); 11] = [
+    (
+        "kinematics",
+        "hilt-kinematics",
+        "core/kinematics",
+        "bench_kinematics",
+    ),
     ("sim", "hilt-sim", "core/sim", "bench_sim"),
     ("policy", "hilt-tests", "tests", "bench_policy"),
     ("learner", "hilt-learner", "learner", "bench_learner"),

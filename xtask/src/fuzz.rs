@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::process;
 
 /// The targets: `fuzz/targets/NAME.rs`.
-const TARGETS: [&str; 7] = [
+const TARGETS: [&str; 8] = [
     "wire",
     "run_log",
     "settings",
@@ -19,6 +19,7 @@ const TARGETS: [&str; 7] = [
     "feetech",
     "dynamixel",
     "camera",
+    "urdf",
 ];
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \

@@ -113,8 +113,9 @@ impl Simulation {
         let arm = config.arm.model();
         let places = Places::find(&model, &arm)?;
         let options = IkOptions {
-            // Not in the control loop: as many as a cold start from the seed pose may need.
+            // Not in the control loop: as much as a cold start from the seed pose may need.
             iterations: 100,
+            largest_move: f64::INFINITY,
             ..IkOptions::default()
         };
         let ik = Ik::new(chain_of(&model, arm.joints)?, options);

@@ -69,9 +69,9 @@ pub enum ArmError {
     /// A position that the servo cannot have reached since the one before.
     #[error("servo {0} reports a jump that it cannot have made")]
     Implausible(u8),
-    /// A servo is set up for something else than positions within one turn.
+    /// A servo is set up for something else than positions, or holds outside the turn of its goals.
     #[error(
-        "servo {0} counts several turns or does not go to positions; set it up for positions within one turn (Feetech: mode 0 and bit 4 of the phase register clear; Dynamixel: operating mode 3)"
+        "servo {0} does not go to positions, or counts turns and is not in that of its goals; switch it off and on, or set it up for positions within one turn (Feetech: mode 0 and bit 4 of the phase register clear; Dynamixel: operating mode 3)"
     )]
     Mode(u8),
     /// The bus is gone.

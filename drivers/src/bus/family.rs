@@ -21,6 +21,10 @@ pub struct Table {
     pub model: Register,
     /// Model numbers and names.
     pub models: &'static [(u16, &'static str)],
+    /// First number of the firmware's version, and how many there are, a byte each.
+    pub firmware: Register,
+    /// See `firmware`.
+    pub firmware_bytes: u8,
     /// Id.
     pub id: Register,
     /// Index into `baud_rates`.
@@ -68,6 +72,8 @@ pub struct Table {
 const STS: Table = Table {
     model: sts::MODEL,
     models: &sts::MODELS,
+    firmware: sts::FIRMWARE,
+    firmware_bytes: 2,
     id: sts::ID,
     baud_rate: sts::BAUD_RATE,
     baud_rates: &sts::BAUD_RATES,
@@ -94,6 +100,8 @@ const STS: Table = Table {
 const X: Table = Table {
     model: x::MODEL,
     models: &x::MODELS,
+    firmware: x::FIRMWARE,
+    firmware_bytes: 1,
     id: x::ID,
     baud_rate: x::BAUD_RATE,
     baud_rates: &x::BAUD_RATES,
@@ -158,4 +166,10 @@ impl Table {
         let known = self.models.iter().find(|(number, _)| *number == model);
         known.map(|(_, name)| *name)
     }
+}
+
+/// A firmware's version as people write it.
+pub(super) fn version(numbers: &[u8]) -> String {
+    let numbers: Vec<_> = numbers.iter().map(u8::to_string).collect();
+    numbers.join(".")
 }

@@ -14,6 +14,9 @@ pub(super) const TURNAROUND_NS: u64 = 1_000_000;
 const ANSWER_NS: u64 = 20_000_000;
 const ANSWER_TRIES: usize = 3;
 
+/// Writes of a register before it is given up.
+const WRITE_TRIES: usize = 3;
+
 /// How long it has to say that it was told. Its response level may be that it says nothing; what it
 /// was told is read back in any case.
 const ACKNOWLEDGE_NS: u64 = 5_000_000;
@@ -48,6 +51,10 @@ impl<W: Wire> Line<W> {
 
     pub fn wire(&self) -> &W {
         &self.wire
+    }
+
+    pub fn into_wire(self) -> W {
+        self.wire
     }
 
     pub fn protocol(&self) -> Protocol {
@@ -179,6 +186,27 @@ impl<W: Wire> Line<W> {
             self.settle()?;
         }
         Ok(())
+    }
+
+    /// Writes a register and reads it back; whether it holds the value then. Nothing is written where it
+    /// holds it already.
+    pub fn put(&mut self, id: u8, register: Register, value: i32) -> Result<bool, ArmError> {
+        for _ in 0..WRITE_TRIES {
+            match self.number(id, register) {
+                Ok(holds) if holds == value => return Ok(true),
+                Err(error @ (ArmError::Unplugged | ArmError::Device)) => return Err(error),
+                _ => self.tell(id, register, value)?,
+            }
+        }
+        Ok(self.number(id, register)? == value)
+    }
+
+    /// What a register of a servo holds.
+    pub fn number(&mut self, id: u8, register: Register) -> Result<i32, ArmError> {
+        let mut data = [0; 4];
+        let data = &mut data[..usize::from(register.bytes).min(4)];
+        self.read(id, register, data)?;
+        register.decode(register, data).ok_or(ArmError::Device)
     }
 
     /// Waits until nothing comes any more, so that what is late is not taken for an answer to what

@@ -4,7 +4,8 @@
 //! - [`feetech`] and [`dynamixel`]: what the bytes say, without I/O; [`Protocol`]: the words that
 //!   both have.
 //! - [`sts3215`] and [`xseries`]: what the registers mean; [`Family`]: the registers that both have.
-//! - [`ports`], [`find`], [`set_up`]: what there is before servos are an arm.
+//! - [`ports`], [`find`], [`set_up`]: what there is before servos are an arm; [`Maintenance`]: who they are
+//!   and what they keep without power, for their calibration.
 //! - [`ServoArm`]: an [`Arm`](crate::Arm) of such servos: one sync read and one sync write a tick.
 
 pub mod dynamixel;
@@ -12,6 +13,7 @@ mod family;
 pub mod feetech;
 mod inbox;
 mod line;
+mod maintenance;
 mod ports;
 mod protocol;
 mod register;
@@ -25,6 +27,7 @@ pub mod xseries;
 pub(crate) use servo_arm::{Commands, Goals};
 
 pub use family::{Family, Table};
+pub use maintenance::{Keep, KeepError, Kept, Maintenance, Turns};
 pub use ports::{Port, ports, ports_in};
 pub use protocol::{Next, Protocol, Request, Status, Unsayable};
 pub use register::{Register, Sign};

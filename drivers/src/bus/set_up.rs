@@ -2,7 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Family, OpenError, Protocol, Request, Wire, line::Line, sts3215 as sts, xseries as x};
+use super::{
+    Family, OpenError, Protocol, Request, Wire, family::version, line::Line, sts3215 as sts,
+};
 use crate::ArmError;
 
 /// Rates at which servos of either family leave the factory or are commonly used, bits per second.
@@ -12,7 +14,7 @@ pub const USUAL_BAUD_RATES: [u32; 4] = [1_000_000, 57_600, 115_200, 500_000];
 /// and adapter and schedulers take theirs.
 const PATIENCE_NS: u64 = 4_000_000;
 
-/// Writes of a register before it is given up.
+/// Pings, and writes of an id, before they are given up.
 const TRIES: usize = 3;
 
 /// A servo that answered.
@@ -165,14 +167,11 @@ fn ask<W: Wire>(
     }
     let mut model = [0; 2];
     let mut firmware = [0; 2];
-    let (version, bytes) = match family {
-        Family::Sts3215 => (sts::FIRMWARE, 2),
-        Family::DynamixelX => (x::FIRMWARE, 1),
-    };
     let table = family.table();
+    let firmware = &mut firmware[..table.firmware_bytes.min(2).into()];
     let read = line
         .read(id, table.model, &mut model)
-        .and_then(|_| line.read(id, version, &mut firmware[..bytes]));
+        .and_then(|_| line.read(id, table.firmware, firmware));
     if read == Err(ArmError::Unplugged) {
         return Err(ArmError::Unplugged);
     }
@@ -183,10 +182,7 @@ fn ask<W: Wire>(
         id,
         model,
         name: table.name(model),
-        firmware: match bytes {
-            1 => firmware[0].to_string(),
-            _ => format!("{}.{}", firmware[0], firmware[1]),
-        },
+        firmware: version(firmware),
         shared: answer == Answer::Several || read.is_err(),
     }))
 }
@@ -319,17 +315,9 @@ fn put<W: Wire>(
     value: i32,
     what: &'static str,
 ) -> Result<(), SetUpError> {
-    let mut data = [0; 4];
-    let data = &mut data[..usize::from(register.bytes).min(4)];
-    for _ in 0..TRIES {
-        match line.read(id, register, data) {
-            Err(ArmError::Unplugged) => return Err(FindError::Bus(ArmError::Unplugged).into()),
-            Ok(_) if register.decode(register, data) == Some(value) => return Ok(()),
-            _ => line.tell(id, register, value).map_err(FindError::Bus)?,
-        }
-    }
-    match line.read(id, register, data) {
-        Ok(_) if register.decode(register, data) == Some(value) => Ok(()),
+    match line.put(id, register, value) {
+        Ok(true) => Ok(()),
+        Err(error @ (ArmError::Unplugged | ArmError::Device)) => Err(FindError::Bus(error).into()),
         _ => Err(SetUpError::NotTaken { id, what }),
     }
 }

@@ -30,8 +30,19 @@ pub const BAUD_RATES: [u32; 8] = [
 /// The mode that goes to positions within one turn.
 pub const MODE_POSITION: i32 = 3;
 
+/// The mode that goes to positions over several turns, whatever the limits are.
+pub const MODE_EXTENDED_POSITION: i32 = 4;
+
 /// The mode that goes to positions, over several turns, with a bounded current: for grippers.
 pub const MODE_CURRENT_BASED_POSITION: i32 = 5;
+
+/// The largest [`HOMING_OFFSET`], either way. In [`MODE_POSITION`] one beyond 1024 is not heeded, and one
+/// within it does not move the place where the sensor's turn ends: a servo that is switched on just
+/// beyond that place reports a turn less.
+pub const MOST_HOMING_OFFSET: i32 = 1_044_479;
+
+/// Bit of [`DRIVE_MODE`]: counts grow the other way.
+pub const DRIVE_REVERSED: i32 = 1 << 0;
 
 /// Bit of [`DRIVE_MODE`]: the profile is in times, milliseconds, and not in velocities.
 pub const DRIVE_TIME_BASED: i32 = 1 << 2;
@@ -106,7 +117,7 @@ pub const ID: Register = byte(7);
 pub const BAUD_RATE: Register = byte(8);
 /// Time from a request to its reply, 2 µs.
 pub const RETURN_DELAY: Register = byte(9);
-/// Bit 0: counts grow the other way. Bit 2: [`DRIVE_TIME_BASED`].
+/// Bits: [`DRIVE_REVERSED`], [`DRIVE_TIME_BASED`].
 pub const DRIVE_MODE: Register = byte(10);
 /// What goals are: [`MODE_POSITION`] and others.
 pub const OPERATING_MODE: Register = byte(11);

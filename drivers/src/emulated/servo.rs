@@ -2,12 +2,18 @@
 //!
 //! The motion is kinematic: the joint follows its goal at a bounded speed and acceleration, and
 //! nothing pushes it; or it is driven by somebody who has a model of the arm.
+//!
+//! The sensor knows one turn. An STS3215 reports (sensor − offset) within 0 to 4095, however far it was
+//! turned. One of the X series counts on beyond a turn while it is limp or in a mode of several turns,
+//! and forgets whole turns when its power comes, and in the mode of one turn when its torque or that
+//! mode does: what it reports then is (sensor within a turn) + offset, which no offset brings back into
+//! 0 to 4095.
 
 use super::factory::{MOST_TORQUE, registers, top_counts_per_s};
 use crate::bus::{
     Family, Register, Table,
     dynamixel::ALERT,
-    sts3215::{STATUS, TORQUE_LIMIT},
+    sts3215::{COUNTS_PER_TURN, PHASE, PHASE_MULTI_TURN, STATUS, TORQUE_LIMIT},
     xseries as x,
 };
 
@@ -22,6 +28,12 @@ const STEP_NS: u64 = 1_000_000;
 
 /// Registers there are, bytes.
 pub(super) const SIZE: usize = 148;
+
+/// Counts of a turn of the sensor.
+const TURN: f64 = COUNTS_PER_TURN as f64;
+
+/// The largest offset that a servo of the X series heeds in the mode of one turn.
+const MOST_OFFSET_OF_ONE_TURN: i32 = 1024;
 
 /// Most registers that keep their values without power. They lie before [`Table::torque`].
 pub(super) const STORED: usize = 64;
@@ -60,7 +72,7 @@ pub(super) struct Servo {
     pub(super) family: Family,
     pub(super) registers: [u8; SIZE],
     pub(super) stored: [u8; STORED],
-    /// The sensor's own counts: see [`Servo::offset`].
+    /// The sensor's own counts, as if it counted on beyond a turn: see [`Servo::zero`].
     pub(super) sensor: f64,
     velocity: f64,
     rest: f64,
@@ -128,6 +140,7 @@ impl Servo {
         if self.family == Family::Sts3215 {
             self.set(TORQUE_LIMIT, self.get(MOST_TORQUE));
         }
+        self.forget_turns();
         self.feed_back();
         self.set(self.table().goal, self.get(self.table().position));
     }
@@ -186,9 +199,9 @@ impl Servo {
     pub fn view(&self) -> ServoView {
         ServoView {
             id: self.id(),
-            counts: self.sensor - self.offset(),
+            counts: self.sensor - self.zero(),
             counts_per_s: self.velocity,
-            goal_counts: self.goal() - self.offset(),
+            goal_counts: self.goal() - self.zero(),
             torque: self.is_on(),
             went_limp: self.went_limp,
         }
@@ -219,6 +232,15 @@ impl Servo {
         self.sensor = counts + self.offset();
         self.velocity = counts_per_s;
         self.feed_back();
+    }
+
+    /// A hand turns the joint so far: a limp one gives way, one that holds does not.
+    pub fn turn(&mut self, by_counts: f64) {
+        if !self.is_on() {
+            self.sensor += by_counts;
+            self.velocity = 0.0;
+            self.feed_back();
+        }
     }
 
     /// Lets time pass until `now_ns`; times before the one it has reached change nothing.
@@ -300,12 +322,12 @@ impl Servo {
             self.get(self.table().lowest),
             self.get(self.table().highest),
         );
-        let within = if lowest < highest {
+        let within = if lowest < highest && self.is_of_one_turn() {
             goal.clamp(lowest, highest)
         } else {
             goal
         };
-        f64::from(within) + self.offset()
+        f64::from(within) + self.zero()
     }
 
     fn top_speed(&self) -> f64 {
@@ -318,11 +340,53 @@ impl Servo {
 
     /// What has to be taken off the sensor's counts.
     fn offset(&self) -> f64 {
-        let offset = f64::from(self.get(self.table().offset));
+        let offset = self.get(self.table().offset);
         match self.family {
-            Family::Sts3215 => offset,
-            Family::DynamixelX => -offset,
+            Family::Sts3215 => f64::from(offset),
+            Family::DynamixelX
+                if self.is_of_one_turn() && offset.abs() > MOST_OFFSET_OF_ONE_TURN =>
+            {
+                0.0
+            }
+            Family::DynamixelX => -f64::from(offset),
         }
+    }
+
+    /// Where the sensor is when it reports 0, in the turn in which it is.
+    fn zero(&self) -> f64 {
+        let offset = self.offset();
+        let wraps = match self.family {
+            Family::Sts3215 => self.is_of_one_turn(),
+            Family::DynamixelX => false,
+        };
+        match wraps {
+            true => offset + turns(self.sensor - offset),
+            false => offset,
+        }
+    }
+
+    /// Whether its goals are positions within one turn, between its limits.
+    pub(super) fn is_of_one_turn(&self) -> bool {
+        match self.family {
+            Family::Sts3215 => self.get(PHASE) & i32::from(PHASE_MULTI_TURN) == 0,
+            Family::DynamixelX => self.get(x::OPERATING_MODE) == x::MODE_POSITION,
+        }
+    }
+
+    /// All that it knows is where in a turn it is.
+    pub(super) fn forget_turns(&mut self) {
+        let turns = turns(self.sensor);
+        self.sensor -= turns;
+        self.rest -= turns;
+    }
+
+    /// Whether it would go to this goal.
+    pub(super) fn takes(&self, goal: i32) -> bool {
+        let (lowest, highest) = (
+            self.get(self.table().lowest),
+            self.get(self.table().highest),
+        );
+        !self.is_of_one_turn() || (lowest..=highest).contains(&goal)
     }
 
     pub(super) fn note_limp(&mut self) {
@@ -332,8 +396,8 @@ impl Servo {
 
     pub(super) fn feed_back(&mut self) {
         let table = self.table();
-        let position = self.sensor - self.offset();
-        self.set(table.position, position.round() as i32);
+        let position = self.sensor - self.zero();
+        self.set(table.position, (position + 0.5).floor() as i32);
         let velocity = self.velocity / table.velocity_unit;
         self.set(table.velocity, velocity.round() as i32);
         self.set(table.moving, i32::from(self.velocity != 0.0));
@@ -359,212 +423,10 @@ impl Servo {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{
-        super::writes::{MIDDLE, refusal},
-        *,
-    };
-    use crate::bus::sts3215::{
-        ACCELERATION, GOAL_POSITION, GOAL_SPEED, HIGHEST_POSITION, ID, LOCK, MODEL, MOVING,
-        POSITION_OFFSET, PRESENT_POSITION, PRESENT_SPEED, PRESENT_TEMPERATURE, RETURN_DELAY,
-        TORQUE_ENABLE,
-    };
-
-    const MS: u64 = 1_000_000;
-
-    fn of(family: Family, counts: f64, rest_counts: f64) -> Servo {
-        let setup = ServoSetup {
-            id: 1,
-            counts,
-            rest_counts,
-        };
-        Servo::new(family, setup)
-    }
-
-    fn servo(counts: f64, rest_counts: f64) -> Servo {
-        of(Family::Sts3215, counts, rest_counts)
-    }
-
-    fn on(counts: f64, rest_counts: f64) -> Servo {
-        let mut servo = servo(counts, rest_counts);
-        tell(&mut servo, TORQUE_ENABLE, 1);
-        servo
-    }
-
-    /// Writes as a host does.
-    fn tell(servo: &mut Servo, register: Register, value: i32) -> u8 {
-        let mut room = [0; 4];
-        servo.write(register.address.into(), register.encoded(value, &mut room))
-    }
-
-    #[test]
-    fn it_goes_to_its_goal_at_its_speed_and_stays() {
-        let mut servo = on(1000.0, 1000.0);
-        tell(&mut servo, GOAL_POSITION, 2000);
-        servo.advance(100 * MS);
-        assert!((servo.view().counts - 1307.2).abs() < 0.1, "top speed");
-        assert_eq!((servo.get(MOVING), servo.get(PRESENT_SPEED)), (1, 3072));
-        tell(&mut servo, GOAL_SPEED, 100);
-        servo.advance(200 * MS);
-        assert!((servo.view().counts - 1317.2).abs() < 0.1, "its own speed");
-        servo.advance(20_000 * MS);
-        assert_eq!(servo.get(PRESENT_POSITION), 2000);
-        assert_eq!((servo.get(MOVING), servo.get(PRESENT_SPEED)), (0, 0));
-        tell(&mut servo, GOAL_POSITION, 1990);
-        servo.advance(20_001 * MS);
-        assert_eq!(servo.get(PRESENT_SPEED), -100);
-    }
-
-    #[test]
-    fn an_acceleration_bounds_the_change_of_speed_both_ways() {
-        let mut servo = on(1000.0, 1000.0);
-        tell(&mut servo, ACCELERATION, 50);
-        tell(&mut servo, GOAL_POSITION, 2000);
-        let (mut last, mut fastest) = (0.0f64, 0.0f64);
-        for i in 1..1500 {
-            servo.advance(i * MS);
-            let speed = servo.view().counts_per_s;
-            // 5000 counts/s² are 5 a millisecond; the last step ends at the goal.
-            assert!((speed - last).abs() < 10.0, "{last} then {speed}");
-            fastest = fastest.max(speed);
-            last = speed;
-        }
-        assert!(fastest > 2000.0, "{fastest}");
-        assert_eq!(servo.get(PRESENT_POSITION), 2000);
-    }
-
-    #[test]
-    fn a_goal_beyond_the_angle_limits_stops_at_them() {
-        let mut servo = on(2000.0, 2000.0);
-        tell(&mut servo, HIGHEST_POSITION, 2100);
-        tell(&mut servo, GOAL_POSITION, 3000);
-        servo.advance(1000 * MS);
-        assert_eq!(servo.get(PRESENT_POSITION), 2100);
-    }
-
-    #[test]
-    fn without_torque_it_sinks_and_that_is_noted() {
-        let mut servo = on(2000.0, 1000.0);
-        servo.advance(1000 * MS);
-        assert!(!servo.view().went_limp);
-        tell(&mut servo, TORQUE_ENABLE, 0);
-        assert!(servo.view().went_limp, "though no time has passed");
-        servo.advance(1500 * MS);
-        assert!((servo.view().counts - 1800.0).abs() < 1.0);
-        servo.advance(60_000 * MS);
-        assert_eq!(servo.get(PRESENT_POSITION), 1000);
-    }
-
-    #[test]
-    fn torque_off_at_rest_is_not_limp_and_before_the_first_torque_it_stands() {
-        let mut resting = on(1000.0, 1005.0);
-        tell(&mut resting, TORQUE_ENABLE, 0);
-        assert!(!resting.view().went_limp);
-        let mut new = servo(2000.0, 1000.0);
-        new.advance(5000 * MS);
-        assert_eq!((new.view().counts, new.view().went_limp), (2000.0, false));
-        let mut choked = on(2000.0, 1000.0);
-        tell(&mut choked, TORQUE_LIMIT, 0);
-        assert!(choked.view().went_limp, "a torque limit of nothing");
-    }
-
-    #[test]
-    fn stored_registers_outlive_the_power_when_unlocked() {
-        let mut servo = on(2000.0, 1000.0);
-        tell(&mut servo, RETURN_DELAY, 7);
-        tell(&mut servo, LOCK, 0);
-        tell(&mut servo, ID, 9);
-        assert_eq!((servo.id(), servo.get(RETURN_DELAY)), (9, 7));
-        servo.power_cycle();
-        assert_eq!((servo.id(), servo.get(RETURN_DELAY)), (9, 250));
-        assert!(!servo.view().torque && servo.view().went_limp);
-    }
-
-    #[test]
-    fn the_middle_is_where_it_is_told_to_be() {
-        let mut servo = servo(900.0, 900.0);
-        tell(&mut servo, TORQUE_ENABLE, MIDDLE);
-        assert_eq!(servo.get(PRESENT_POSITION), 2048);
-        assert_eq!(servo.get(POSITION_OFFSET), -1148);
-        tell(&mut servo, TORQUE_ENABLE, 1);
-        tell(&mut servo, GOAL_POSITION, 2148);
-        servo.advance(1000 * MS);
-        assert_eq!(servo.get(PRESENT_POSITION), 2148);
-        assert_eq!(servo.sensor, 1000.0);
-    }
-
-    #[test]
-    fn feedback_is_not_written_by_hosts() {
-        let mut servo = servo(1000.0, 1000.0);
-        tell(&mut servo, PRESENT_TEMPERATURE, 99);
-        servo.write(0, &[9; 5]);
-        assert_eq!(servo.get(PRESENT_TEMPERATURE), 28);
-        assert_eq!(servo.get(MODEL), 777);
-        servo.set(PRESENT_TEMPERATURE, 71);
-        let address = PRESENT_TEMPERATURE.address.into();
-        assert_eq!(servo.read(address, 1), Some(&[71][..]));
-        assert_eq!(servo.read(140, 9), None);
-    }
-
-    #[test]
-    fn an_x_servo_goes_by_its_own_table() {
-        let mut servo = of(Family::DynamixelX, 1000.0, 1000.0);
-        assert_eq!(tell(&mut servo, x::HOMING_OFFSET, 100), 0);
-        assert_eq!(servo.get(x::PRESENT_POSITION), 1100);
-        assert_eq!(tell(&mut servo, x::PROFILE_VELOCITY, 100), 0);
-        assert_eq!(tell(&mut servo, x::GOAL_POSITION, 2100), 0);
-        assert_eq!(tell(&mut servo, x::TORQUE_ENABLE, 1), 0);
-        servo.advance(100 * MS);
-        let moved = 100.0 * x::COUNTS_PER_S * 0.1;
-        assert!((servo.view().counts - 1100.0 - moved).abs() < 0.1);
-        assert_eq!(servo.get(x::PRESENT_VELOCITY), 100);
-        servo.advance(5_000 * MS);
-        assert_eq!((servo.view().counts, servo.sensor), (2100.0, 2000.0));
-        // What is kept cannot be written under torque, and goals have limits.
-        assert_eq!(tell(&mut servo, x::ID, 5), refusal::ACCESS);
-        assert_eq!(tell(&mut servo, x::GOAL_POSITION, 4096), refusal::LIMIT);
-        assert_eq!(tell(&mut servo, x::PRESENT_POSITION, 0), refusal::ACCESS);
-        assert_eq!((servo.id(), servo.get(x::GOAL_POSITION)), (1, 2100));
-        tell(&mut servo, x::TORQUE_ENABLE, 0);
-        assert_eq!(tell(&mut servo, x::ID, 5), 0);
-        servo.power_cycle();
-        assert_eq!((servo.id(), servo.get(x::HOMING_OFFSET)), (5, 100));
-    }
-
-    #[test]
-    fn an_x_servo_with_a_hardware_error_says_so_and_stays_limp() {
-        let mut servo = of(Family::DynamixelX, 1000.0, 1000.0);
-        servo.set(x::HARDWARE_ERROR, i32::from(x::hardware::OVERLOAD));
-        assert_eq!(servo.error_bits(), ALERT);
-        assert_eq!(tell(&mut servo, x::TORQUE_ENABLE, 1), refusal::FAILED);
-        servo.power_cycle();
-        assert_eq!(servo.error_bits(), 0);
-        assert_eq!(tell(&mut servo, x::TORQUE_ENABLE, 1), 0);
-    }
-
-    #[test]
-    fn the_bus_watchdog_stops_a_servo_that_nobody_speaks_to() {
-        let mut servo = of(Family::DynamixelX, 1000.0, 500.0);
-        tell(&mut servo, x::TORQUE_ENABLE, 1);
-        tell(&mut servo, x::BUS_WATCHDOG, 2);
-        tell(&mut servo, x::GOAL_POSITION, 3000);
-        for ms in 1..=100 {
-            servo.hears((ms - 1) * MS);
-            servo.advance(ms * MS);
-        }
-        assert_eq!(servo.get(x::BUS_WATCHDOG), 2);
-        servo.advance(300 * MS);
-        assert_eq!(servo.get(x::BUS_WATCHDOG), x::WATCHDOG_TRIPPED);
-        let stands = servo.view().counts;
-        let expected = 1000.0 + 7031.5 * 0.140;
-        assert!((stands - expected).abs() < 8.0, "{stands}");
-        assert_eq!(tell(&mut servo, x::GOAL_POSITION, 2500), refusal::RANGE);
-        servo.advance(1_000 * MS);
-        assert_eq!((servo.view().counts, servo.view().torque), (stands, true));
-        assert_eq!(tell(&mut servo, x::BUS_WATCHDOG, 0), 0);
-        servo.advance(2_000 * MS);
-        assert_eq!(servo.view().counts, 3000.0, "its old goal");
-        assert!(!servo.view().went_limp);
-    }
+/// Counts of the whole turns in so many counts, which are rounded.
+fn turns(counts: f64) -> f64 {
+    ((counts + 0.5).floor() / TURN).floor() * TURN
 }
+
+#[cfg(test)]
+mod tests;

@@ -203,6 +203,12 @@ impl EmulatedBus {
         self.each(id, |servo| servo.drive(counts, counts_per_s));
     }
 
+    /// A hand turns the joint of servo `id` so far, counts of its sensor. Held in a hand, a joint falls
+    /// only where [`EmulatedBus::set_driven`] is not said. One whose torque is on does not give way.
+    pub fn turn(&mut self, id: u8, by_counts: f64) {
+        self.each(id, |servo| servo.turn(by_counts));
+    }
+
     /// Sets a register of servo `id` past the rules for hosts: its temperature, its status, ….
     pub fn poke(&mut self, id: u8, register: Register, value: i32) {
         self.each(id, |servo| servo.set(register, value));

@@ -50,8 +50,9 @@ impl Servo {
         }
         if self.get(self.table().torque) == MIDDLE {
             // It finds its offset and lets go.
-            let offset = self.sensor - f64::from(COUNTS_PER_TURN) / 2.0;
-            self.set(self.table().offset, offset.round() as i32);
+            let half = i32::from(COUNTS_PER_TURN) / 2;
+            let sensor = (self.sensor.round() as i32).rem_euclid(2 * half);
+            self.set(self.table().offset, sensor - half);
             self.set(self.table().torque, 0);
         }
         0
@@ -79,6 +80,8 @@ impl Servo {
             refusal::LIMIT
         } else if self.get(x::TORQUE_ENABLE) == 1 && self.get(x::HARDWARE_ERROR) != 0 {
             refusal::FAILED
+        } else if kept && !self.has_values_that_exist() {
+            refusal::RANGE
         } else {
             0
         };
@@ -89,18 +92,21 @@ impl Servo {
         if kept {
             self.stored.copy_from_slice(&self.registers[..STORED]);
         }
+        let switched_on = touches(x::TORQUE_ENABLE) && self.is_on();
+        if self.is_of_one_turn() && (touches(x::OPERATING_MODE) || switched_on) {
+            self.forget_turns();
+        }
         if touches(x::BUS_WATCHDOG) && self.get(x::BUS_WATCHDOG) == 0 {
             self.halted = None;
         }
         0
     }
 
-    /// Whether it would go there.
-    fn takes(&self, goal: i32) -> bool {
-        let (lowest, highest) = (
-            self.get(self.table().lowest),
-            self.get(self.table().highest),
-        );
-        (lowest..=highest).contains(&goal)
+    /// Whether offset and limits are of those that there are.
+    fn has_values_that_exist(&self) -> bool {
+        let turn = 0..i32::from(COUNTS_PER_TURN);
+        self.get(x::HOMING_OFFSET).abs() <= x::MOST_HOMING_OFFSET
+            && turn.contains(&self.get(x::LOWEST_POSITION))
+            && turn.contains(&self.get(x::HIGHEST_POSITION))
     }
 }

@@ -3,10 +3,12 @@
 use super::{Piece, Pieces, holds};
 use crate::bus::{
     Register,
+    maintenance::turns,
+    sts3215::COUNTS_PER_TURN,
     xseries::{
         self as x, BUS_WATCHDOG, DRIVE_MODE, GOAL_POSITION, GOAL_PWM, HARDWARE_ERROR,
-        OPERATING_MODE, PRESENT_POSITION, PROFILE_ACCELERATION, PROFILE_VELOCITY, RETURN_DELAY,
-        TORQUE_ENABLE,
+        HOMING_OFFSET, OPERATING_MODE, PRESENT_POSITION, PROFILE_ACCELERATION, PROFILE_VELOCITY,
+        RETURN_DELAY, TORQUE_ENABLE,
     },
 };
 
@@ -19,6 +21,7 @@ pub struct Registers {
     pub return_delay: i32,
     pub drive_mode: i32,
     pub mode: i32,
+    pub offset: i32,
     pub torque: i32,
     pub errors: u8,
     pub watchdog: i32,
@@ -30,7 +33,7 @@ pub struct Registers {
 }
 
 pub const PIECES: [Piece; 4] = [
-    (RETURN_DELAY, RETURN_DELAY.through(OPERATING_MODE)),
+    (RETURN_DELAY, RETURN_DELAY.through(HOMING_OFFSET)),
     (TORQUE_ENABLE, TORQUE_ENABLE.through(HARDWARE_ERROR)),
     (BUS_WATCHDOG, BUS_WATCHDOG.through(GOAL_POSITION)),
     (PRESENT_POSITION, PRESENT_POSITION.bytes),
@@ -43,6 +46,7 @@ impl Registers {
             return_delay: number(RETURN_DELAY)?,
             drive_mode: number(DRIVE_MODE)?,
             mode: number(OPERATING_MODE)?,
+            offset: number(HOMING_OFFSET)?,
             torque: number(TORQUE_ENABLE)?,
             errors: number(HARDWARE_ERROR)? as u8,
             watchdog: number(BUS_WATCHDOG)?,
@@ -54,8 +58,12 @@ impl Registers {
         })
     }
 
+    /// One that counts several turns is brought into the turn of the goals while it is limp.
     pub fn fits(&self, is_gripper: bool) -> bool {
-        self.mode == x::MODE_POSITION || is_gripper && self.mode == x::MODE_CURRENT_BASED_POSITION
+        let several = self.mode == x::MODE_EXTENDED_POSITION
+            || is_gripper && self.mode == x::MODE_CURRENT_BASED_POSITION;
+        let within = self.torque == 0 || turns(self.position) == 0;
+        self.mode == x::MODE_POSITION || several && within
     }
 
     /// A servo that its watchdog stopped may go on to its old goal when the watchdog is cleared, and
@@ -73,6 +81,9 @@ impl Registers {
         } else if self.return_delay != 0 && self.torque == 0 {
             // It is kept without power, and can be written only while there is no torque.
             Some((RETURN_DELAY, 0))
+        } else if self.mode != x::MODE_POSITION && self.torque == 0 && turns(self.position) != 0 {
+            let turn = i32::from(COUNTS_PER_TURN);
+            Some((HOMING_OFFSET, self.offset - turns(self.position) * turn))
         } else if self.acceleration != 0 {
             Some((PROFILE_ACCELERATION, 0))
         } else if is_gripper && self.pwm > GRIPPER_PWM {
@@ -95,6 +106,7 @@ mod tests {
         return_delay: 0,
         drive_mode: 0,
         mode: 3,
+        offset: 0,
         torque: 0,
         errors: 0,
         watchdog: 0,
@@ -127,8 +139,29 @@ mod tests {
         assert_eq!(READY.next_write(true), Some((GOAL_PWM, 442)));
         let gripper = Registers { mode: 5, ..READY };
         assert!(gripper.fits(true) && !gripper.fits(false));
-        let several_turns = Registers { mode: 4, ..READY };
-        assert!(!several_turns.fits(true));
+        let velocity = Registers { mode: 1, ..READY };
+        assert!(!velocity.fits(true));
+    }
+
+    /// After its power was away it may be a turn off: it knows no more than where its sensor is.
+    #[test]
+    fn a_servo_of_several_turns_is_brought_into_the_turn_of_its_goals() {
+        let mut servo = Registers {
+            mode: 4,
+            offset: 3000,
+            position: 4196,
+            goal: 4196,
+            ..READY
+        };
+        assert!(servo.fits(false));
+        assert_eq!(servo.next_write(false), Some((HOMING_OFFSET, -1096)));
+        (servo.offset, servo.position) = (-1096, 100);
+        assert_eq!(servo.next_write(false), Some((GOAL_POSITION, 100)));
+        servo.position = -1;
+        assert_eq!(servo.next_write(false), Some((HOMING_OFFSET, 3000)));
+        // It holds: where it is cannot be changed, and goals would be a turn away.
+        servo.torque = 1;
+        assert!(!servo.fits(false));
     }
 
     #[test]

@@ -77,10 +77,13 @@ fn main() -> Result<()> {
     let chore = Cli::parse().chore;
     setup::run(&root)?;
     match chore {
-        Chore::Setup => Ok(()),
+        Chore::Setup => setup::opencv(&root),
         Chore::Demo(options) => demo::run(&root, &options),
         Chore::Test { vm: true, args } => vm::test(&root, &args),
-        Chore::Test { vm: false, args } => steps::test(&root, &args),
+        Chore::Test { vm: false, args } => {
+            setup::opencv(&root)?;
+            steps::test(&root, &args)
+        }
         Chore::Check => steps::check(&root),
         Chore::Bench { name } => bench::run(&root, name.as_deref()),
         Chore::Fuzz { target, seconds } => fuzz::run(&root, target.as_deref(), seconds),

@@ -1,5 +1,6 @@
 //! Fetches the native libraries that hilt links or opens: libtorch, ONNX Runtime and MuJoCo, all
-//! from wheels on the Python package index, unpacked into the ignored `.native/`.
+//! from wheels on the Python package index, unpacked into the ignored `.native/`. OpenCV's Python
+//! package, which tests compare with, comes the same way.
 //!
 //! A library counts as installed when its stamp (`.native/<name>.json`) names the pinned version
 //! and every file has the size written there. The stamp is written last and renamed into place, so
@@ -111,6 +112,26 @@ const MUJOCO: Library = Library {
     keep: |path| (path == "mujoco/libmujoco.so.3.17.0").then(|| "libmujoco.so.3.17.0".to_owned()),
 };
 
+/// What calibration is compared with in tests: a Python package with its one dependency, for the
+/// `python3` that fetches it.
+const OPENCV: Library = Library {
+    name: "opencv",
+    variable: "OPENCV_PYTHONPATH",
+    default: "opencv",
+    // Of numpy the newest that Python 3.11 can run.
+    wheels: &["opencv-python-headless==4.14.0.94", "numpy==2.4.6"],
+    keep: |path| {
+        let packages = [
+            "cv2/",
+            "numpy/",
+            "numpy.libs/",
+            "opencv_python_headless.libs/",
+        ];
+        let wanted = packages.iter().any(|package| path.starts_with(package));
+        (wanted && !path.contains("/tests/")).then(|| path.to_owned())
+    },
+};
+
 /// Debian packages without which the simulator cannot render, and a file that shows each is there.
 const PACKAGES: [(&str, &str); 3] = [
     ("libegl1", "libEGL.so.1"),
@@ -165,6 +186,33 @@ pub fn run(root: &Path) -> Result<()> {
         "/usr/lib",
     ];
     debian_packages(&PACKAGES, folders.iter().map(PathBuf::from))
+}
+
+/// Installs what tests compare with.
+pub fn opencv(root: &Path) -> Result<()> {
+    let native = root.join(".native");
+    if is_overridden(&native, &OPENCV) {
+        return Ok(());
+    }
+    let place = native.join(OPENCV.name);
+    // Its modules fit one version of Python; another may be the `python3` of today.
+    let imports = || {
+        let mut python = Command::new("python3");
+        python.args(["-c", "import cv2"]).env("PYTHONPATH", &place);
+        python
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
+    };
+    if !is_installed(&native, &OPENCV) || !imports() {
+        install(&native, &OPENCV).context("installing opencv")?;
+        ensure!(
+            imports(),
+            "python3 cannot import cv2 from {}; see why with: PYTHONPATH={0} python3 -c 'import cv2'",
+            place.display()
+        );
+    }
+    Ok(())
 }
 
 /// Installs what the benchmark of the control loop runs.
@@ -440,6 +488,19 @@ mod tests {
         assert!(is_installed(dir.path(), &TINY));
         stamp("tiny==0");
         assert!(!is_installed(dir.path(), &TINY), "the version is another");
+    }
+
+    #[test]
+    fn of_opencv_the_packages_are_kept_and_not_their_tests() {
+        for path in [
+            "cv2/cv2.abi3.so",
+            "numpy.libs/libgfortran.so",
+            "numpy/linalg/linalg.py",
+        ] {
+            assert_eq!((OPENCV.keep)(path).as_deref(), Some(path));
+        }
+        assert_eq!((OPENCV.keep)("numpy/linalg/tests/test_linalg.py"), None);
+        assert_eq!((OPENCV.keep)("numpy-2.4.6.dist-info/METADATA"), None);
     }
 
     #[test]

@@ -1,0 +1,48 @@
+"""OpenCV's answers, for tests to compare with.
+
+Reads one JSON object: {"function": name, "request": anything, "pictures": [file, ...]}; writes the
+answer of the function of that name, which is called with the request and the pictures, as JSON.
+"""
+
+import json
+import sys
+
+import cv2
+import numpy as np
+
+cv2.setNumThreads(1)
+
+
+def board_of(board):
+    """Its own board, for {"columns", "rows", "square_m", "marker_m"}."""
+    dictionary = cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_4X4_50)
+    size = (board["columns"], board["rows"])
+    return cv2.aruco.CharucoBoard(size, board["square_m"], board["marker_m"], dictionary)
+
+
+def markers(_, __):
+    """The dictionary's cells, row after row, one bit each."""
+    dictionary = cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_4X4_50)
+    pictures = [dictionary.generateImageMarker(i, 6) for i in range(50)]
+    return [int("".join("01"[int(c > 0)] for c in p[1:5, 1:5].ravel()), 2) for p in pictures]
+
+
+def charuco(board, pictures):
+    """For each picture {corner's number: [x, y]}."""
+    detector = cv2.aruco.CharucoDetector(board_of(board))
+    found = []
+    for picture in pictures:
+        corners, ids, _, _ = detector.detectBoard(picture)
+        corners = [] if corners is None else corners.reshape(-1, 2).tolist()
+        ids = [] if ids is None else ids.ravel().tolist()
+        found.append(dict(zip(ids, corners)))
+    return found
+
+
+FUNCTIONS = [markers, charuco]
+
+if __name__ == "__main__":
+    asked = json.load(sys.stdin)
+    function = {f.__name__: f for f in FUNCTIONS}[asked["function"]]
+    pictures = [cv2.imread(path, cv2.IMREAD_GRAYSCALE) for path in asked["pictures"]]
+    json.dump(function(asked["request"], pictures), sys.stdout)

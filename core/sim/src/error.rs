@@ -39,6 +39,14 @@ pub enum SimError {
         /// How many there are.
         cameras: usize,
     },
+    /// There is no such board.
+    #[error("the scene has {boards} boards; there is no board {index}")]
+    NoBoard {
+        /// Which was asked for, from 0.
+        index: usize,
+        /// How many there are.
+        boards: usize,
+    },
     /// A frame buffer has the wrong length.
     #[error("camera {camera} gives {expected} bytes a frame; the buffer has {got}")]
     BufferSize {

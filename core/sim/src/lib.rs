@@ -1,7 +1,8 @@
 //! The simulated world: MuJoCo physics, software-rendered cameras, and a scripted operator.
 //!
 //! - [`SceneConfig`] says what can be chosen of the lift scene: the arm ([`ArmKind`]), a table, a
-//!   cube, a front and a wrist camera, all of primitives. [`Task`] is what lifting means in an arm's
+//!   cube, a front and a wrist camera, all of primitives; for what calibrates a robot also
+//!   [`SceneBoard`]s, and cameras with a [`SceneLens`]. [`Task`] is what lifting means in an arm's
 //!   reach.
 //! - [`Simulation`] is one scene, running on the thread that made it (GL contexts cannot move). It
 //!   takes joint targets and gives [`ArmState`], frames and the [`Truth`]; [`Start`] and
@@ -33,8 +34,10 @@
 
 mod arm;
 mod error;
+mod eye;
 mod libraries;
 mod operator;
+mod optics;
 mod scene;
 mod servos;
 mod simulation;
@@ -46,7 +49,7 @@ pub use arm::{ArmKind, Jaw, Task};
 pub use error::SimError;
 pub use libraries::check_rendering_libraries;
 pub use operator::{Intention, OperatorAction, OperatorConfig, ScriptedOperator};
-pub use scene::{Mount, SceneCamera, SceneConfig};
+pub use scene::{Mount, SceneBoard, SceneCamera, SceneConfig, SceneLens};
 pub use servos::{Motion, Servos};
 pub use simulation::{ArmState, Simulation, Truth, base_from_tool_down, chain};
 pub use start::Start;

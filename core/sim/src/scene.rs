@@ -1,8 +1,12 @@
 //! What can be chosen of the lift scene, and its MJCF.
 
-use std::fmt::Write;
+mod board;
+mod camera;
 
-use nalgebra::Vector3;
+pub use board::SceneBoard;
+pub use camera::{SceneCamera, SceneLens};
+
+use nalgebra::{Isometry3, Matrix3, Rotation3, Translation3, UnitQuaternion, Vector3};
 use serde::{Deserialize, Serialize};
 
 use crate::{ArmKind, SimError};
@@ -21,26 +25,8 @@ pub enum Mount {
     Wrist,
 }
 
-/// One camera of the scene.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SceneCamera {
-    /// Its name in the rig.
-    pub name: String,
-    /// Columns.
-    pub width: u32,
-    /// Rows.
-    pub height: u32,
-    /// What it is fixed to.
-    #[serde(default)]
-    pub mount: Mount,
-    /// Where it is, metres in the mount's frame.
-    pub position_m: [f64; 3],
-    /// The point in the middle of its picture, metres in the mount's frame.
-    pub look_at_m: [f64; 3],
-    /// Vertical field of view, degrees.
-    pub fovy_deg: f64,
-}
+/// A field that cannot be, and what is wrong with it.
+type Problem = (&'static str, String);
 
 /// What can be chosen of the scene. The default is the demo's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +43,9 @@ pub struct SceneConfig {
     pub multisamples: u32,
     /// Cameras, in the order of the rig's spec.
     pub cameras: Vec<SceneCamera>,
+    /// Boards that the cameras can be calibrated with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub boards: Vec<SceneBoard>,
 }
 
 impl Default for SceneConfig {
@@ -74,7 +63,10 @@ impl Default for SceneConfig {
                     mount: Mount::World,
                     position_m: [0.85, 0.0, 0.38],
                     look_at_m: [0.45, 0.0, 0.08],
-                    fovy_deg: 45.0,
+                    fovy_deg: Some(45.0),
+                    lens: None,
+                    noise_levels: 0.0,
+                    latency_ms: 0.0,
                 },
                 SceneCamera {
                     name: "wrist".into(),
@@ -83,9 +75,13 @@ impl Default for SceneConfig {
                     mount: Mount::Wrist,
                     position_m: [0.07, 0.0, 0.02],
                     look_at_m: [0.0, 0.0, 0.20],
-                    fovy_deg: 90.0,
+                    fovy_deg: Some(90.0),
+                    lens: None,
+                    noise_levels: 0.0,
+                    latency_ms: 0.0,
                 },
             ],
+            boards: Vec::new(),
         }
     }
 }
@@ -110,27 +106,17 @@ impl SceneConfig {
             return fail("multisamples".into(), problem);
         }
         for (i, camera) in self.cameras.iter().enumerate() {
-            let field = |name: &str| format!("cameras[{i}].{name}");
-            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-            if camera.name.is_empty() || !camera.name.chars().all(plain) {
-                let problem = format!("is {:?}; use letters, digits, `_` and `-`", camera.name);
-                return fail(field("name"), problem);
+            if let Err((name, problem)) = camera.check() {
+                return fail(format!("cameras[{i}].{name}"), problem);
             }
             if self.cameras[..i].iter().any(|c| c.name == camera.name) {
-                return fail(field("name"), format!("`{}` is used twice", camera.name));
+                let problem = format!("`{}` is used twice", camera.name);
+                return fail(format!("cameras[{i}].name"), problem);
             }
-            for (name, px) in [("width", camera.width), ("height", camera.height)] {
-                if !(16..=4096).contains(&px) {
-                    return fail(field(name), format!("is {px}; it must be 16 to 4096"));
-                }
-            }
-            if !(1.0..=170.0).contains(&camera.fovy_deg) {
-                let problem = format!("is {}; it must be 1 to 170", camera.fovy_deg);
-                return fail(field("fovy_deg"), problem);
-            }
-            if axes(camera).is_none() {
-                let problem = "and position_m must be two points, finite and apart".to_owned();
-                return fail(field("look_at_m"), problem);
+        }
+        for (i, board) in self.boards.iter().enumerate() {
+            if let Err((name, problem)) = board.check() {
+                return fail(format!("boards[{i}].{name}"), problem);
             }
         }
         Ok(())
@@ -142,7 +128,8 @@ impl SceneConfig {
     /// As [`Self::validate`].
     pub fn mjcf(&self) -> Result<String, SimError> {
         self.validate()?;
-        let largest = |px: fn(&SceneCamera) -> u32| self.cameras.iter().map(px).max().unwrap_or(16);
+        let drawn = || self.cameras.iter().map(SceneCamera::drawn_px);
+        let largest = |side: usize| drawn().map(|px| px[side]).max().unwrap_or(16);
         let (task, model) = (self.arm.task(), self.arm.model());
         let [defaults, bodies, drives] = pieces(model.mjcf)
             .ok_or_else(|| SimError::Model("its arm has no three pieces".into()))?;
@@ -153,8 +140,8 @@ impl SceneConfig {
             ("arm_bodies", bodies.to_owned()),
             ("arm_drives", drives.to_owned()),
             ("timestep_s", self.timestep_s.to_string()),
-            ("offscreen_width", largest(|c| c.width).to_string()),
-            ("offscreen_height", largest(|c| c.height).to_string()),
+            ("offscreen_width", largest(0).to_string()),
+            ("offscreen_height", largest(1).to_string()),
             ("shadow_map_px", self.shadow_map_px.to_string()),
             ("multisamples", self.multisamples.to_string()),
             ("castshadow", (self.shadow_map_px > 0).to_string()),
@@ -163,8 +150,9 @@ impl SceneConfig {
             ("mat_half_x", mat_half_x.to_string()),
             ("mat_half_y", mat_half_y.to_string()),
             ("cube_half_m", task.cube_half_m.to_string()),
-            ("world_cameras", self.cameras_on(Mount::World)),
-            ("wrist_cameras", self.cameras_on(Mount::Wrist)),
+            ("board_assets", self.board_assets()),
+            ("on_world", self.things_on(Mount::World)),
+            ("on_wrist", self.things_on(Mount::Wrist)),
         ];
         let mut mjcf = ROOM.to_owned();
         for (name, value) in fields {
@@ -173,28 +161,22 @@ impl SceneConfig {
         Ok(mjcf)
     }
 
-    fn cameras_on(&self, mount: Mount) -> String {
+    fn board_assets(&self) -> String {
+        let mut xml = String::new();
+        for (index, board) in self.boards.iter().enumerate() {
+            board.write_assets(index, &mut xml);
+        }
+        xml
+    }
+
+    fn things_on(&self, mount: Mount) -> String {
         let mut xml = String::new();
         for camera in self.cameras.iter().filter(|c| c.mount == mount) {
-            let Some((right, up)) = axes(camera) else {
-                continue;
-            };
-            let [x, y, z] = camera.position_m;
-            // Writing to a String cannot fail.
-            let _ = writeln!(
-                xml,
-                r#"<camera name="{}" pos="{x} {y} {z}" fovy="{}" xyaxes="{} {} {} {} {} {}"/>"#,
-                camera.name, camera.fovy_deg, right.x, right.y, right.z, up.x, up.y, up.z
-            );
-            if mount == Mount::Wrist {
-                // Its housing, so that other cameras see it; behind the lens, so that it does not.
-                let behind = 0.012 * right.cross(&up);
-                let at = Vector3::from(camera.position_m) + behind;
-                let _ = writeln!(
-                    xml,
-                    r#"<geom class="hub" type="box" size="0.012 0.012 0.008" pos="{} {} {}" mass="0.02"/>"#,
-                    at.x, at.y, at.z
-                );
+            camera.write_mjcf(&mut xml);
+        }
+        for (index, board) in self.boards.iter().enumerate() {
+            if board.mount == mount {
+                board.write_mjcf(index, &mut xml);
             }
         }
         xml
@@ -214,22 +196,14 @@ fn pieces(arm: &str) -> Option<[&str; 3]> {
     ])
 }
 
-/// Right and up of a camera's picture, in its mount's frame. Up is as near as can be to the room's
-/// z, or for a camera on the hand to the hand's x, which points away from the arm.
-fn axes(camera: &SceneCamera) -> Option<(Vector3<f64>, Vector3<f64>)> {
-    let towards = Vector3::from(camera.look_at_m) - Vector3::from(camera.position_m);
-    let forward = towards
-        .try_normalize(1e-6)
-        .filter(|f| f.iter().all(|v| v.is_finite()))?;
-    let (up, otherwise) = match camera.mount {
-        Mount::World => (Vector3::z(), Vector3::x()),
-        Mount::Wrist => (Vector3::x(), Vector3::z()),
-    };
-    let right = forward
-        .cross(&up)
-        .try_normalize(1e-3)
-        .or_else(|| forward.cross(&otherwise).try_normalize(1e-3))?;
-    Some((right, right.cross(&forward)))
+/// The pose of a frame with its origin, x and y there.
+fn pose_of(origin: Vector3<f64>, x: Vector3<f64>, y: Vector3<f64>) -> Isometry3<f64> {
+    let axes = Matrix3::from_columns(&[x, y, x.cross(&y)]);
+    let rotation = Rotation3::from_matrix_unchecked(axes);
+    Isometry3::from_parts(
+        Translation3::from(origin),
+        UnitQuaternion::from_rotation_matrix(&rotation),
+    )
 }
 
 #[cfg(test)]
@@ -237,6 +211,12 @@ mod tests {
     use hilt_protocol::settings;
 
     use super::*;
+
+    const LENS: SceneLens = SceneLens {
+        focal_px: [60.0, 60.0],
+        centre_px: [31.5, 31.5],
+        distortion: [0.0; 5],
+    };
 
     #[test]
     fn the_template_is_filled_in() {
@@ -260,8 +240,37 @@ mod tests {
             (error(|c| c.multisamples = 64), "multisamples"),
             (error(|c| c.cameras[1].width = 0), "cameras[1].width"),
             (
-                error(|c| c.cameras[0].fovy_deg = 0.0),
+                error(|c| c.cameras[0].fovy_deg = Some(0.0)),
                 "cameras[0].fovy_deg",
+            ),
+            (
+                error(|c| c.cameras[0].fovy_deg = None),
+                "cameras[0].fovy_deg",
+            ),
+            (error(|c| c.cameras[1].lens = Some(LENS)), "cameras[1].lens"),
+            (
+                error(|c| {
+                    let focal_px = [0.0, 60.0];
+                    c.cameras[1].fovy_deg = None;
+                    c.cameras[1].lens = Some(SceneLens { focal_px, ..LENS });
+                }),
+                "cameras[1].lens.focal_px",
+            ),
+            (
+                error(|c| {
+                    let distortion = [-5.0, 0.0, 0.0, 0.0, 0.0];
+                    c.cameras[1].fovy_deg = None;
+                    c.cameras[1].lens = Some(SceneLens { distortion, ..LENS });
+                }),
+                "cameras[1].lens",
+            ),
+            (
+                error(|c| c.cameras[1].noise_levels = -1.0),
+                "cameras[1].noise_levels",
+            ),
+            (
+                error(|c| c.cameras[1].latency_ms = f64::NAN),
+                "cameras[1].latency_ms",
             ),
             (
                 error(|c| c.cameras[0].name = "a\"b".into()),
@@ -302,7 +311,7 @@ mod tests {
         let mut config = SceneConfig::default();
         config.cameras[0].position_m = [0.45, 0.0, 1.0];
         config.cameras[0].look_at_m = [0.45, 0.0, 0.0];
-        let (right, up) = axes(&config.cameras[0]).unwrap();
+        let (right, up) = config.cameras[0].axes().unwrap();
         assert!((up - Vector3::x()).norm() < 1e-12, "{up}");
         assert!((right + Vector3::y()).norm() < 1e-12, "{right}");
     }

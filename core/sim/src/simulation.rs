@@ -2,17 +2,15 @@
 
 use hilt_kinematics::{Chain, Ik, IkOptions, Joint, JointKind};
 use hilt_protocol::JointVector;
-use mujoco_rs::{
-    prelude::*,
-    renderer::{MjRenderer, RendererError},
-};
+use mujoco_rs::prelude::*;
 use nalgebra::{Isometry3, Quaternion, Translation3, Unit, UnitQuaternion, Vector3};
 
 use crate::{
-    Motion, Servos, SimError, Start,
+    Motion, Mount, Servos, SimError, Start,
     arm::{Model, Task},
+    eye::{Eye, Past},
     libraries::check_rendering_libraries,
-    scene::SceneConfig,
+    scene::{SceneCamera, SceneConfig},
 };
 
 /// What a real arm would report.
@@ -70,7 +68,8 @@ struct Places {
 /// One scene, running. It stays on the thread that made it, as its GL contexts must.
 pub struct Simulation {
     data: MjData<Box<MjModel>>,
-    renderers: Vec<MjRenderer>,
+    eyes: Vec<Eye>,
+    past: Past,
     config: SceneConfig,
     task: Task,
     arm: Model,
@@ -93,23 +92,17 @@ impl Simulation {
     /// lacks a library.
     pub fn new(config: &SceneConfig) -> Result<Self, SimError> {
         let mjcf = config.mjcf()?;
-        let model = MjModel::from_xml_string(&mjcf).map_err(|e| SimError::Model(e.to_string()))?;
+        let mut model =
+            MjModel::from_xml_string(&mjcf).map_err(|e| SimError::Model(e.to_string()))?;
+        draw_boards(&mut model, config)?;
         if !config.cameras.is_empty() {
             check_rendering_libraries()?;
         }
-        let renderers = config
-            .cameras
-            .iter()
-            .map(|camera| {
-                let id = id(&model, MjtObjBase::mjOBJ_CAMERA, &camera.name)?;
-                MjRenderer::builder()
-                    .width(camera.width)
-                    .height(camera.height)
-                    .camera(MjvCamera::new_fixed(id))
-                    .build(&model)
-                    .map_err(|e| renderer_error(&e))
-            })
-            .collect::<Result<_, _>>()?;
+        let eye = |camera: &SceneCamera| {
+            let id = id(&model, MjtObjBase::mjOBJ_CAMERA, &camera.name)?;
+            Eye::new(&model, id, camera)
+        };
+        let eyes = (config.cameras.iter().map(eye)).collect::<Result<_, _>>()?;
         let arm = config.arm.model();
         let places = Places::find(&model, &arm)?;
         let options = IkOptions {
@@ -121,7 +114,8 @@ impl Simulation {
         let ik = Ik::new(chain_of(&model, arm.joints)?, options);
         let mut simulation = Self {
             data: MjData::new(Box::new(model)),
-            renderers,
+            eyes,
+            past: Past::new(config.cameras.iter().map(SceneCamera::latency_ns)),
             config: config.clone(),
             task: config.arm.task(),
             arm,
@@ -179,7 +173,35 @@ impl Simulation {
         self.stepped_ns = self.time_ns;
         self.set_command(joints.as_slice(), false)?;
         self.data.forward();
+        self.see_anew();
+        for eye in &mut self.eyes {
+            eye.pictures = 0;
+        }
         Ok(())
+    }
+
+    /// Puts the joints (radians, base to tip; clamped to their limits) there at once, at rest, and holds
+    /// them there. The rest stays as it is.
+    ///
+    /// # Errors
+    /// As [`Self::set_command`].
+    pub fn put_arm(&mut self, joints: &[f64]) -> Result<(), SimError> {
+        self.set_command(joints, self.closed)?;
+        let mut joints = joints.to_vec();
+        self.ik.chain().clamp(&mut joints);
+        for (i, joint) in joints.into_iter().enumerate() {
+            self.data.qpos_mut()[self.places.arm_q[i]] = joint;
+            self.data.qvel_mut()[self.places.arm_v[i]] = 0.0;
+        }
+        self.data.forward();
+        self.see_anew();
+        Ok(())
+    }
+
+    /// Late cameras see it as it is now.
+    fn see_anew(&mut self) {
+        self.past.forget();
+        self.past.keep(self.stepped_ns, self.data.qpos());
     }
 
     /// Puts the cube alone at a start, at rest; the arm stays where it is.
@@ -285,6 +307,7 @@ impl Simulation {
         while self.stepped_ns + self.timestep_ns <= self.time_ns {
             self.step();
             self.stepped_ns += self.timestep_ns;
+            self.past.keep(self.stepped_ns, self.data.qpos());
         }
     }
 
@@ -365,34 +388,90 @@ impl Simulation {
         )
     }
 
-    /// Draws camera `index` into `rgb`: height × width × 3 bytes, row 0 on top.
+    /// Draws camera `index` into `rgb`: height × width × 3 bytes, row 0 on top. A camera with a latency
+    /// sees the scene as it was so long ago, or at the last reset.
     ///
     /// # Errors
     /// [`SimError::NoCamera`], [`SimError::BufferSize`], or what the renderer says.
     pub fn render(&mut self, index: usize, rgb: &mut [u8]) -> Result<(), SimError> {
-        let cameras = self.renderers.len();
-        let renderer = self
-            .renderers
-            .get_mut(index)
-            .ok_or(SimError::NoCamera { index, cameras })?;
-        // Positions of what is drawn follow from qpos; dynamics are not needed for a picture.
-        self.data.kinematics();
-        self.data.camlight();
-        renderer
-            .sync_data(&mut self.data)
-            .and_then(|()| renderer.render())
-            .map_err(|e| renderer_error(&e))?;
-        let frame = renderer.rgb_flat().unwrap_or(&[]);
-        if frame.len() != rgb.len() {
+        let cameras = self.eyes.len();
+        let (Some(eye), Some(camera)) = (self.eyes.get_mut(index), self.config.cameras.get(index))
+        else {
+            return Err(SimError::NoCamera { index, cameras });
+        };
+        let expected = camera.height as usize * camera.width as usize * 3;
+        if rgb.len() != expected {
             return Err(SimError::BufferSize {
                 camera: index,
-                expected: frame.len(),
+                expected,
                 got: rgb.len(),
             });
         }
-        rgb.copy_from_slice(frame);
-        Ok(())
+        let then_ns = self.time_ns.saturating_sub(camera.latency_ns());
+        let past = (camera.latency_ns() > 0).then(|| self.past.at(then_ns));
+        let now = past.flatten().map(|past| {
+            let now = self.data.qpos().to_vec();
+            self.data.qpos_mut().copy_from_slice(past);
+            now
+        });
+        // Positions of what is drawn follow from qpos; dynamics are not needed for a picture.
+        self.data.kinematics();
+        self.data.camlight();
+        let drawn = eye.draw(&mut self.data, index, rgb);
+        if let Some(now) = now {
+            self.data.qpos_mut().copy_from_slice(&now);
+        }
+        drawn
     }
+
+    /// The pose of camera `index` (x right, y down, z forward), in the frame of what it is fixed to: the
+    /// arm's base, or the hand, which is the chain's tool. What a perfect calibration finds.
+    ///
+    /// # Errors
+    /// [`SimError::NoCamera`].
+    pub fn frame_from_camera(&self, index: usize) -> Result<(Mount, Isometry3<f64>), SimError> {
+        let cameras = self.config.cameras.len();
+        let camera = self.config.cameras.get(index);
+        let pose = camera.and_then(|c| Some((c.mount, c.mount_from_camera()?)));
+        let (mount, pose) = pose.ok_or(SimError::NoCamera { index, cameras })?;
+        Ok((mount, self.frame_from_mount(mount) * pose))
+    }
+
+    /// The pose of board `index` (the origin at its picture's top left, x right, y down, z into it), in
+    /// the same frames.
+    ///
+    /// # Errors
+    /// [`SimError::NoBoard`].
+    pub fn frame_from_board(&self, index: usize) -> Result<(Mount, Isometry3<f64>), SimError> {
+        let boards = self.config.boards.len();
+        let board = self.config.boards.get(index);
+        let pose = board.and_then(|b| Some((b.mount, b.mount_from_board()?)));
+        let (mount, pose) = pose.ok_or(SimError::NoBoard { index, boards })?;
+        Ok((mount, self.frame_from_mount(mount) * pose))
+    }
+
+    /// What is mounted on the hand is placed from its flange; its calibration is from the tool.
+    fn frame_from_mount(&self, mount: Mount) -> Isometry3<f64> {
+        let (model, site) = (self.data.model(), self.places.tool_site);
+        match mount {
+            Mount::World => Isometry3::identity(),
+            Mount::Wrist => pose(model.site_pos()[site], model.site_quat()[site]).inverse(),
+        }
+    }
+}
+
+/// Draws the boards' pictures into the model's textures.
+fn draw_boards(model: &mut MjModel, config: &SceneConfig) -> Result<(), SimError> {
+    for (i, board) in config.boards.iter().enumerate() {
+        let texture = id(model, MjtObjBase::mjOBJ_TEXTURE, &format!("board{i}"))?;
+        let missing = || SimError::Model(format!("the texture of board {i}"));
+        let begin = usize::try_from(model.tex_adr()[texture]).map_err(|_| missing())?;
+        let sides = [model.tex_width()[texture], model.tex_height()[texture], 3];
+        let bytes = sides.iter().product::<i32>() as usize;
+        let texels = model.tex_data_mut().get_mut(begin..begin + bytes);
+        board.draw(texels.ok_or_else(missing)?);
+    }
+    Ok(())
 }
 
 /// Servos that drive the joints, and what they said and heard last.
@@ -445,10 +524,12 @@ fn id(model: &MjModel, kind: MjtObjBase, name: &str) -> Result<usize, SimError> 
         .ok_or_else(|| SimError::Model(format!("it has no `{name}`")))
 }
 
-/// With its cause: the renderer's own message leaves it out.
-fn renderer_error(error: &RendererError) -> SimError {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
-    SimError::Renderer(format!("{error}{}", cause.unwrap_or_default()))
+/// A pose of MuJoCo's.
+fn pose(position: [f64; 3], [w, x, y, z]: [f64; 4]) -> Isometry3<f64> {
+    Isometry3::from_parts(
+        Translation3::from(Vector3::from(position)),
+        UnitQuaternion::from_quaternion(Quaternion::new(w, x, y, z)),
+    )
 }
 
 /// The kinematic chain of an arm, without a scene to move it in.
@@ -469,12 +550,6 @@ pub fn chain(arm: crate::ArmKind) -> Result<Chain, SimError> {
 /// Reads the arm's chain out of the model: the joints' bodies, each the child of the one before,
 /// from the world to the tool's site.
 fn chain_of(model: &MjModel, names: &[&str]) -> Result<Chain, SimError> {
-    let pose = |position: [f64; 3], [w, x, y, z]: [f64; 4]| {
-        Isometry3::from_parts(
-            Translation3::from(Vector3::from(position)),
-            UnitQuaternion::from_quaternion(Quaternion::new(w, x, y, z)),
-        )
-    };
     let body = |index: i32| usize::try_from(index).map_err(|_| SimError::Model("a body".into()));
     // A joint's frame is its body's, moved to the joint's anchor, which the chain moves back from.
     let mut joints = Vec::with_capacity(names.len());

@@ -30,7 +30,7 @@ enum Request {
     Command(Vec<f64>, bool, Reply<Result<(), SimError>>),
     Advance(u64, Reply<u64>),
     State(Reply<ArmState>),
-    Render(usize, Reply<Result<Image, SimError>>),
+    Render(usize, Reply<Result<(Image, Instant), SimError>>),
     Truth(Reply<Truth>),
     Realtime(bool, Reply<()>),
 }
@@ -181,6 +181,15 @@ impl SimHandle {
     /// # Errors
     /// What the renderer says, [`SimError::Ended`].
     pub fn render(&self, camera: usize) -> Result<Image, SimError> {
+        self.render_live(camera).map(|(image, _)| image)
+    }
+
+    /// As [`Self::render`], and when that was: in real time the scene stood as it is drawn at that moment,
+    /// after whoever asked before had their answer and before it was drawn.
+    ///
+    /// # Errors
+    /// As [`Self::render`].
+    pub fn render_live(&self, camera: usize) -> Result<(Image, Instant), SimError> {
         self.ask(|reply| Request::Render(camera, reply))?
     }
 
@@ -282,7 +291,12 @@ impl Server {
                 let _ = reply.send(simulation.time_ns());
             }
             Request::State(reply) => drop(reply.send(simulation.arm_state())),
-            Request::Render(camera, reply) => drop(reply.send(render(simulation, camera))),
+            Request::Render(camera, reply) => {
+                // The clock was followed just now.
+                let seen = Instant::now();
+                let image = render(simulation, camera);
+                let _ = reply.send(image.map(|image| (image, seen)));
+            }
             Request::Truth(reply) => drop(reply.send(simulation.truth())),
             Request::Realtime(on, reply) => {
                 self.realtime = on.then(|| Anchor::now(simulation));

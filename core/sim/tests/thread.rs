@@ -86,6 +86,21 @@ fn in_real_time_it_advances_while_it_serves() {
 }
 
 #[test]
+fn a_live_frame_says_when_it_was() {
+    let sim = SimThread::spawn(SceneConfig::default()).unwrap();
+    let started = std::time::Instant::now();
+    sim.run_realtime(true).unwrap();
+    let mut last = started;
+    for i in 0..6 {
+        let (image, seen) = sim.render_live(i % 2).unwrap();
+        assert!(last <= seen && seen <= std::time::Instant::now());
+        // What it shows is not younger than it says.
+        assert!(u128::from(image.captured_ns) <= (seen - started).as_nanos());
+        last = seen;
+    }
+}
+
+#[test]
 fn a_scene_that_cannot_be_built_is_refused_by_name() {
     let mut config = blind();
     config.timestep_s = 1.0;

@@ -152,7 +152,8 @@ impl Arm for SimArm {
     }
 }
 
-/// One of the scene's cameras: draws when asked, so its newest frame is of now.
+/// One of the scene's cameras: draws when asked, so its newest frame is of now, or for one with a latency
+/// says so and shows what was.
 pub struct SimCamera {
     simulation: Rc<RefCell<Simulation>>,
     index: usize,

@@ -127,7 +127,8 @@ impl RemoteDevice for SimDevice {
     }
 }
 
-/// One of the scene's cameras. It draws when it is asked: its newest frame is of now.
+/// One of the scene's cameras. It draws when it is asked: its newest frame is of now, or for one with a
+/// latency says so and shows what was.
 pub struct LiveCamera {
     handle: SimHandle,
     index: usize,
@@ -140,11 +141,13 @@ impl Camera for LiveCamera {
     }
 
     fn newest(&mut self) -> Result<Image, CameraError> {
-        let captured_ns = Monotonic.now_ns();
-        let image = self.handle.render(self.index).map_err(|error| {
+        let (image, seen) = self.handle.render_live(self.index).map_err(|error| {
             let (name, reason) = (self.spec.name.clone(), error.to_string());
             CameraError::NoFrame { name, reason }
         })?;
+        // Not when it was asked: the other camera may have been drawn in between.
+        let age_ns = u64::try_from(seen.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let captured_ns = Monotonic.now_ns().saturating_sub(age_ns);
         Ok(Image {
             captured_ns,
             ..image

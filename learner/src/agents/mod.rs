@@ -1,4 +1,91 @@
 //! One file per algorithm. An algorithm never opens a socket, never knows the robot and never
 //! prints; it turns batches into better parameters and says how it went.
+//!
+//! - [`sac_grasp`]: HIL-SERL's agent, on the maps of a frozen encoder, with grippers.
+//! - Those on state vectors share what is here: they learn from [`Transitions`], take their random numbers
+//!   from [`Draws`] by the names that the golden files give them, stand on [`net::Net`]s, and are driven as
+//!   an [`Agent`].
 
+pub mod net;
 pub mod sac_grasp;
+
+use tch::{Kind, Tensor};
+
+/// B transitions.
+#[derive(Debug)]
+pub struct Transitions {
+    /// Observations \[B, O\].
+    pub observations: Tensor,
+    /// Actions in ±1 \[B, A\].
+    pub actions: Tensor,
+    /// Rewards \[B\].
+    pub rewards: Tensor,
+    /// Next observations \[B, O\].
+    pub next_observations: Tensor,
+    /// 0 where the episode terminated, else 1, also where time ran out \[B\].
+    pub masks: Tensor,
+    /// Discounted sum of the rewards from here to the episode's end \[B\], for those who ask for it.
+    pub returns: Option<Tensor>,
+}
+
+impl Transitions {
+    /// B.
+    pub fn rows(&self) -> i64 {
+        self.actions.size()[0]
+    }
+}
+
+/// Where an update's random numbers come from: a generator in training, recorded tensors in tests. `name`
+/// says what they are for.
+pub trait Draws {
+    /// Standard normals.
+    fn normal(&mut self, name: &'static str, shape: &[i64]) -> Tensor;
+    /// Uniform in −1 to 1.
+    fn uniform(&mut self, name: &'static str, shape: &[i64]) -> Tensor;
+    /// `count` different ones of 0 to `of` − 1.
+    fn members(&mut self, name: &'static str, count: i64, of: i64) -> Tensor;
+}
+
+/// How an update went: named scalars, on the agent's device until somebody reads them, so that an update
+/// waits for nothing.
+#[derive(Debug, Default)]
+pub struct Figures(pub Vec<(&'static str, Tensor)>);
+
+impl Figures {
+    /// Their values. Waits for the device.
+    pub fn read(&self) -> Vec<(&'static str, f64)> {
+        let value = |(name, value): &(&'static str, Tensor)| {
+            (
+                *name,
+                value.detach().to_kind(Kind::Double).double_value(&[]),
+            )
+        };
+        self.0.iter().map(value).collect()
+    }
+}
+
+/// An algorithm on state vectors, as whoever trains drives it.
+pub trait Agent {
+    /// One update.
+    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures;
+
+    /// Updates made so far.
+    fn updates(&self) -> u64;
+
+    /// Actions in ±1 \[B, A\]: the best it knows, or with `draws` as it explores.
+    fn act(&self, observations: &Tensor, draws: Option<&mut dyn Draws>) -> Tensor;
+
+    /// What it thinks taking these actions is worth \[B\]; `None`: it has no critic.
+    fn value(&self, observations: &Tensor, actions: &Tensor) -> Option<Tensor>;
+
+    /// Everything that the next update depends on, but for the number of updates.
+    fn state(&self) -> Vec<(String, Tensor)>;
+
+    /// Puts back what [`Agent::state`] gave; names and shapes are those of this agent's own state.
+    fn restore(&mut self, state: &[(String, Tensor)], updates: u64);
+}
+
+/// Gradients of a loss at networks' outputs.
+pub fn gradients(loss: &Tensor, of: &[&Tensor]) -> Vec<Tensor> {
+    Tensor::run_backward(&[loss], of, false, false)
+}

@@ -155,6 +155,8 @@ mod tests {
 
     #[test]
     fn it_learns_its_target_follows_and_its_state_goes_on_the_same() {
+        // So small that threads would only wait for each other.
+        tch::set_num_threads(1);
         tch::manual_seed(3);
         let (mut ours, mut other) = (net(), net());
         let x = Tensor::randn([64, 3], OPTIONS);

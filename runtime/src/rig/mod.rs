@@ -8,6 +8,7 @@ mod calibrated;
 mod check;
 mod real;
 mod realtime;
+mod shape;
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use calibrated::RigCalibration;
 pub use real::{ArmSettings, CameraSettings, ServoArmSettings};
 pub use realtime::{Ages, Realtime};
+pub use shape::{Shape, ShapeError, UrdfShape};
 
 use crate::{
     control::{ControlConfig, JointBounds},
@@ -301,7 +303,8 @@ impl Rig {
         let name = Path::new(origin).file_stem().unwrap_or_default();
         rig.name = name.to_string_lossy().into_owned();
         rig.model = rig.model.map(|model| base.join(model));
-        match rig.read_calibration(base).and_then(|()| rig.check()) {
+        let read = rig.read_shapes(base).and_then(|()| rig.read_calibration(base));
+        match read.and_then(|()| rig.check()) {
             Ok(()) => Ok(rig),
             Err((field, problem)) => {
                 let place = settings::place_of(origin, text, overrides, &field);

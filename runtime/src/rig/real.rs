@@ -10,11 +10,10 @@ use hilt_drivers::{
 };
 use hilt_kinematics::Chain;
 use hilt_protocol::CameraSpec;
-use hilt_sim::{ArmKind, SimError};
 use nalgebra::Isometry3;
 use serde::{Deserialize, Serialize};
 
-use super::{ClockKind, Device, Problem, Rig};
+use super::{ClockKind, Device, Problem, Rig, Shape, ShapeError};
 
 /// An arm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,7 +42,7 @@ pub struct ServoArmSettings {
     /// Its serial port: the name below `/dev/serial/by-id` that `hilt find-port` shows.
     pub port: PathBuf,
     /// Whose shape it has: where its joints are and how far they go.
-    pub shape: ArmKind,
+    pub shape: Shape,
     /// Which servo is which joint, and what its counts mean.
     pub servos: ServoArmConfig,
 }
@@ -76,13 +75,12 @@ impl CameraSettings {
 
 impl ServoArmSettings {
     /// Its kinematics.
-    pub fn chain(&self) -> Result<Chain, SimError> {
-        hilt_sim::chain(self.shape)
+    pub fn chain(&self) -> Result<Chain, ShapeError> {
+        self.shape.chain()
     }
 
     fn check(&self, field: &str) -> Result<Chain, Problem> {
-        let chain = self.chain();
-        let chain = chain.map_err(|error| (format!("{field}.shape"), error.to_string()))?;
+        let chain = self.shape.check(&format!("{field}.shape"))?;
         let fits = self.servos.check(&chain);
         fits.map_err(|error| {
             (

@@ -4,7 +4,8 @@
 //! The two take turns, target by target, so that a busy machine slows both alike. Both are asked for
 //! 0.1 mm and 0.01° and given as many iterations; of `k` the better of its default step and of whole
 //! Newton steps is shown. It solves no pose for fewer than six joints: for those it is spared the
-//! turn about z, which the other five numbers then settle. Prints one line of JSON per figure.
+//! turn about z, which the other five numbers then settle. The same poses a metre farther out, which
+//! cannot be had, show what a call costs at most. Prints one line of JSON per figure.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 
 #[path = "../tests/arms/mod.rs"]
@@ -109,6 +110,7 @@ fn main() {
         let (joints, iterations) = (ik.chain().dof(), IkOptions::default().iterations);
         let peers = [0.5, 1.0].map(|step| Peer::new(name, tip, joints, step, iterations));
         let (mut ours, mut theirs) = (Score::default(), [Score::default(), Score::default()]);
+        let mut out_of_reach = Score::default();
         let mut uniforms = Uniforms::new(1);
         for _ in 0..TARGETS {
             let (goal, start) = neighbour(ik.chain(), AWAY_RAD, &mut uniforms);
@@ -122,7 +124,13 @@ fn main() {
                 let solved = peer.solve(&goal, &start);
                 score.add(began, solved);
             }
+            let mut far = goal;
+            far.translation.vector += goal.translation.vector.normalize();
+            let began = Instant::now();
+            let solution = ik.solve(&far, &start);
+            out_of_reach.add(began, solution.position_error_m <= POSITION_M);
         }
+        assert_eq!(out_of_reach.solved, 0, "{name} reaches a metre farther");
         let [a, b] = theirs;
         let theirs = if a.solved > b.solved { a } else { b };
         row(
@@ -142,6 +150,12 @@ fn main() {
             "%",
             ours.solved_percent(),
             Some(theirs.solved_percent()),
+        );
+        row(
+            &format!("kinematics.{name}.out_of_reach_p99_us"),
+            "us",
+            out_of_reach.p99_us(),
+            None,
         );
         let means = (ours.mean_us(), theirs.mean_us());
         slowest = Some(slowest.map_or(means, |(us, k)| if us > means.0 { (us, k) } else { means }));

@@ -57,8 +57,8 @@ pub struct IkOptions {
     pub rotation_tolerance_rad: f64,
     /// Longest move of any joint in one iteration, radians or metres.
     pub largest_step: f64,
-    /// Longest move of any joint in one call, radians or metres; infinite for a start that is not
-    /// where the arm is.
+    /// Longest move of any joint in one call, radians or metres, 0 or more; infinite for a start that
+    /// is not where the arm is.
     pub largest_move: f64,
     /// Where joints are drawn to that the tool leaves free; nowhere if not given.
     pub posture: Option<JointVector>,

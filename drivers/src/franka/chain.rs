@@ -108,4 +108,17 @@ mod tests {
             "{pose}"
         );
     }
+    /// What the tests and the bench of `core/kinematics` claim of an FR3, they claim of this one.
+    #[test]
+    fn the_urdf_of_the_kinematics_tests_is_this_arm() {
+        let text = include_str!("../../../core/kinematics/tests/arms/fr3.urdf");
+        let theirs = Chain::from_urdf(text, "base", "flange").unwrap();
+        let ours = chain(Model::Fr3, &Isometry3::identity()).unwrap();
+        for (ours, theirs) in ours.joints().iter().zip(theirs.joints()) {
+            assert_eq!((ours.lower, ours.upper), (theirs.lower, theirs.upper));
+        }
+        let q = [0.3, -0.5, 0.7, -1.9, -1.1, 2.0, 0.4];
+        let (a, b) = (ours.base_from_tool(&q), theirs.base_from_tool(&q));
+        assert!((a.to_homogeneous() - b.to_homogeneous()).amax() < 1e-12);
+    }
 }

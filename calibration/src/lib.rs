@@ -1,7 +1,10 @@
 //! The procedures that find what has to be known of one robot, once:
 //!
-//! - [`board`]: the checkerboard or ChArUco board that cameras look at, and its drawing. [`picture`]: what
+//!   at every start; LeRobot's files in and out.
 //!   it is drawn on and seen in.
+//! - [`board`]: the checkerboard or ChArUco board that cameras look at, and its drawing. [`picture`]: what
+//! - [`board`]: the checkerboard or ChArUco board that cameras look at.
+//! - [`joints`]: which counts of a servo are which angle of its joint, kept by the servos and looked at again
 //!
 //! What they find are the values of [`hilt_protocol::calibration`]; [`file`] keeps them beside the
 //! rig's file. Procedures are pure functions of what was seen, so that what finds a real robot's values
@@ -13,5 +16,6 @@
 
 pub mod board;
 pub mod file;
+pub mod joints;
 pub mod least_squares;
 pub mod picture;

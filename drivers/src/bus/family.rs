@@ -142,6 +142,14 @@ impl Family {
         }
     }
 
+    /// What rigs' and calibration files call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sts3215 => "sts3215",
+            Self::DynamixelX => "dynamixel-x",
+        }
+    }
+
     /// The family that speaks so.
     pub fn of(protocol: Protocol) -> Self {
         match protocol {

@@ -70,7 +70,9 @@ pub enum KeepError {
     #[error("it does not take its {0}; switch it off and on, then begin again")]
     NotTaken(&'static str),
     /// Its torque is on.
-    #[error("its torque is on; it must be limp before it is written to")]
+    #[error(
+        "its torque is on, and only limp servos are written to; hold the arm, switch its power off and on, then begin again"
+    )]
     Holds,
     /// There is no such servo.
     #[error("a servo of this family cannot count several turns")]
@@ -94,6 +96,11 @@ impl<W: Wire> Maintenance<W> {
     /// What its servos are.
     pub fn family(&self) -> Family {
         self.family
+    }
+
+    /// The time on the wire's clock, nanoseconds.
+    pub fn now_ns(&self) -> u64 {
+        self.line.now_ns()
     }
 
     /// What carries the bytes.

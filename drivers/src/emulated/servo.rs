@@ -57,6 +57,8 @@ pub struct ServoView {
     pub id: u8,
     /// Where it stands, counts, as it reports it.
     pub counts: f64,
+    /// Where its sensor is, counts that go on beyond a turn. Whole turns may be forgotten.
+    pub sensor_counts: f64,
     /// Counts per second.
     pub counts_per_s: f64,
     /// Where it goes, counts: its goal within its limits, or where its bus watchdog has stopped it.
@@ -200,6 +202,7 @@ impl Servo {
         ServoView {
             id: self.id(),
             counts: self.sensor - self.zero(),
+            sensor_counts: self.sensor,
             counts_per_s: self.velocity,
             goal_counts: self.goal() - self.zero(),
             torque: self.is_on(),

@@ -2,7 +2,7 @@
 
 use hilt_kinematics::{Chain, JointKind};
 pub use hilt_protocol::calibration::Direction;
-use hilt_protocol::{GripperCommand, MAX_JOINTS};
+use hilt_protocol::{GripperCommand, MAX_JOINTS, calibration::ArmCalibration};
 use serde::{Deserialize, Serialize};
 
 use crate::bus::{
@@ -98,6 +98,16 @@ pub enum ServoArmConfigError {
     /// Open and closed are the same, outside a turn, or not finite.
     #[error("the gripper's open and closed counts must differ and be 0 to 4095, its widths finite")]
     Gripper,
+    /// A calibration of another arm.
+    #[error(
+        "the calibration is of {found}, the rig's file says {wanted}; calibrate this arm: hilt calibrate joints"
+    )]
+    OtherArm {
+        /// Family and ids that were calibrated.
+        found: String,
+        /// Those of the rig.
+        wanted: String,
+    },
     /// A rate or speed that is not above zero.
     #[error("the bus's baud rate and the highest speed must be above zero")]
     NotPositive,
@@ -155,6 +165,30 @@ impl ServoArmConfig {
     pub fn ids(&self) -> impl Iterator<Item = u8> + '_ {
         let gripper = self.gripper.id;
         self.joints.iter().map(|j| j.id).chain([gripper])
+    }
+
+    /// The same arm with what was measured of it: zeros, directions, open and closed.
+    pub fn calibrated(&self, of: &ArmCalibration) -> Result<Self, ServoArmConfigError> {
+        let words = |family: &str, ids: Vec<u8>| format!("{family} servos {ids:?}");
+        let wanted = words(self.family.name(), self.ids().collect());
+        let found = words(&of.family, of.servos().map(|servo| servo.id).collect());
+        if found != wanted {
+            return Err(ServoArmConfigError::OtherArm { found, wanted });
+        }
+        let joints = of.joints.iter().map(|joint| JointServo {
+            id: joint.servo.id,
+            zero_counts: joint.zero_counts,
+            direction: joint.direction,
+        });
+        Ok(Self {
+            joints: joints.collect(),
+            gripper: GripperServo {
+                open_counts: of.gripper.open_counts,
+                closed_counts: of.gripper.closed_counts,
+                ..self.gripper
+            },
+            ..self.clone()
+        })
     }
 
     /// Whether there can be such an arm with this chain.

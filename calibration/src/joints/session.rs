@@ -1,0 +1,130 @@
+//! The guide with servos and somebody who sees it and presses keys.
+
+use std::io;
+
+use hilt_drivers::{
+    ArmError,
+    bus::{KeepError, Maintenance, Wire},
+};
+use hilt_protocol::calibration::ArmCalibration;
+
+use super::{Do, Event, Guide, Subject, View, WriteError, guide::NotSetUp, write::write};
+
+/// What a person says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// Done.
+    Next,
+    /// Once more.
+    Again,
+    /// Enough.
+    Quit,
+}
+
+/// What a person sees, and the keys that they press.
+pub trait Screen {
+    /// Shows it. Called for each round of positions, a hundred times a second.
+    fn show(&mut self, view: &View) -> io::Result<()>;
+
+    /// The next key that was pressed, if one was; does not wait.
+    fn key(&mut self) -> io::Result<Option<Key>>;
+}
+
+/// Why there is no calibration.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// A servo cannot be asked.
+    #[error("servo {id} ({name}): {error}")]
+    Servo {
+        /// What it turns.
+        name: String,
+        /// Its id.
+        id: u8,
+        /// Why.
+        error: KeepError,
+    },
+    /// A servo is not set up for an arm.
+    #[error(transparent)]
+    NotSetUp(#[from] NotSetUp),
+    /// The person has enough.
+    #[error("{}", match .is_limp {
+        true => "ended: nothing was written, and the servos are limp",
+        false => "ended: nothing was written, and the servos are as they were",
+    })]
+    Ended {
+        /// Whether the servos were let go.
+        is_limp: bool,
+    },
+    /// The servos do not keep it.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The terminal.
+    #[error("the terminal: {0}")]
+    Screen(#[from] io::Error),
+}
+
+/// Leads a person through the calibration of arm number `index`, at `date` (RFC 3339, UTC), and gives
+/// what belongs into the file when the servos keep it. The servos become limp when the person has said
+/// that they hold the arm, and stay so whatever comes then; nothing is moved, and nothing written before
+/// the person has seen what was measured.
+pub fn calibrate<W: Wire>(
+    servos: &mut Maintenance<W>,
+    subject: Subject,
+    index: usize,
+    date: &str,
+    screen: &mut dyn Screen,
+) -> Result<ArmCalibration, SessionError> {
+    let ids = subject.ids().to_vec();
+    let names: Vec<_> = (0..ids.len())
+        .map(|place| subject.name(place).to_owned())
+        .collect();
+    let failed = |place: usize, error: KeepError| SessionError::Servo {
+        name: names.get(place).cloned().unwrap_or_default(),
+        id: ids.get(place).copied().unwrap_or_default(),
+        error,
+    };
+    let mut kept = Vec::new();
+    for (place, id) in ids.iter().enumerate() {
+        let found = servos.kept(*id);
+        kept.push(found.map_err(|error| failed(place, error.into()))?);
+    }
+    let mut guide = Guide::new(subject, kept)?;
+    let mut reported = Vec::with_capacity(ids.len());
+    loop {
+        reported.clear();
+        for (place, id) in ids.iter().enumerate() {
+            let position = servos.position(*id);
+            if let Err(error @ (ArmError::Unplugged | ArmError::Device)) = position {
+                return Err(failed(place, error.into()));
+            }
+            reported.push(position);
+        }
+        guide.on(Event::Positions {
+            now_ns: servos.now_ns(),
+            reported: &reported,
+        });
+        screen.show(&guide.view())?;
+        let to_do = match screen.key()? {
+            None => continue,
+            Some(Key::Quit) => {
+                let is_limp = guide.is_limp();
+                return Err(SessionError::Ended { is_limp });
+            }
+            Some(Key::Again) => guide.on(Event::Again),
+            Some(Key::Next) => guide.on(Event::Next),
+        };
+        match to_do {
+            Do::Nothing => {}
+            Do::LetGo => {
+                for (place, id) in ids.iter().enumerate() {
+                    servos.let_go(*id).map_err(|error| failed(place, error))?;
+                }
+                guide.on(Event::LetGo);
+            }
+            Do::Write(plan) => {
+                screen.show(&guide.view())?;
+                return Ok(write(servos, &plan, index, date)?);
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //!   at every start; LeRobot's files in and out.
 //!   it is drawn on and seen in.
+//!   it is drawn on and seen in. [`mod@detect`]: its corners in a camera's picture.
 //! - [`board`]: the checkerboard or ChArUco board that cameras look at, and its drawing. [`picture`]: what
 //! - [`board`]: the checkerboard or ChArUco board that cameras look at.
 //! - [`joints`]: which counts of a servo are which angle of its joint, kept by the servos and looked at again
@@ -15,7 +16,9 @@
 #![deny(missing_docs)]
 
 pub mod board;
+pub mod detect;
 pub mod file;
+mod homography;
 pub mod joints;
 pub mod least_squares;
 pub mod picture;

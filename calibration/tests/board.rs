@@ -5,7 +5,6 @@ mod support;
 use std::collections::BTreeMap;
 
 use hilt_calibration::board::{Board, markers};
-use serde_json::json;
 use support::opencv;
 
 #[test]
@@ -18,9 +17,8 @@ fn our_markers_are_those_of_opencvs_dictionary() {
 fn opencv_finds_the_same_corners_on_our_drawing() {
     for (columns, rows) in [(7, 5), (6, 4), (5, 6), (4, 7)] {
         let board = Board::charuco(columns, rows, 0.04, 0.03);
-        let request = json!({"columns": columns, "rows": rows, "square_m": 0.04, "marker_m": 0.03});
         let seen: Vec<BTreeMap<usize, [f64; 2]>> =
-            opencv::ask("charuco", request, &[board.draw(64, 40)]);
+            opencv::ask("charuco", opencv::board(&board), &[board.draw(64, 40)]);
         assert_eq!(seen[0].len(), board.corners(), "{board}");
         for (&id, pixel) in &seen[0] {
             let wanted = board.corner_m(id).coords / 0.04 * 64.0;

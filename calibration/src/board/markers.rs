@@ -22,11 +22,11 @@ pub fn cell_is_white(marker: usize, column: usize, row: usize) -> bool {
         && MARKERS[marker] >> (15 - ((row - 1) * 4 + column - 1)) & 1 == 1
 }
 
-/// The cells, turned by a quarter to the right.
+/// The cells, turned by a quarter to the left.
 pub fn turned(cells: u16) -> u16 {
     (0..16).fold(0, |turned, i| {
         let (row, column) = (i / 4, i % 4);
-        turned << 1 | cells >> (15 - ((3 - column) * 4 + row)) & 1
+        turned << 1 | cells >> (15 - (column * 4 + 3 - row)) & 1
     })
 }
 
@@ -44,8 +44,8 @@ mod tests {
 
     #[test]
     fn cells_turn_and_mirror() {
-        // The first row alone becomes the last column, and itself backwards.
-        assert_eq!(turned(0b1010_0000_0000_0000), 0b0001_0000_0001_0000);
+        // The first row alone becomes the first column from below, and itself backwards.
+        assert_eq!(turned(0b1010_0000_0000_0000), 0b0000_1000_0000_1000);
         assert_eq!(mirrored(0b1010_0001_0000_0000), 0b0101_1000_0000_0000);
         for cells in MARKERS {
             let four = (0..4).fold(cells, |cells, _| turned(cells));

@@ -3,3 +3,4 @@
 #![allow(dead_code, reason = "no test uses all of it")]
 
 pub mod opencv;
+pub mod render;

@@ -39,7 +39,17 @@ def charuco(board, pictures):
     return found
 
 
-FUNCTIONS = [markers, charuco]
+def checkerboard(board, pictures):
+    """For each picture the corners [x, y] along the rows, as OpenCV sees them; none: not found."""
+    size = (board["columns"] - 1, board["rows"] - 1)
+    found = []
+    for picture in pictures:
+        seen, corners = cv2.findChessboardCornersSB(picture, size, flags=cv2.CALIB_CB_ACCURACY)
+        found.append(corners.reshape(-1, 2).tolist() if seen else [])
+    return found
+
+
+FUNCTIONS = [markers, charuco, checkerboard]
 
 if __name__ == "__main__":
     asked = json.load(sys.stdin)

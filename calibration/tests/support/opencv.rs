@@ -7,9 +7,26 @@ use std::{
     process::{Command, Stdio},
 };
 
-use hilt_calibration::picture::Gray;
+use hilt_calibration::{
+    board::{Board, Pattern},
+    picture::Gray,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
+
+/// A board, as the functions of `opencv.py` want it.
+pub fn board(board: &Board) -> serde_json::Value {
+    let marker_m = match board.pattern {
+        Pattern::Checkerboard => None,
+        Pattern::Charuco { marker_m } => Some(marker_m),
+    };
+    json!({
+        "columns": board.columns,
+        "rows": board.rows,
+        "square_m": board.square_m,
+        "marker_m": marker_m,
+    })
+}
 
 /// Calls a function of `opencv.py` with a request and pictures, both as it sees them, and gives its
 /// answer. It is fetched by `cargo xtask setup` and

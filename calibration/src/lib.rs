@@ -5,6 +5,7 @@
 //!   it is drawn on and seen in. [`mod@detect`]: its corners in a camera's picture.
 //! - [`board`]: the checkerboard or ChArUco board that cameras look at, and its drawing. [`picture`]: what
 //! - [`board`]: the checkerboard or ChArUco board that cameras look at.
+//! - [`intrinsics`]: lens and sensor of a camera, from views of a board.
 //! - [`joints`]: which counts of a servo are which angle of its joint, kept by the servos and looked at again
 //!
 //! What they find are the values of [`hilt_protocol::calibration`]; [`file`] keeps them beside the
@@ -19,6 +20,7 @@ pub mod board;
 pub mod detect;
 pub mod file;
 mod homography;
+pub mod intrinsics;
 pub mod joints;
 pub mod least_squares;
 pub mod picture;

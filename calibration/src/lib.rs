@@ -5,8 +5,10 @@
 //!   it is drawn on and seen in. [`mod@detect`]: its corners in a camera's picture.
 //! - [`board`]: the checkerboard or ChArUco board that cameras look at, and its drawing. [`picture`]: what
 //! - [`board`]: the checkerboard or ChArUco board that cameras look at.
+//! - [`hand_eye`]: where a camera is fixed, to a hand or to the room, and where to take its views.
 //! - [`intrinsics`]: lens and sensor of a camera, from views of a board.
 //! - [`joints`]: which counts of a servo are which angle of its joint, kept by the servos and looked at again
+//! - [`pose`]: where that board is, from one picture's corners.
 //!
 //! What they find are the values of [`hilt_protocol::calibration`]; [`file`] keeps them beside the
 //! rig's file. Procedures are pure functions of what was seen, so that what finds a real robot's values
@@ -19,8 +21,13 @@
 pub mod board;
 pub mod detect;
 pub mod file;
+
+#[cfg(test)]
 mod homography;
+mod synthetic;
+pub mod hand_eye;
 pub mod intrinsics;
 pub mod joints;
 pub mod least_squares;
 pub mod picture;
+pub mod pose;

@@ -1,0 +1,387 @@
+use hilt_protocol::noise::{Uniforms, mix};
+use hilt_sim::ArmKind;
+
+use super::*;
+use crate::synthetic::{World, lens, middle, turn};
+
+const ARMS: [ArmKind; 3] = [ArmKind::Desk6, ArmKind::So101, ArmKind::Koch];
+const FRAMES: [Frame; 2] = [Frame::Hand, Frame::Base];
+
+fn solved(world: &World, views: &[View]) -> HandEye {
+    hand_eye(&lens(), &world.board, world.frame, views).unwrap()
+}
+
+fn refused(world: &World, views: &[View]) -> HandEyeError {
+    hand_eye(&lens(), &world.board, world.frame, views).unwrap_err()
+}
+
+/// How far from the truth: metres and radians.
+fn error(world: &World, found: &HandEye) -> (f64, f64) {
+    let off = world.frame_from_camera.inverse() * found.frame_from_camera;
+    (off.translation.vector.norm(), off.rotation.angle())
+}
+
+#[test]
+fn within_a_millimetre_and_a_tenth_of_a_degree_with_every_arm_and_both_ways() {
+    for arm in ARMS {
+        for frame in FRAMES {
+            for seed in 0..3 {
+                let world = World::new(arm, frame, seed);
+                let found = solved(&world, &world.views(15, seed));
+                let (metres, radians) = error(&world, &found);
+                let what = format!(
+                    "{arm:?} {frame:?} {seed}: {metres} m {radians} rad, {}",
+                    found.verdict()
+                );
+                assert!(metres < 1e-3 && radians < 0.1f64.to_radians(), "{what}");
+                assert!(found.verdict().is_good(), "{what}");
+                assert_eq!(found.used(), 15, "{what}");
+                assert!(
+                    (0.3..0.4).contains(&found.rms_px),
+                    "{what}: {}",
+                    found.rms_px
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_spread_is_that_of_the_true_error_also_of_an_arm_that_is_not_exact() {
+    for (frame, arm) in [
+        (Frame::Hand, [0.0, 0.0]),
+        (Frame::Hand, [0.002, 0.01]),
+        (Frame::Base, [0.002, 0.01]),
+    ] {
+        let (mut chi, mut within, mut noise) = (0.0, 0, [0.0; 2]);
+        const SEEDS: u64 = 30;
+        for seed in 0..SEEDS {
+            let mut world = World::new(ArmKind::Desk6, frame, seed % 4);
+            world.arm = arm;
+            let found = solved(&world, &world.views(15, seed));
+            let off =
+                pose::as_change(&(found.frame_from_camera.inverse() * world.frame_from_camera));
+            let inverse = found.covariance.try_inverse().unwrap();
+            chi += (off.transpose() * inverse * off).x / SEEDS as f64;
+            let (metres, radians) = error(&world, &found);
+            let spread = found.spread;
+            within += u64::from(
+                metres < 3.0 * spread.translation_m && radians < 3.0 * spread.rotation_rad,
+            );
+            noise[0] += found.arm.translation_m / SEEDS as f64;
+            noise[1] += found.arm.rotation_rad / SEEDS as f64;
+        }
+        // Six degrees of freedom: 6 ± 0.6, and a little more because the noise is estimated itself.
+        assert!((4.5..9.0).contains(&chi), "{frame:?} {arm:?}: {chi}");
+        assert!(within >= SEEDS - 1, "{frame:?} {arm:?}: {within}");
+        for i in 0..2 {
+            let truth = arm[i] * 3f64.sqrt();
+            let near = (noise[i] - truth).abs() < 0.15 * truth + 2e-4;
+            assert!(near, "{frame:?} {arm:?}: {noise:?}");
+        }
+    }
+}
+
+#[test]
+fn bad_views_are_named_and_left_out() {
+    for frame in FRAMES {
+        let mut world = World::new(ArmKind::Desk6, frame, 7);
+        world.arm = [0.001, 0.005];
+        let mut views = world.views(18, 7);
+        // The hand was bumped; the arm reported an old pose; a hand in the picture; the board is gone.
+        views[2].base_from_hand *= turn([0.0, 0.2, 0.0]);
+        views[5].base_from_hand = views[11].base_from_hand;
+        views[8].seen.corners.truncate(2);
+        for corner in views[13].seen.corners.iter_mut().step_by(3) {
+            corner.pixel[1] += 9.0;
+        }
+        let found = solved(&world, &views);
+        let left_out: Vec<_> = found.left_out().collect();
+        let numbers: Vec<usize> = left_out.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, [3, 6, 9, 14], "{left_out:?}");
+        assert!(matches!(left_out[0].1, LeftOut::Disagrees { .. }));
+        assert!(
+            left_out[1]
+                .1
+                .to_string()
+                .contains("disagrees with the others by"),
+            "{}",
+            left_out[1].1
+        );
+        assert_eq!(left_out[2].1, LeftOut::Pose(PoseError::TooFew(2)));
+        assert!(matches!(left_out[3].1, LeftOut::Corners { .. }));
+        let ((metres, radians), spread) = (error(&world, &found), found.spread);
+        let within = metres < 3.0 * spread.translation_m && radians < 3.0 * spread.rotation_rad;
+        assert!(
+            within && found.verdict().is_good(),
+            "{metres} {radians} {spread:?}"
+        );
+        assert!(found.views[8].predicted.is_empty() && found.views[2].predicted.len() == 40);
+    }
+}
+
+#[test]
+fn a_checkerboard_that_is_seen_upside_down_in_some_views_is_turned_round() {
+    let mut world = World::new(ArmKind::Desk6, Frame::Hand, 3);
+    world.board = Board::checkerboard(9, 6, 0.02);
+    let mut views = world.views(15, 3);
+    for view in views.iter_mut().step_by(3) {
+        for corner in &mut view.seen.corners {
+            corner.id = 39 - corner.id;
+        }
+    }
+    let found = solved(&world, &views);
+    assert_eq!(found.used(), 15);
+    let (metres, radians) = error(&world, &found);
+    assert!(
+        metres < 1e-3 && radians < 0.1f64.to_radians(),
+        "{metres} {radians}"
+    );
+}
+
+#[test]
+fn too_few_views() {
+    let world = World::new(ArmKind::Desk6, Frame::Hand, 1);
+    let mut views = world.views(6, 1);
+    views[3].seen.corners.clear();
+    views[4].seen.corners.clear();
+    let error = refused(&world, &views).to_string();
+    assert!(
+        error.contains("4 of 6 views can be used and 5 are the least"),
+        "{error}"
+    );
+    assert!(error.contains("view 4 shows 0 corners"), "{error}");
+}
+
+#[test]
+fn a_hand_that_is_not_turned_or_about_one_axis_only() {
+    let mut uniforms = Uniforms::new(5);
+    for (frame, holder) in [
+        (Frame::Hand, "the hand was"),
+        (Frame::Base, "as the base sees it"),
+    ] {
+        let world = World::new(ArmKind::Desk6, frame, 2);
+        let start = world.chain.base_from_tool(middle(&world.chain).as_slice());
+        let mut of = |moved: &dyn Fn(f64) -> Isometry3<f64>| {
+            let views = (0..12).map(|i| {
+                let base_from_hand = moved(f64::from(i) - 5.5);
+                let pose = world.camera_from_board(&base_from_hand);
+                let seen =
+                    crate::synthetic::look(&lens(), &world.board, &pose, 0.25, &mut uniforms);
+                View {
+                    base_from_hand,
+                    seen,
+                }
+            });
+            refused(&world, &views.collect::<Vec<_>>())
+        };
+        let error = of(&|i| start * Isometry3::translation(0.004 * i, 0.003 * (i % 3.0), 0.0));
+        assert!(matches!(error, HandEyeError::NotTurned { .. }), "{error}");
+        assert!(error.to_string().contains("about two axes"), "{error}");
+        // About x of the frame in which the camera's place is sought.
+        let error = match frame {
+            Frame::Hand => of(&|i| start * turn([0.05 * i, 0.0, 0.0])),
+            Frame::Base => of(&|i| {
+                let place = start.translation;
+                place * turn([0.05 * i, 0.0, 0.0]) * start.rotation
+            }),
+        };
+        assert!(matches!(error, HandEyeError::OneAxis { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(holder), "{text}");
+        assert!(
+            text.contains("about x alone") && text.contains("about y or z as well"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_board_of_another_size_is_measured_by_the_arm() {
+    for (frame, arm, really_m) in [
+        (Frame::Hand, [0.0, 0.0], 0.0241),
+        (Frame::Base, [0.0005, 0.003], 0.0241),
+        // A page that was fitted to the printer's margins.
+        (Frame::Hand, [0.0005, 0.003], 0.0194),
+    ] {
+        let mut world = World::new(ArmKind::Desk6, frame, 4);
+        world.arm = arm;
+        let joints = world.planned(20, 4);
+        world.board.square_m = really_m;
+        let mut uniforms = Uniforms::new(4);
+        let views = joints.iter().map(|q| world.view(q, &mut uniforms));
+        let views: Vec<View> = views.collect();
+        world.board.square_m = 0.02;
+        let HandEyeError::BoardSize { seems_m, said_m } = refused(&world, &views) else {
+            panic!("{:?}", refused(&world, &views));
+        };
+        assert!(
+            (seems_m - really_m).abs() < 0.01 * really_m && said_m == 0.02,
+            "{seems_m}"
+        );
+        let text = refused(&world, &views).to_string();
+        if arm[0] == 0.0 {
+            assert!(text.contains("seem to be 24.1 mm, not 20.0 mm"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn mirrored_pictures_are_named_whether_or_not_the_board_knows_its_left() {
+    for frame in FRAMES {
+        let world = World::new(ArmKind::Desk6, frame, 5);
+        let mut views = world.views(15, 5);
+        for view in &mut views {
+            for corner in &mut view.seen.corners {
+                corner.pixel[0] = f64::from(view.seen.width_px) - 1.0 - corner.pixel[0];
+            }
+        }
+        assert_eq!(refused(&world, &views), HandEyeError::Mirrored);
+        // A checkerboard's corners are numbered from the left of the picture as it is.
+        for view in &mut views {
+            for corner in &mut view.seen.corners {
+                corner.id = corner.id / 8 * 8 + 7 - corner.id % 8;
+            }
+        }
+        assert_eq!(refused(&world, &views), HandEyeError::Mirrored);
+    }
+}
+
+#[test]
+fn the_calibration_of_another_robot_does_not_fit() {
+    for frame in FRAMES {
+        let world = World::new(ArmKind::So101, frame, 6);
+        let mut uniforms = Uniforms::new(mix(6));
+        let joints = world.planned(15, 6);
+        let views = joints.iter().map(|joints| {
+            let mut view = world.view(joints, &mut uniforms);
+            // Zeros of another arm's servos, and two joints that run the other way.
+            let mut other = *joints;
+            for (i, q) in other.as_mut_slice().iter_mut().enumerate() {
+                *q = if i == 1 || i == 3 { -*q } else { *q } + 0.2;
+            }
+            view.base_from_hand = world.chain.base_from_tool(other.as_slice());
+            view
+        });
+        let error = refused(&world, &views.collect::<Vec<_>>());
+        assert!(matches!(error, HandEyeError::OtherArm { .. }), "{error}");
+        assert!(
+            error.to_string().contains("hilt calibrate joints"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn the_verdict_says_what_is_missing() {
+    // Well turned about the hand's z and hardly about others, with an arm that is not exact.
+    let mut world = World::new(ArmKind::Desk6, Frame::Hand, 1);
+    world.arm = [0.002, 0.01];
+    let mut uniforms = Uniforms::new(8);
+    let start = world.chain.base_from_tool(middle(&world.chain).as_slice());
+    let views = (0..12).map(|i| {
+        let side = [0.05, -0.05][i as usize % 2];
+        let i = f64::from(i) - 5.5;
+        let base_from_hand = start * turn([side, 0.0, 0.0]) * turn([0.0, 0.0, 0.06 * i]);
+        let really = base_from_hand * crate::synthetic::jitter(0.002, 0.01, &mut uniforms);
+        let pose = world.camera_from_board(&really);
+        let seen = crate::synthetic::look(&lens(), &world.board, &pose, 0.25, &mut uniforms);
+        View {
+            base_from_hand,
+            seen,
+        }
+    });
+    let found = solved(&world, &views.collect::<Vec<_>>());
+    let text = found.verdict().to_string();
+    assert!(
+        !found.verdict().is_good() && text.contains("rotation about x or y of the hand is missing"),
+        "{text}"
+    );
+    // Turned well, and too few for an arm as bad as this.
+    world.arm = [0.006, 0.03];
+    let text = solved(&world, &world.views(8, 8)).verdict().to_string();
+    assert!(
+        text.starts_with("take about") && text.contains("more views"),
+        "{text}"
+    );
+    world.arm = [0.0; 2];
+    let text = solved(&world, &world.views(15, 8)).verdict().to_string();
+    assert!(
+        text.starts_with("good: 0.") && text.ends_with('°'),
+        "{text}"
+    );
+}
+
+#[test]
+fn planned_views_keep_the_board_in_the_picture_and_turn_about_two_axes() {
+    let lens = lens();
+    for arm in ARMS {
+        for frame in FRAMES {
+            let world = World::new(arm, frame, 9);
+            let options = PlanOptions {
+                lowest_m: -9.0,
+                ..PlanOptions::default()
+            };
+            let start = middle(&world.chain);
+            let plan = |sight| view_poses(&world.chain, &start, &options, sight).unwrap();
+            let sight = world.sight(&lens);
+            let views = plan(Some(&sight));
+            assert_eq!(views.len(), 20);
+            assert_eq!(views, plan(Some(&sight)));
+            let mut uniforms = Uniforms::new(0);
+            for joints in &views {
+                let seen = world.view(joints, &mut uniforms).seen;
+                assert_eq!(
+                    seen.corners.len(),
+                    world.board.corners(),
+                    "{arm:?} {frame:?}"
+                );
+                for (q, joint) in joints.as_slice().iter().zip(world.chain.joints()) {
+                    assert!((joint.lower..=joint.upper).contains(q));
+                }
+            }
+            // With nothing known of the camera they still turn, and not too far.
+            let home = world.chain.base_from_tool(start.as_slice());
+            for joints in plan(None) {
+                let away = home.inverse() * world.chain.base_from_tool(joints.as_slice());
+                assert!(away.rotation.angle() <= options.turn_rad + 1e-9);
+                assert!(away.translation.vector.norm() <= options.reach_m + 1e-9);
+            }
+        }
+    }
+}
+
+#[test]
+fn where_no_views_can_be_planned_it_says_why() {
+    let lens = lens();
+    let world = World::new(ArmKind::Desk6, Frame::Hand, 9);
+    let start = middle(&world.chain);
+    let plan = |start: &_, options: &PlanOptions, sight: &Sight| {
+        view_poses(&world.chain, start, options, Some(sight)).unwrap_err()
+    };
+    let free = PlanOptions {
+        lowest_m: -9.0,
+        ..PlanOptions::default()
+    };
+    let mut beyond = start;
+    beyond.as_mut_slice()[0] = 99.0;
+    assert_eq!(plan(&beyond, &free, &world.sight(&lens)), PlanError::Start);
+    let mut away = world.sight(&lens);
+    away.other_from_board = Isometry3::translation(5.0, 0.0, 0.0) * away.other_from_board;
+    assert_eq!(plan(&start, &free, &away), PlanError::Unseen);
+    let high = PlanOptions {
+        lowest_m: 9.0,
+        ..free
+    };
+    let error = plan(&start, &high, &world.sight(&lens));
+    assert!(
+        matches!(error, PlanError::TooFew { wanted: 20, .. }),
+        "{error}"
+    );
+    let stiff = PlanOptions {
+        turn_rad: 0.05,
+        ..free
+    };
+    let error = plan(&start, &stiff, &world.sight(&lens));
+    assert!(matches!(error, PlanError::OneAxis { .. }), "{error}");
+}

@@ -1,0 +1,145 @@
+//! What a person has to know of a camera's mounting, in a line.
+
+use std::fmt;
+
+use hilt_protocol::calibration::{Frame, Spread};
+
+use super::{Axis, HandEye, refine::weakest};
+
+/// Good enough for a hand that grasps: within this it is better than what fingers need.
+pub const GOOD: Spread = Spread {
+    translation_m: 0.002,
+    rotation_rad: 0.005,
+};
+
+/// Less than this about the second axis, root mean square between two views, is hardly a turn.
+const WELL_TURNED_RAD: f64 = 0.2;
+
+/// Whether it is good, and what to do where it is not. Its text is for a person.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Verdict {
+    /// Good.
+    Good(Spread),
+    /// The hand was turned about one axis and hardly about others.
+    Turn {
+        /// In which frame the axis is.
+        frame: Frame,
+        /// About which it was turned.
+        about: Axis,
+        /// How much about the next one, root mean square between two views.
+        across_rad: f64,
+        /// Known so far.
+        spread: Spread,
+    },
+    /// The views were well turned; there are too few of them for an arm or corners this noisy.
+    More {
+        /// In which frame the camera's place is known worst …
+        frame: Frame,
+        /// … along this direction.
+        along: Axis,
+        /// About how many more would make it good.
+        views: usize,
+        /// Known so far.
+        spread: Spread,
+    },
+}
+
+impl Verdict {
+    /// Whether nothing has to be done.
+    pub fn is_good(&self) -> bool {
+        matches!(self, Self::Good(_))
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Good(spread) => write!(f, "good: {}", Known(spread)),
+            Self::Turn {
+                about,
+                across_rad,
+                spread,
+                frame,
+            } => write!(
+                f,
+                "take more views: rotation about {} of the {} is missing (it was turned about {about} and only {:.0}° about others); so far {}",
+                about.across(),
+                named(*frame),
+                across_rad.to_degrees(),
+                Known(spread),
+            ),
+            Self::More {
+                frame,
+                along,
+                views,
+                spread,
+            } => write!(
+                f,
+                "take about {views} more views, turned as far as the board stays in the picture: {} so far, worst along {along} of the {}",
+                Known(spread),
+                named(*frame),
+            ),
+        }
+    }
+}
+
+/// One standard deviation, as a person reads it.
+pub(crate) struct Known<'a>(pub &'a Spread);
+
+impl fmt::Display for Known<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mm, degrees) = (self.0.translation_m * 1e3, self.0.rotation_rad.to_degrees());
+        // Two digits of either.
+        let digits = |value: f64, most: usize| match value {
+            v if v >= 9.95 => 0,
+            v if v >= 0.995 => 1.min(most),
+            _ => 2.min(most),
+        };
+        let (a, b) = (digits(mm, 2), digits(degrees, 2));
+        write!(f, "{mm:.a$} mm, {degrees:.b$}°")
+    }
+}
+
+fn named(frame: Frame) -> &'static str {
+    match frame {
+        Frame::Hand => "hand",
+        Frame::Base => "base",
+    }
+}
+
+pub(crate) fn is_good(spread: &Spread) -> bool {
+    spread.translation_m <= GOOD.translation_m && spread.rotation_rad <= GOOD.rotation_rad
+}
+
+/// So many more of the same kind make it good: the spread falls with the root of their number.
+pub(crate) fn more(spread: &Spread, views: usize) -> usize {
+    let (moved, turned) = (
+        spread.translation_m / GOOD.translation_m,
+        spread.rotation_rad / GOOD.rotation_rad,
+    );
+    let wanted = views as f64 * moved.max(turned).powi(2);
+    // More than a hundred is no advice.
+    (wanted.ceil() as usize).saturating_sub(views).clamp(3, 100)
+}
+
+pub(super) fn verdict(result: &HandEye) -> Verdict {
+    let (frame, spread) = (result.frame, result.spread);
+    if is_good(&spread) {
+        return Verdict::Good(spread);
+    }
+    if result.turned_rad[1] < WELL_TURNED_RAD {
+        return Verdict::Turn {
+            frame,
+            about: Axis(result.axes.column(0).into_owned()),
+            across_rad: result.turned_rad[1],
+            spread,
+        };
+    }
+    let (along, _) = weakest(&result.frame_from_camera, &result.covariance);
+    Verdict::More {
+        frame,
+        along: Axis(along),
+        views: more(&spread, result.used()),
+        spread,
+    }
+}

@@ -1,14 +1,13 @@
-//! The procedures that find what has to be known of one robot, once:
+//! The procedures that find what has to be known of one robot, once.
 //!
-//!   at every start; LeRobot's files in and out.
-//!   it is drawn on and seen in.
-//!   it is drawn on and seen in. [`mod@detect`]: its corners in a camera's picture.
+//! - [`joints`]: which counts of a servo are which angle of its joint, kept by the servos and looked at
+//!   again at every start; LeRobot's files in and out.
 //! - [`board`]: the checkerboard or ChArUco board that cameras look at, and its drawing. [`picture`]: what
-//! - [`board`]: the checkerboard or ChArUco board that cameras look at.
-//! - [`hand_eye`]: where a camera is fixed, to a hand or to the room, and where to take its views.
+//!   it is drawn on and seen in. [`mod@detect`]: its corners in a camera's picture. [`pose`]: where it is,
+//!   from one picture's corners.
 //! - [`intrinsics`]: lens and sensor of a camera, from views of a board.
-//! - [`joints`]: which counts of a servo are which angle of its joint, kept by the servos and looked at again
-//! - [`pose`]: where that board is, from one picture's corners.
+//! - [`hand_eye`]: where a camera is fixed, to a hand or to the room, and where to take its views.
+//!   [`bases`]: where two arms stand to each other.
 //!
 //! What they find are the values of [`hilt_protocol::calibration`]; [`file`] keeps them beside the
 //! rig's file. Procedures are pure functions of what was seen, so that what finds a real robot's values
@@ -18,16 +17,16 @@
 //! All fits share one optimiser, [`least_squares`].
 #![deny(missing_docs)]
 
+pub mod bases;
 pub mod board;
 pub mod detect;
 pub mod file;
-
-#[cfg(test)]
-mod homography;
-mod synthetic;
 pub mod hand_eye;
+mod homography;
 pub mod intrinsics;
 pub mod joints;
 pub mod least_squares;
 pub mod picture;
 pub mod pose;
+#[cfg(test)]
+mod synthetic;

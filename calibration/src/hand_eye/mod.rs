@@ -23,7 +23,8 @@ mod verdict;
 mod tests;
 
 pub use plan::{PlanError, PlanOptions, Sight, view_poses};
-pub use verdict::Verdict;
+pub use verdict::{GOOD, Verdict};
+pub(crate) use verdict::{Known, more};
 
 use std::fmt;
 

@@ -107,15 +107,15 @@ fn named(frame: Frame) -> &'static str {
     }
 }
 
-pub(crate) fn is_good(spread: &Spread) -> bool {
+fn is_good(spread: &Spread) -> bool {
     spread.translation_m <= GOOD.translation_m && spread.rotation_rad <= GOOD.rotation_rad
 }
 
 /// So many more of the same kind make it good: the spread falls with the root of their number.
-pub(crate) fn more(spread: &Spread, views: usize) -> usize {
+pub(crate) fn more(spread: &Spread, good: &Spread, views: usize) -> usize {
     let (moved, turned) = (
-        spread.translation_m / GOOD.translation_m,
-        spread.rotation_rad / GOOD.rotation_rad,
+        spread.translation_m / good.translation_m,
+        spread.rotation_rad / good.rotation_rad,
     );
     let wanted = views as f64 * moved.max(turned).powi(2);
     // More than a hundred is no advice.
@@ -139,7 +139,7 @@ pub(super) fn verdict(result: &HandEye) -> Verdict {
     Verdict::More {
         frame,
         along: Axis(along),
-        views: more(&spread, result.used()),
+        views: more(&spread, &GOOD, result.used()),
         spread,
     }
 }

@@ -49,7 +49,36 @@ def checkerboard(board, pictures):
     return found
 
 
-FUNCTIONS = [markers, charuco, checkerboard]
+def hand_eye(request, _):
+    """The camera's pose in the frame that it is fixed to, 4 x 4, by each method, for {"camera": 3 x 3,
+    "distortion", "motions": the board's side's frame in the camera's side's, 4 x 4, "points": [[x, y, 0]],
+    "pixels": [[[u, v]]]}."""
+    camera, distortion = np.array(request["camera"]), np.array(request["distortion"])
+    points = np.array(request["points"])
+    # It wants what the camera is fixed to in the other frame.
+    motions = [np.linalg.inv(np.array(motion)) for motion in request["motions"]]
+    boards = []
+    for pixels in request["pixels"]:
+        ok, turn, move = cv2.solvePnP(
+            points, np.array(pixels), camera, distortion, flags=cv2.SOLVEPNP_IPPE
+        )
+        assert ok
+        turn, move = cv2.solvePnPRefineLM(points, np.array(pixels), camera, distortion, turn, move)
+        boards.append((cv2.Rodrigues(turn)[0], move))
+    found = {}
+    for name in ["PARK", "TSAI"]:
+        turn, move = cv2.calibrateHandEye(
+            [m[:3, :3] for m in motions],
+            [m[:3, 3] for m in motions],
+            [turn for turn, _ in boards],
+            [move for _, move in boards],
+            method=getattr(cv2, "CALIB_HAND_EYE_" + name),
+        )
+        found[name] = np.vstack([np.hstack([turn, move.reshape(3, 1)]), [0, 0, 0, 1]]).tolist()
+    return found
+
+
+FUNCTIONS = [markers, charuco, checkerboard, hand_eye]
 
 if __name__ == "__main__":
     asked = json.load(sys.stdin)

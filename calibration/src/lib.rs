@@ -8,6 +8,7 @@
 //! - [`intrinsics`]: lens and sensor of a camera, from views of a board.
 //! - [`hand_eye`]: where a camera is fixed, to a hand or to the room, and where to take its views.
 //!   [`bases`]: where two arms stand to each other.
+//! - [`latency`]: how late a camera's frames are, and how a joint swings for that.
 //!
 //! What they find are the values of [`hilt_protocol::calibration`]; [`file`] keeps them beside the
 //! rig's file. Procedures are pure functions of what was seen, so that what finds a real robot's values
@@ -25,6 +26,7 @@ pub mod hand_eye;
 mod homography;
 pub mod intrinsics;
 pub mod joints;
+pub mod latency;
 pub mod least_squares;
 pub mod picture;
 pub mod pose;

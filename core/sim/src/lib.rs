@@ -8,9 +8,10 @@
 //!   takes joint targets and gives [`ArmState`], frames and the [`Truth`]; [`Start`] and
 //!   [`Task::random_start`] say how an episode begins. Its joints can be driven by [`Servos`] that
 //!   stand elsewhere.
-//! - [`SimThread::spawn`] puts a simulation on a thread of its own. [`SimHandle`]s send it requests
-//!   through a bounded queue and wait for the reply; simulated time advances when told to
-//!   (lockstep), or follows the monotonic clock. The thread ends with its last handle.
+//! - [`SimThread::spawn`] puts a simulation on a thread of its own, and what draws its pictures on
+//!   another, so that time does not stand still while one is drawn. [`SimHandle`]s send them requests
+//!   through bounded queues and wait for the reply; simulated time advances when told to
+//!   (lockstep), or follows the monotonic clock. The threads end with the last handle.
 //! - [`ScriptedOperator`] stands in for a person: it demonstrates, corrects, and on purpose misses.
 //!   [`TakeoverPolicy`] decides when it steps in. Both are pure functions of a seed and of the
 //!   truth, which the policy never sees.
@@ -34,10 +35,11 @@
 
 mod arm;
 mod error;
-mod eye;
 mod libraries;
 mod operator;
 mod optics;
+mod painter;
+mod past;
 mod scene;
 mod servos;
 mod simulation;

@@ -1,4 +1,4 @@
-//! Physics and pictures of one scene, on the thread that made it.
+//! Physics of one scene, and its pictures, on the thread that made it.
 
 use hilt_kinematics::{Chain, Ik, IkOptions, Joint, JointKind};
 use hilt_protocol::JointVector;
@@ -8,8 +8,8 @@ use nalgebra::{Isometry3, Quaternion, Translation3, Unit, UnitQuaternion, Vector
 use crate::{
     Motion, Mount, Servos, SimError, Start,
     arm::{Model, Task},
-    eye::{Eye, Past},
-    libraries::check_rendering_libraries,
+    painter::{Moment, Painter},
+    past::Past,
     scene::{SceneCamera, SceneConfig},
 };
 
@@ -68,8 +68,11 @@ struct Places {
 /// One scene, running. It stays on the thread that made it, as its GL contexts must.
 pub struct Simulation {
     data: MjData<Box<MjModel>>,
-    eyes: Vec<Eye>,
+    /// `None` where the pictures are drawn elsewhere.
+    painter: Option<Painter>,
     past: Past,
+    /// Pictures that each camera has seen since the last reset.
+    pictures: Vec<u64>,
     config: SceneConfig,
     task: Task,
     arm: Model,
@@ -91,18 +94,16 @@ impl Simulation {
     /// [`SimError`] when the configuration is impossible, MuJoCo refuses the model, or rendering
     /// lacks a library.
     pub fn new(config: &SceneConfig) -> Result<Self, SimError> {
-        let mjcf = config.mjcf()?;
-        let mut model =
-            MjModel::from_xml_string(&mjcf).map_err(|e| SimError::Model(e.to_string()))?;
-        draw_boards(&mut model, config)?;
-        if !config.cameras.is_empty() {
-            check_rendering_libraries()?;
-        }
-        let eye = |camera: &SceneCamera| {
-            let id = id(&model, MjtObjBase::mjOBJ_CAMERA, &camera.name)?;
-            Eye::new(&model, id, camera)
-        };
-        let eyes = (config.cameras.iter().map(eye)).collect::<Result<_, _>>()?;
+        let painter = Painter::new(config)?;
+        let mut simulation = Self::unseen(config)?;
+        simulation.painter = Some(painter);
+        Ok(simulation)
+    }
+
+    /// The scene without renderers: what its cameras see is drawn elsewhere.
+    pub(crate) fn unseen(config: &SceneConfig) -> Result<Self, SimError> {
+        let model = MjModel::from_xml_string(&config.mjcf()?);
+        let model = model.map_err(|e| SimError::Model(e.to_string()))?;
         let arm = config.arm.model();
         let places = Places::find(&model, &arm)?;
         let options = IkOptions {
@@ -114,7 +115,8 @@ impl Simulation {
         let ik = Ik::new(chain_of(&model, arm.joints)?, options);
         let mut simulation = Self {
             data: MjData::new(Box::new(model)),
-            eyes,
+            painter: None,
+            pictures: vec![0; config.cameras.len()],
             past: Past::new(config.cameras.iter().map(SceneCamera::latency_ns)),
             config: config.clone(),
             task: config.arm.task(),
@@ -174,9 +176,7 @@ impl Simulation {
         self.set_command(joints.as_slice(), false)?;
         self.data.forward();
         self.see_anew();
-        for eye in &mut self.eyes {
-            eye.pictures = 0;
-        }
+        self.pictures.fill(0);
         Ok(())
     }
 
@@ -394,34 +394,26 @@ impl Simulation {
     /// # Errors
     /// [`SimError::NoCamera`], [`SimError::BufferSize`], or what the renderer says.
     pub fn render(&mut self, index: usize, rgb: &mut [u8]) -> Result<(), SimError> {
-        let cameras = self.eyes.len();
-        let (Some(eye), Some(camera)) = (self.eyes.get_mut(index), self.config.cameras.get(index))
+        let moment = self.moment(index)?;
+        let cameras = self.pictures.len();
+        let painter = (self.painter.as_mut()).ok_or(SimError::NoCamera { index, cameras })?;
+        painter.draw(index, &moment, rgb)
+    }
+
+    /// What camera `index` is to see now.
+    pub(crate) fn moment(&mut self, index: usize) -> Result<Moment, SimError> {
+        let cameras = self.pictures.len();
+        let (Some(pictures), Some(camera)) =
+            (self.pictures.get_mut(index), self.config.cameras.get(index))
         else {
             return Err(SimError::NoCamera { index, cameras });
         };
-        let expected = camera.height as usize * camera.width as usize * 3;
-        if rgb.len() != expected {
-            return Err(SimError::BufferSize {
-                camera: index,
-                expected,
-                got: rgb.len(),
-            });
-        }
+        let picture = *pictures;
+        *pictures += 1;
         let then_ns = self.time_ns.saturating_sub(camera.latency_ns());
         let past = (camera.latency_ns() > 0).then(|| self.past.at(then_ns));
-        let now = past.flatten().map(|past| {
-            let now = self.data.qpos().to_vec();
-            self.data.qpos_mut().copy_from_slice(past);
-            now
-        });
-        // Positions of what is drawn follow from qpos; dynamics are not needed for a picture.
-        self.data.kinematics();
-        self.data.camlight();
-        let drawn = eye.draw(&mut self.data, index, rgb);
-        if let Some(now) = now {
-            self.data.qpos_mut().copy_from_slice(&now);
-        }
-        drawn
+        let qpos = past.flatten().unwrap_or(self.data.qpos()).to_vec();
+        Ok(Moment { qpos, picture })
     }
 
     /// The pose of camera `index` (x right, y down, z forward), in the frame of what it is fixed to: the
@@ -458,20 +450,6 @@ impl Simulation {
             Mount::Wrist => pose(model.site_pos()[site], model.site_quat()[site]).inverse(),
         }
     }
-}
-
-/// Draws the boards' pictures into the model's textures.
-fn draw_boards(model: &mut MjModel, config: &SceneConfig) -> Result<(), SimError> {
-    for (i, board) in config.boards.iter().enumerate() {
-        let texture = id(model, MjtObjBase::mjOBJ_TEXTURE, &format!("board{i}"))?;
-        let missing = || SimError::Model(format!("the texture of board {i}"));
-        let begin = usize::try_from(model.tex_adr()[texture]).map_err(|_| missing())?;
-        let sides = [model.tex_width()[texture], model.tex_height()[texture], 3];
-        let bytes = sides.iter().product::<i32>() as usize;
-        let texels = model.tex_data_mut().get_mut(begin..begin + bytes);
-        board.draw(texels.ok_or_else(missing)?);
-    }
-    Ok(())
 }
 
 /// Servos that drive the joints, and what they said and heard last.
@@ -518,7 +496,7 @@ impl Places {
     }
 }
 
-fn id(model: &MjModel, kind: MjtObjBase, name: &str) -> Result<usize, SimError> {
+pub(crate) fn id(model: &MjModel, kind: MjtObjBase, name: &str) -> Result<usize, SimError> {
     model
         .name_to_id(kind, name)
         .ok_or_else(|| SimError::Model(format!("it has no `{name}`")))

@@ -1,4 +1,4 @@
-//! The thread that owns the physics, and handles to it.
+//! The thread that owns the physics, the one that draws its pictures, and handles to them.
 
 use std::{
     sync::{
@@ -12,7 +12,10 @@ use std::{
 use hilt_kinematics::Chain;
 use hilt_protocol::{Image, JointVector};
 
-use crate::{ArmState, SceneConfig, Servos, SimError, Simulation, Start, Truth};
+use crate::{
+    ArmState, SceneConfig, Servos, SimError, Simulation, Start, Truth,
+    painter::{Moment, Painter},
+};
 
 /// Requests that may wait; the next one blocks its sender until the thread has caught up.
 const QUEUE: usize = 16;
@@ -23,6 +26,16 @@ const LARGEST_LAG: Duration = Duration::from_millis(200);
 
 type Reply<T> = SyncSender<T>;
 
+/// What a camera is to see, and when that was: on the simulation's clock, and by the machine's.
+struct Seen {
+    moment: Moment,
+    time_ns: u64,
+    at: Instant,
+}
+
+/// A picture that is wanted, of camera number …
+struct Drawing(usize, Seen, Reply<Result<Image, SimError>>);
+
 enum Request {
     Reset(Start, Reply<Result<(), SimError>>),
     PutCube(Start, Reply<Result<(), SimError>>),
@@ -30,16 +43,16 @@ enum Request {
     Command(Vec<f64>, bool, Reply<Result<(), SimError>>),
     Advance(u64, Reply<u64>),
     State(Reply<ArmState>),
-    Render(usize, Reply<Result<(Image, Instant), SimError>>),
+    Look(usize, Reply<Result<Seen, SimError>>),
     Truth(Reply<Truth>),
     Realtime(bool, Reply<()>),
 }
 
-/// Starts the thread of a simulation.
+/// Starts the threads of a simulation.
 pub struct SimThread;
 
 impl SimThread {
-    /// Builds the scene on a thread of its own and waits until it stands. The clock stands still
+    /// Builds the scene on threads of its own and waits until it stands. The clock stands still
     /// until [`SimHandle::advance_ns`] or [`SimHandle::run_realtime`].
     ///
     /// # Errors
@@ -57,65 +70,79 @@ impl SimThread {
     }
 
     fn start(config: SceneConfig, servos: Option<Box<dyn Servos>>) -> Result<SimHandle, SimError> {
+        let pictures = config.clone();
+        let (drawings, wanted) = sync_channel(QUEUE);
+        let (painter, ()) = spawn("sim pictures", move || {
+            let painter = Painter::new(&pictures)?;
+            Ok(((), move || paint(painter, &pictures, &wanted)))
+        })?;
         let (requests, inbox) = sync_channel(QUEUE);
-        let (ready, built) = sync_channel(1);
-        let thread = std::thread::Builder::new()
-            .name("sim".into())
-            .spawn(move || match build(&config, servos) {
-                Ok(simulation) => {
-                    // The spawner waits for this; if it is gone, so are its requests.
-                    let _ = ready.send(Ok(simulation.chain().clone()));
-                    let server = Server {
-                        simulation,
-                        realtime: None,
-                    };
-                    server.serve(&inbox);
-                }
-                Err(error) => {
-                    let _ = ready.send(Err(error));
-                }
-            })
-            .map_err(|_| SimError::Ended)?;
-        let chain = built.recv().map_err(|_| SimError::Ended)??;
+        let (physics, chain) = spawn("sim", move || {
+            let simulation = build(&config, servos)?;
+            let chain = simulation.chain().clone();
+            let server = Server {
+                simulation,
+                realtime: None,
+            };
+            Ok((chain, move || server.serve(&inbox)))
+        })?;
         Ok(SimHandle(Arc::new(Shared {
-            requests: Some(requests),
-            thread: Mutex::new(Some(thread)),
+            queues: Some((requests, drawings)),
+            threads: Mutex::new(vec![physics, painter]),
             chain,
         })))
     }
 }
 
+/// Starts a thread that builds what it runs, and waits until that stands: gives what it says of it.
+fn spawn<T: Send + 'static, R: FnOnce()>(
+    name: &str,
+    build: impl FnOnce() -> Result<(T, R), SimError> + Send + 'static,
+) -> Result<(JoinHandle<()>, T), SimError> {
+    let (ready, built) = sync_channel(1);
+    let thread = std::thread::Builder::new().name(name.into());
+    let thread = thread.spawn(move || match build() {
+        Ok((words, run)) => {
+            // The spawner waits for this; if it is gone, so are its requests.
+            let _ = ready.send(Ok(words));
+            run();
+        }
+        Err(error) => {
+            let _ = ready.send(Err(error));
+        }
+    });
+    let thread = thread.map_err(|_| SimError::Ended)?;
+    let words = built.recv().map_err(|_| SimError::Ended)??;
+    Ok((thread, words))
+}
+
 fn build(config: &SceneConfig, servos: Option<Box<dyn Servos>>) -> Result<Simulation, SimError> {
-    let mut simulation = Simulation::new(config)?;
+    let mut simulation = Simulation::unseen(config)?;
     if let Some(servos) = servos {
         simulation.couple(servos)?;
     }
     Ok(simulation)
 }
 
-/// Talks to a simulation's thread; each call waits for its reply. When the last clone is dropped
-/// the thread ends.
+/// Talks to a simulation's threads; each call waits for its reply. When the last clone is dropped
+/// the threads end.
 #[derive(Clone)]
 pub struct SimHandle(Arc<Shared>);
 
 struct Shared {
-    /// `None` only while dropping.
-    requests: Option<SyncSender<Request>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// To the physics and to the painter; `None` only while dropping.
+    queues: Option<(SyncSender<Request>, SyncSender<Drawing>)>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     chain: Chain,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // Without senders the thread's loop ends; joined, so that its GL contexts are gone before
+        // Without senders the threads' loops end; joined, so that their GL contexts are gone before
         // the process is.
-        self.requests = None;
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(thread) = thread {
+        self.queues = None;
+        let threads = self.threads.get_mut();
+        for thread in threads.unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = thread.join();
         }
     }
@@ -184,13 +211,19 @@ impl SimHandle {
         self.render_live(camera).map(|(image, _)| image)
     }
 
-    /// As [`Self::render`], and when that was: in real time the scene stood as it is drawn at that moment,
-    /// after whoever asked before had their answer and before it was drawn.
+    /// As [`Self::render`], and when that was: in real time the scene stood at that moment as it is drawn,
+    /// or for a camera with a latency so much earlier. Drawing it takes longer.
     ///
     /// # Errors
     /// As [`Self::render`].
     pub fn render_live(&self, camera: usize) -> Result<(Image, Instant), SimError> {
-        self.ask(|reply| Request::Render(camera, reply))?
+        let seen = self.ask(|reply| Request::Look(camera, reply))??;
+        let at = seen.at;
+        let (reply, picture) = sync_channel(1);
+        let (_, painter) = self.0.queues.as_ref().ok_or(SimError::Ended)?;
+        let sent = painter.send(Drawing(camera, seen, reply));
+        sent.map_err(|_| SimError::Ended)?;
+        Ok((picture.recv().map_err(|_| SimError::Ended)??, at))
     }
 
     /// What only a simulator knows.
@@ -212,8 +245,8 @@ impl SimHandle {
 
     fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, SimError> {
         let (reply, answer) = sync_channel(1);
-        let requests = self.0.requests.as_ref().ok_or(SimError::Ended)?;
-        requests.send(request(reply)).map_err(|_| SimError::Ended)?;
+        let (physics, _) = self.0.queues.as_ref().ok_or(SimError::Ended)?;
+        physics.send(request(reply)).map_err(|_| SimError::Ended)?;
         answer.recv().map_err(|_| SimError::Ended)
     }
 }
@@ -291,11 +324,14 @@ impl Server {
                 let _ = reply.send(simulation.time_ns());
             }
             Request::State(reply) => drop(reply.send(simulation.arm_state())),
-            Request::Render(camera, reply) => {
-                // The clock was followed just now.
-                let seen = Instant::now();
-                let image = render(simulation, camera);
-                let _ = reply.send(image.map(|image| (image, seen)));
+            Request::Look(camera, reply) => {
+                let seen = simulation.moment(camera).map(|moment| Seen {
+                    moment,
+                    time_ns: simulation.time_ns(),
+                    // The clock was followed just now.
+                    at: Instant::now(),
+                });
+                let _ = reply.send(seen);
             }
             Request::Truth(reply) => drop(reply.send(simulation.truth())),
             Request::Realtime(on, reply) => {
@@ -306,16 +342,19 @@ impl Server {
     }
 }
 
-fn render(simulation: &mut Simulation, camera: usize) -> Result<Image, SimError> {
-    let config = simulation.config().cameras.get(camera);
-    let (height, width) = config.map_or((0, 0), |camera| (camera.height, camera.width));
-    let captured_ns = simulation.time_ns();
-    let mut rgb = vec![0; height as usize * width as usize * 3];
-    simulation.render(camera, &mut rgb)?;
-    Ok(Image {
-        captured_ns,
-        height,
-        width,
-        rgb: rgb.into(),
-    })
+/// What the painter's thread runs.
+fn paint(mut painter: Painter, config: &SceneConfig, wanted: &Receiver<Drawing>) {
+    for Drawing(camera, seen, reply) in wanted {
+        let size = config.cameras.get(camera);
+        let (height, width) = size.map_or((0, 0), |camera| (camera.height, camera.width));
+        let mut rgb = vec![0; height as usize * width as usize * 3];
+        let drawn = painter.draw(camera, &seen.moment, &mut rgb);
+        // A picture that nobody waits for any more is dropped.
+        let _ = reply.send(drawn.map(|()| Image {
+            captured_ns: seen.time_ns,
+            height,
+            width,
+            rgb: rgb.into(),
+        }));
+    }
 }

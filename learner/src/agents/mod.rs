@@ -89,3 +89,9 @@ pub trait Agent {
 pub fn gradients(loss: &Tensor, of: &[&Tensor]) -> Vec<Tensor> {
     Tensor::run_backward(&[loss], of, false, false)
 }
+
+/// The gradient at `of` when that at `value`, which was computed from it, is `gradient`.
+pub fn pulled_back(value: &Tensor, gradient: &Tensor, of: &Tensor) -> Tensor {
+    let along = (value * gradient.detach()).sum(None::<Kind>);
+    Tensor::run_backward(&[along], &[of], false, false).remove(0)
+}

@@ -81,16 +81,17 @@ impl Net {
 
     /// The gradient of what went in, for each member, and none of the parameters.
     pub fn backward_input(&self, pass: &Pass, grad: &Tensor) -> Tensor {
-        let back = self.mlp.backward(&self.params, pass, grad, Wanted::Input);
-        match back.input {
-            Some(input) => input,
-            None => unreachable!("it was asked for"),
-        }
+        self.mlp.backward_input(&self.params, pass, grad)
     }
 
     /// A step of the optimizer along gradients in the order of the parameters.
     pub fn step(&mut self, grads: &[Tensor]) {
         self.adam.step(&self.params, Some(grads));
+    }
+
+    /// The optimizer's step size from now on: for schedules.
+    pub fn set_lr(&mut self, lr: f64) {
+        self.adam.set_lr(lr);
     }
 
     /// Moves the target toward the network: target ← target + τ (network − target).

@@ -229,6 +229,11 @@ impl Adam {
         });
     }
 
+    /// The step size from now on.
+    pub fn set_lr(&mut self, lr: f64) {
+        self.config.lr = lr;
+    }
+
     /// Places of the parameters it moves, in the order of its gradients.
     pub fn places(&self) -> &[usize] {
         &self.places

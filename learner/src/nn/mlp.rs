@@ -24,6 +24,8 @@ use super::{
 pub struct Mlp {
     name: String,
     members: Option<i64>,
+    /// Stands on this member's part of an ensemble's parameters.
+    member: Option<i64>,
     sizes: Vec<i64>,
     norm: bool,
 }
@@ -65,6 +67,7 @@ impl Mlp {
         Self {
             name: name.to_owned(),
             members: None,
+            member: None,
             sizes: sizes.to_vec(),
             norm: false,
         }
@@ -75,6 +78,15 @@ impl Mlp {
         Self {
             members: Some(members),
             ..Self::one(name, sizes)
+        }
+    }
+
+    /// One network of the ensemble by itself, on the ensemble's parameters.
+    pub fn member(&self, index: i64) -> Self {
+        Self {
+            members: None,
+            member: Some(index),
+            ..self.clone()
         }
     }
 
@@ -124,7 +136,11 @@ impl Mlp {
     }
 
     fn param(&self, p: &Params, layer: usize, what: &str) -> Tensor {
-        p.get(&format!("{}.{layer}.{what}", self.name)).detach()
+        let whole = p.get(&format!("{}.{layer}.{what}", self.name)).detach();
+        match self.member {
+            Some(index) => whole.get(index),
+            None => whole,
+        }
     }
 
     fn linear(&self, p: &Params, layer: usize, x: &Tensor) -> Tensor {
@@ -196,6 +212,14 @@ impl Mlp {
             };
         }
         x
+    }
+
+    /// The way back to the input alone: its gradient, for each member.
+    pub fn backward_input(&self, p: &Params, pass: &Pass, grad: &Tensor) -> Tensor {
+        match self.backward(p, pass, grad, Wanted::Input).input {
+            Some(input) => input,
+            None => unreachable!("it was asked for"),
+        }
     }
 
     /// The way back from `grad`, the gradient of [`Pass::out`].
@@ -362,6 +386,29 @@ mod tests {
         ] {
             agree(&mlp, &rows);
             agree(&mlp, &own_rows);
+        }
+    }
+
+    #[test]
+    fn a_member_by_itself_is_what_it_is_among_the_others() {
+        tch::manual_seed(2);
+        let all = Mlp::ensemble("n", 3, &[5, 8, 6, 2]).normed();
+        let p = Params::new(&all.specs(), OPTIONS.0, OPTIONS.1);
+        let x = Tensor::randn([7, 5], OPTIONS);
+        let way = Tensor::randn([3, 7, 2], OPTIONS);
+        let together = all.forward(&p, &x);
+        let wanted = all.backward(&p, &together, &way, Wanted::Both);
+        for index in 0..3 {
+            let one = all.member(index);
+            let pass = one.forward(&p, &x);
+            let back = one.backward(&p, &pass, &way.get(index), Wanted::Both);
+            let near =
+                |a: &Tensor, b: &Tensor| assert!(a.allclose(&b.get(index), 1e-12, 1e-12, false));
+            near(&pass.out, &together.out);
+            near(&back.input.unwrap(), wanted.input.as_ref().unwrap());
+            for (own, of_all) in back.params.iter().zip(&wanted.params) {
+                near(own, of_all);
+            }
         }
     }
 

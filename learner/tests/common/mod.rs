@@ -1,4 +1,5 @@
 //! Reading golden files: one `.safetensors` per case, hyperparameters in its metadata.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -4,10 +4,19 @@
 //! - [`sac_grasp`]: HIL-SERL's agent, on the maps of a frozen encoder, with grippers.
 //! - Those on state vectors share what is here: they learn from [`Transitions`], take their random numbers
 //!   from [`Draws`] by the names that the golden files give them, stand on [`net::Net`]s, and are driven as
-//!   an [`Agent`].
+//!   an [`Agent`]; [`guard`] looks for bad batches and for losses that diverge.
+//!   [`bc`], [`td3_bc`], [`iql`], [`awac`], with [`td`] and [`policy`] for what critics and Gaussian policies
+//!   share.
 
+pub mod awac;
+pub mod bc;
+pub mod guard;
+pub mod iql;
 pub mod net;
+pub mod policy;
 pub mod sac_grasp;
+pub mod td;
+pub mod td3_bc;
 
 use tch::{Kind, Tensor};
 

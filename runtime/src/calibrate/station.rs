@@ -78,6 +78,9 @@ const RESTLESS_NS: u64 = 6_000_000_000;
 /// Commands that may come too late on end.
 const LATE: u32 = 20;
 
+/// Steps per second of a sweep, at most: as many as a camera has frames, and some.
+const SWEEP_HZ: u32 = 50;
+
 /// The rig for a procedure: cameras at full size, grippers closed (they may hold the board), and
 /// what was measured before left out, so that it is measured and not corrected twice.
 pub fn rig_for_calibration(rig: &Rig) -> Rig {
@@ -105,7 +108,18 @@ pub fn rig_for_calibration(rig: &Rig) -> Rig {
 impl<'a> Station<'a> {
     /// Opens the rig and brings its arms to where episodes begin.
     pub fn open(rig: &Rig, stop: &'a AtomicBool) -> Result<Self, StationError> {
-        let rig = rig_for_calibration(rig);
+        Self::of(rig_for_calibration(rig), stop)
+    }
+
+    /// The same with short steps, for sweeps.
+    pub fn open_for_sweep(rig: &Rig, stop: &'a AtomicBool) -> Result<Self, StationError> {
+        let mut rig = rig_for_calibration(rig);
+        let fits = |hz: &u32| rig.control_hz.is_multiple_of(*hz);
+        rig.policy_hz = (1..=SWEEP_HZ).rev().find(fits).unwrap_or(rig.policy_hz);
+        Self::of(rig, stop)
+    }
+
+    fn of(rig: Rig, stop: &'a AtomicBool) -> Result<Self, StationError> {
         let mut cell = Cell::open(&rig)?;
         cell.reset(EpisodeStart {
             range_m: 0.0,

@@ -7,16 +7,17 @@ use std::{
     time::Duration,
 };
 
+use hilt_calibration::joints;
 use hilt_drivers::{
     Arm, Backdated, Camera, Scene,
-    bus::{SerialWire, ServoArm, ServoArmConfig, Wire},
+    bus::{Maintenance, SerialWire, ServoArm, ServoArmConfig, Wire},
     emulated::{BusLift, EmulatedBus, EmulatedCamera, PtyBus, desk_arm, lift_bus, lift_config},
     franka,
     sim::LiveLift,
     v4l2::V4l2Camera,
 };
 use hilt_kinematics::Chain;
-use hilt_protocol::JointVector;
+use hilt_protocol::{JointVector, calibration::ArmCalibration};
 use hilt_realtime::{Clock, Monotonic};
 use hilt_sim::SceneConfig;
 
@@ -150,10 +151,13 @@ fn real(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Devices, CellError> {
         return Err(CellError::Rig(words));
     }
     let mut serial = Serial::default();
-    for arm in &rig.arms {
+    for (index, arm) in rig.arms.iter().enumerate() {
         match arm {
             ArmSettings::Servos(arm) => {
                 let chain = arm.chain().map_err(|e| refused(&arm.port, &e))?;
+                if let Some(measured) = rig.calibrated().and_then(|c| c.arm(index)) {
+                    check_servos(&arm.port, &arm.servos, measured)?;
+                }
                 serial.add(&arm.port, chain, arm.servos.clone(), faults)?;
             }
             ArmSettings::Franka(config) => {
@@ -205,6 +209,18 @@ fn plugged_in(bus: EmulatedBus, arm: usize) -> Result<PtyBus, CellError> {
 
 fn refused(port: &Path, error: &dyn Display) -> CellError {
     CellError::Rig(format!("the arm at {}: {error}", port.display()))
+}
+
+/// Asks the servos at a port whether they are those that were calibrated, before anything is told them.
+pub(crate) fn check_servos(
+    port: &Path,
+    servos: &ServoArmConfig,
+    measured: &ArmCalibration,
+) -> Result<(), CellError> {
+    let wire = SerialWire::open(&port.to_string_lossy(), servos.baud);
+    let wire = wire.map_err(|e| refused(port, &e))?;
+    let mut servos = Maintenance::new(wire, servos.family, servos.baud);
+    joints::check(&mut servos, measured).map_err(|e| refused(port, &e))
 }
 
 /// Arms on serial ports, and duplicates of their descriptors for who guards them.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hilt_calibration::file::{self, FileError};
-use hilt_drivers::bus::{Family, ServoArmConfig};
+use hilt_drivers::bus::ServoArmConfig;
 use hilt_protocol::calibration::{ArmCalibration, Calibration};
 use serde::{Deserialize, Serialize};
 
@@ -130,17 +130,9 @@ impl Rig {
     }
 }
 
-/// What the rig's file calls a family.
-pub(crate) fn family_name(family: Family) -> &'static str {
-    match family {
-        Family::Sts3215 => "sts3215",
-        Family::DynamixelX => "dynamixel-x",
-    }
-}
-
 /// Gives servos the counts that were measured of them.
 fn take(servos: &mut ServoArmConfig, measured: &ArmCalibration) -> Result<(), String> {
-    let family = family_name(servos.family);
+    let family = servos.family.name();
     let ids: Vec<u8> = servos.ids().collect();
     let known: Vec<u8> = measured.servos().map(|servo| servo.id).collect();
     if family != measured.family || ids != known {

@@ -303,7 +303,9 @@ impl Rig {
         let name = Path::new(origin).file_stem().unwrap_or_default();
         rig.name = name.to_string_lossy().into_owned();
         rig.model = rig.model.map(|model| base.join(model));
-        let read = rig.read_shapes(base).and_then(|()| rig.read_calibration(base));
+        let read = rig
+            .read_shapes(base)
+            .and_then(|()| rig.read_calibration(base));
         match read.and_then(|()| rig.check()) {
             Ok(()) => Ok(rig),
             Err((field, problem)) => {

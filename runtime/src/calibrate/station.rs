@@ -81,8 +81,11 @@ const LATE: u32 = 20;
 /// Steps per second of a sweep, at most: as many as a camera has frames, and some.
 const SWEEP_HZ: u32 = 50;
 
-/// The rig for a procedure: cameras at full size, grippers closed (they may hold the board), and
-/// what was measured before left out, so that it is measured and not corrected twice.
+/// A procedure may think so long between two steps, milliseconds; the arms stand meanwhile.
+const THINKING_MS: f64 = 60_000.0;
+
+/// The rig for a procedure: cameras at full size, grippers closed (they may hold the board), time to
+/// think between two steps, and cameras' latencies left out, so that they are measured and not corrected twice.
 pub fn rig_for_calibration(rig: &Rig) -> Rig {
     let mut rig = rig.clone();
     for camera in &mut rig.cameras {
@@ -95,6 +98,7 @@ pub fn rig_for_calibration(rig: &Rig) -> Rig {
         SetupMode::DualArmLearnedGripper => SetupMode::DualArmFixedGripper,
         fixed => fixed,
     };
+    rig.ages.policy_ms = Some(THINKING_MS);
     if let Some(calibration) = rig.calibrated() {
         let mut calibration = calibration.clone();
         for camera in &mut calibration.cameras {

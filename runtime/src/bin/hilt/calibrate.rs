@@ -1,13 +1,29 @@
 //! `hilt calibrate …`.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    io::{self, Write},
+    path::PathBuf,
+    sync::atomic::AtomicBool,
+};
 
 use anyhow::{Context, bail};
-use clap::Subcommand;
+use clap::{Args, Subcommand, ValueEnum};
 use hilt_calibration::board::Board;
-use hilt_protocol::calibration::{Calibration, Frame};
+use hilt_protocol::{
+    Image,
+    calibration::{Calibration, Frame},
+};
+use hilt_runtime::{
+    calibrate::{
+        CalibrateError, Station, StationError, bases, kept, latency, lens, mounting,
+        views::{self, Shot, Tour, Watch},
+    },
+    rig::{Device, Rig},
+};
+use hilt_show::Show;
 
-use super::args::RigArgs;
+use super::{args::RigArgs, runs::picture};
 
 /// The board that is printed if none is named: it fills a sheet of A4.
 const A4: &str = "charuco:7x5:38:28";
@@ -23,6 +39,64 @@ pub enum Calibrate {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// A camera's lens and sensor, from views of a board: a person holds it up, or an arm goes about.
+    Intrinsics {
+        #[command(flatten)]
+        rig: RigArgs,
+        /// The camera's name.
+        #[arg(long)]
+        camera: String,
+        /// The board, its squares measured on the print.
+        #[arg(long, value_name = "BOARD", default_value = A4)]
+        board: Board,
+        /// Take the PNG files of this folder and no camera.
+        #[arg(long, value_name = "DIR", conflicts_with = "move_arm")]
+        pictures: Option<PathBuf>,
+        /// Let the arm of this number go about by itself.
+        #[arg(long, value_name = "ARM", requires = "on")]
+        move_arm: Option<usize>,
+        /// What the camera is fixed to; the board is fixed to the other.
+        #[arg(long, value_enum)]
+        on: Option<On>,
+        /// Views that the arm takes.
+        #[arg(long, default_value_t = 20)]
+        views: usize,
+        /// Do not ask whether the arm may move.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Where a camera is fixed, to the hand or to the room: the arm goes about by itself, the board lies
+    /// still or is in its hand.
+    HandEye {
+        #[command(flatten)]
+        tour: TourArgs,
+        /// What the camera is fixed to; the board is fixed to the other.
+        #[arg(long, value_enum)]
+        on: On,
+        /// The arm.
+        #[arg(long, default_value_t = 0)]
+        arm: usize,
+    },
+    /// Where the bases of two arms stand to each other: a camera in the room sees a board in the hand of
+    /// each.
+    Bases {
+        #[command(flatten)]
+        tour: TourArgs,
+    },
+    /// How late a camera's frames are: a joint swings before it.
+    Latency {
+        #[command(flatten)]
+        rig: RigArgs,
+        /// The camera's name.
+        #[arg(long)]
+        camera: String,
+        /// The arm that swings.
+        #[arg(long, default_value_t = 0)]
+        arm: usize,
+        /// Do not ask whether the arm may move.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Show what was measured of a rig, and when.
     Show {
         #[command(flatten)]
@@ -30,9 +104,164 @@ pub enum Calibrate {
     },
 }
 
-pub fn calibrate(what: Calibrate) -> anyhow::Result<()> {
+/// An arm that goes about before a camera.
+#[derive(Args)]
+pub struct TourArgs {
+    #[command(flatten)]
+    rig: RigArgs,
+    /// The camera's name.
+    #[arg(long)]
+    camera: String,
+    /// The board, its squares measured on the print.
+    #[arg(long, value_name = "BOARD", default_value = A4)]
+    board: Board,
+    /// Views.
+    #[arg(long, default_value_t = 20)]
+    views: usize,
+    /// Do not ask whether the arm may move.
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum On {
+    /// The arm's hand; the board lies still.
+    Hand,
+    /// The room; the board is in the hand.
+    Base,
+}
+
+impl From<On> for Frame {
+    fn from(on: On) -> Self {
+        match on {
+            On::Hand => Self::Hand,
+            On::Base => Self::Base,
+        }
+    }
+}
+
+pub fn calibrate(what: Calibrate, stop: &AtomicBool) -> anyhow::Result<()> {
     match what {
         Calibrate::Board { board, out } => draw(&board, &out),
+        Calibrate::Intrinsics {
+            rig,
+            camera,
+            board,
+            pictures,
+            move_arm,
+            on,
+            views,
+            yes,
+        } => {
+            let rig = rig.read()?;
+            kept::place(&rig)?;
+            board.check()?;
+            let mut screen = Screen::new("intrinsics", Some(views as u64));
+            let shots = match (pictures, move_arm, on) {
+                (Some(folder), ..) => views::of_pictures(&folder, &board)?,
+                (None, Some(arm), Some(on)) => {
+                    may_move(&rig, yes)?;
+                    let tour = tour(&rig, &camera, arm, on.into(), board, views);
+                    let mut station = Station::open(&rig, stop)?;
+                    lens::tour(&mut station, &tour, &mut screen)?
+                }
+                _ => {
+                    let mut camera = views::camera_alone(&rig, &camera)?;
+                    screen.say(
+                        "hold the board before the camera; each view is taken when it is still",
+                    );
+                    views::of_a_person(&mut *camera, &board, stop, &mut screen)?
+                }
+            };
+            screen.end();
+            intrinsics(&rig, &camera, &board, &shots)
+        }
+        Calibrate::HandEye {
+            tour: args,
+            on,
+            arm,
+        } => {
+            let (rig, lens) = args.read()?;
+            let tour = tour(&rig, &args.camera, arm, on.into(), args.board, args.views);
+            let mut screen = Screen::new("hand-eye", None);
+            let mut station = Station::open(&rig, stop)?;
+            let (found, shots) = mounting::tour(&mut station, &tour, &lens, &mut screen)?;
+            drop(station);
+            screen.end();
+            for (number, why) in found.left_out() {
+                println!("view {number} was left out: {why}");
+            }
+            println!("{}", found.verdict());
+            println!(
+                "{} of {} views, {:.2} px left",
+                found.used(),
+                shots.len(),
+                found.rms_px
+            );
+            let mounting = found.mounting(&kept::date(), arm);
+            let path = kept::keep(&rig, |c| {
+                about(&rig, c, &args.camera).mounting = Some(mounting);
+            })?;
+            println!("written to {}", path.display());
+            Ok(())
+        }
+        Calibrate::Bases { tour: args } => {
+            let (rig, lens) = args.read()?;
+            if rig.mode.arms() != 2 {
+                bail!("the rig has one arm; bases are those of two");
+            }
+            let tour = tour(&rig, &args.camera, 0, Frame::Base, args.board, args.views);
+            let mut screen = Screen::new("bases", None);
+            let mut station = Station::open(&rig, stop)?;
+            let asks = rig.device == Device::Real;
+            let ready = |arm: usize| {
+                if asks {
+                    println!(
+                        "put the board into the hand of arm {arm}, take hands away, then press enter"
+                    );
+                    wait_for_enter()?;
+                }
+                Ok(())
+            };
+            let (found, _) = bases::tours(&mut station, &tour, &lens, ready, &mut screen)?;
+            drop(station);
+            screen.end();
+            println!("{}", found.verdict());
+            let path = kept::keep(&rig, |c| c.bases = Some(found.bases(&kept::date())))?;
+            println!("written to {}", path.display());
+            Ok(())
+        }
+        Calibrate::Latency {
+            rig,
+            camera,
+            arm,
+            yes,
+        } => {
+            let rig = rig.read()?;
+            kept::place(&rig)?;
+            may_move(&rig, yes)?;
+            let mut screen = Screen::new("latency", None);
+            let mut station = Station::open_for_sweep(&rig, stop)?;
+            let fastest = rig.limits.joint_velocity_rad_s;
+            let (found, _) = latency::measure(&mut station, &camera, arm, fastest, &mut screen)?;
+            drop(station);
+            screen.end();
+            println!(
+                "frames of camera {camera} are {:.1} ms late, ± {:.1} ms",
+                found.delay_ms, found.spread_ms
+            );
+            let path = kept::keep(&rig, |c| {
+                about(&rig, c, &camera).latency_ms = Some(found.delay_ms);
+            })?;
+            println!("written to {}", path.display());
+            if found.delay_ms >= rig.ages.frame_ms {
+                println!(
+                    "give the rig an ages.frame_ms above that; it is {}, and no frame is young enough now",
+                    rig.ages.frame_ms
+                );
+            }
+            Ok(())
+        }
         Calibrate::Show { rig } => {
             let rig = rig.read()?;
             match rig.calibrated() {
@@ -41,6 +270,116 @@ pub fn calibrate(what: Calibrate) -> anyhow::Result<()> {
             }
             Ok(())
         }
+    }
+}
+
+impl TourArgs {
+    /// The rig, and the camera's lens, when the arm may move.
+    fn read(&self) -> anyhow::Result<(Rig, hilt_protocol::calibration::Intrinsics)> {
+        let rig = self.rig.read()?;
+        kept::place(&rig)?;
+        self.board.check()?;
+        let lens = mounting::lens(&rig, &self.camera)?;
+        may_move(&rig, self.yes)?;
+        Ok((rig, lens))
+    }
+}
+
+fn tour(rig: &Rig, camera: &str, arm: usize, frame: Frame, board: Board, views: usize) -> Tour {
+    Tour {
+        camera: camera.to_owned(),
+        arm,
+        frame,
+        board,
+        views,
+        lowest_m: rig.limits.workspace_min_m[2],
+        seed: 0,
+    }
+}
+
+/// The place for what is measured of a camera, which says which device that is.
+fn about<'a>(
+    rig: &Rig,
+    calibration: &'a mut Calibration,
+    camera: &str,
+) -> &'a mut hilt_protocol::calibration::CameraCalibration {
+    let settings = rig.cameras.iter().find(|other| other.name == camera);
+    let v4l2 = settings.and_then(|camera| camera.v4l2.as_ref());
+    let place = calibration.camera_mut(camera);
+    place.device = v4l2.map(|v4l2| v4l2.device.display().to_string());
+    place
+}
+
+fn intrinsics(rig: &Rig, camera: &str, board: &Board, shots: &[Shot]) -> anyhow::Result<()> {
+    let report = lens::of_shots(board, shots)?;
+    let with_board = shots
+        .iter()
+        .enumerate()
+        .filter(|(_, shot)| shot.seen.is_ok());
+    for ((number, _), view) in with_board.zip(&report.views) {
+        if let Some(why) = &view.left_out {
+            println!("view {} was left out: {why}", number + 1);
+        }
+    }
+    println!("{}", report.verdict);
+    let mut lens = report.intrinsics;
+    lens.date = kept::date();
+    let ([fx, fy], [cx, cy]) = (lens.focal_px, lens.centre_px);
+    println!("focal length {fx:.1} {fy:.1} px, centre {cx:.1} {cy:.1} px");
+    let path = kept::keep(rig, |c| about(rig, c, camera).intrinsics = Some(lens))?;
+    println!("written to {}", path.display());
+    Ok(())
+}
+
+/// Asks before a real arm goes about by itself.
+fn may_move(rig: &Rig, yes: bool) -> anyhow::Result<()> {
+    if yes || rig.device != Device::Real {
+        return Ok(());
+    }
+    println!(
+        "the arm goes home, closes its gripper, and then goes about by itself, slowly, within 20 cm; take hands and \
+         things away, and keep a hand on the power switch"
+    );
+    print!("type yes to go on: ");
+    io::stdout().flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    match answer.trim() {
+        "yes" => Ok(()),
+        _ => bail!("the arm was left alone"),
+    }
+}
+
+fn wait_for_enter() -> Result<(), CalibrateError> {
+    match io::stdin().read_line(&mut String::new()) {
+        Ok(1..) => Ok(()),
+        // Nobody is there any more.
+        _ => Err(StationError::Stopped.into()),
+    }
+}
+
+struct Screen(Show);
+
+impl Screen {
+    fn new(title: &str, length: Option<u64>) -> Self {
+        Self(Show::new(title, length))
+    }
+
+    fn end(self) {
+        self.0.end();
+    }
+}
+
+impl Watch for Screen {
+    fn say(&mut self, words: &str) {
+        self.0.say(words);
+    }
+
+    fn stand(&mut self, views: usize, of: usize, now: &str, image: &Image) {
+        self.0.stand(views as u64, || {
+            let picture = picture(std::slice::from_ref(image));
+            format!("{views} of {of}: {now}\n{picture}")
+        });
     }
 }
 

@@ -119,7 +119,7 @@ fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
             (Some(rig), ..) => devices::set_up_arm(&Rig::read(&rig, &set)?, arm, leader),
             _ => bail!("name a rig with --rig, or a servo with --port, --family and --id"),
         },
-        Command::Calibrate { what } => calibrate::calibrate(what),
+        Command::Calibrate { what } => calibrate::calibrate(what, stop),
         Command::Teleoperate { rig, seed } => runs::teleoperate(&rig.read()?, seed, stop),
         Command::Replay { dir, episode, rig } => {
             runs::replay(&rig.read()?, &Episode::read(&dir, episode)?, stop)

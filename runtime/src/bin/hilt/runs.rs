@@ -126,7 +126,7 @@ fn engine(rig: &Rig) -> anyhow::Result<Engine> {
 }
 
 /// What the cameras see, as large as the terminal has room for below a few lines.
-fn picture(images: &[Image]) -> String {
+pub fn picture(images: &[Image]) -> String {
     const LINES: u16 = 8;
     match rustix::termios::tcgetwinsize(std::io::stderr()) {
         Ok(size) => {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::process;
 
 /// The targets: `fuzz/targets/NAME.rs`.
-const TARGETS: [&str; 8] = [
+const TARGETS: [&str; 9] = [
     "wire",
     "run_log",
     "settings",
@@ -20,6 +20,7 @@ const TARGETS: [&str; 8] = [
     "dynamixel",
     "camera",
     "urdf",
+    "calibration",
 ];
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \

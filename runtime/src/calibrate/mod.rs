@@ -3,11 +3,13 @@
 //!
 //! - [`station::Station`]: the rig as a procedure wants it, its arms told joints, its cameras at full
 //!   size.
+//! - [`joints`]: a person leads the arm through its joints' ranges; LeRobot's files in and out.
 //! - [`views`]: pictures of a board: of a person who holds it, of files, or of an arm that goes about.
 //! - [`lens`], [`mounting`], [`bases`], [`latency`]: a procedure each.
 //! - [`kept`]: the calibration file.
 
 pub mod bases;
+pub mod joints;
 pub mod kept;
 pub mod latency;
 pub mod lens;

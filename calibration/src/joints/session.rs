@@ -43,6 +43,23 @@ pub enum SessionError {
         /// Why.
         error: KeepError,
     },
+    /// A servo does not become limp, and some are.
+    #[error(
+        "servo {id} ({name}) does not let go: {error}. Hold the arm: {} limp already", match .limp.is_empty() {
+            true => "no other servo is".to_owned(),
+            false => format!("{} are", .limp.join(", ")),
+        }
+    )]
+    LetGo {
+        /// What it turns.
+        name: String,
+        /// Its id.
+        id: u8,
+        /// Why.
+        error: KeepError,
+        /// What is limp already.
+        limp: Vec<String>,
+    },
     /// A servo is not set up for an arm.
     #[error(transparent)]
     NotSetUp(#[from] NotSetUp),
@@ -117,7 +134,12 @@ pub fn calibrate<W: Wire>(
             Do::Nothing => {}
             Do::LetGo => {
                 for (place, id) in ids.iter().enumerate() {
-                    servos.let_go(*id).map_err(|error| failed(place, error))?;
+                    servos.let_go(*id).map_err(|error| SessionError::LetGo {
+                        name: names.get(place).cloned().unwrap_or_default(),
+                        id: *id,
+                        error,
+                        limp: names.iter().take(place).cloned().collect(),
+                    })?;
                 }
                 guide.on(Event::LetGo);
             }

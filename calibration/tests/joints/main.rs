@@ -10,7 +10,10 @@ use arm::{Bench, Built, DATE, Person};
 use hilt_calibration::joints::{Key, SessionError, calibrate};
 use hilt_drivers::{
     Arm,
-    bus::{Direction, Family, ServoArm, Turns, Wire, sts3215::radians_from_counts},
+    bus::{
+        Direction, Family, ServoArm, ServoArmConfig, Turns, Wire, WireError,
+        sts3215::radians_from_counts,
+    },
     faults::{FaultKind, FaultPlan, FaultSpec, FaultyWire},
 };
 use hilt_protocol::{GripperCommand, JointVector, calibration::ArmCalibration, noise::Uniforms};
@@ -193,6 +196,15 @@ fn an_arm_of_the_calibrated_servos_is_where_it_says() {
         let of = calibrated(&mut bench);
         let config = bench.config.calibrated(&of).unwrap();
         config.check(&bench.chain).unwrap();
+        let stops = ServoArmConfig::within_stops(&bench.chain, &of).unwrap();
+        // Who moved them was at their stops, which are beyond the limits.
+        assert_eq!(stops, bench.chain);
+        let mut short = of.clone();
+        short.joints[1].servo.highest_counts -= 300;
+        short.joints[1].servo.lowest_counts += 300;
+        let short = ServoArmConfig::within_stops(&bench.chain, &short).unwrap();
+        let (is, was) = (&short.joints()[1], &bench.chain.joints()[1]);
+        assert!(is.lower > was.lower + 0.3 && is.upper < was.upper - 0.3);
         if kind == ArmKind::Koch {
             let mut servos = bench.servos();
             let turns = of
@@ -377,4 +389,102 @@ fn who_moves_too_fast_begins_anew() {
     let told = person.told.join("; ");
     assert!(told.contains("moved too fast to follow"), "{told}");
     assert!(told.contains("begin again here"), "{told}");
+}
+
+/// A cable that is loose for a second: who is silent is said, and where that joint is is not believed
+/// afterwards. One whose adapter is gone ends it.
+#[test]
+fn a_servo_that_falls_silent_is_named_and_all_begins_anew() {
+    for (kind, silent) in [
+        (FaultKind::ServoSilent, true),
+        (FaultKind::BusUnplugged, false),
+    ] {
+        let mut bench = Bench::new(ArmKind::So101, 61);
+        let fault = FaultSpec {
+            kind,
+            from_s: 3.0,
+            for_s: 1.0,
+            index: 0,
+            servo: silent.then_some(3),
+            magnitude: None,
+        };
+        let plan = FaultPlan {
+            seed: 1,
+            faults: vec![fault],
+        };
+        let origin_ns = bench.clock.now_ns();
+        let wire = FaultyWire::new(bench.bus.wire(), plan, 0, origin_ns);
+        let subject = bench.subject(None);
+        let mut servos = bench.servos_on(wire);
+        let mut person = Person::at(&mut bench, None);
+        let done = calibrate(&mut servos, subject, 0, DATE, &mut person);
+        let told = person.told.join("; ");
+        if silent {
+            assert!(
+                told.contains("elbow_flex: servo 3 does not answer"),
+                "{told}"
+            );
+            assert!(
+                told.contains("elbow_flex was not heard for half a second"),
+                "{told}"
+            );
+            assert_exact(&mut bench, &done.unwrap(), "silent for a second");
+        } else {
+            let error = done.unwrap_err().to_string();
+            assert!(error.contains("the bus is gone"), "{error}");
+        }
+    }
+}
+
+/// Nobody is told that the arm is held while a part of it is limp.
+#[test]
+fn a_servo_that_does_not_let_go_is_named_with_those_that_did() {
+    let mut bench = Bench::new(ArmKind::Koch, 62);
+    // Kept from the computer: its register of the torque is written, and nothing comes of it.
+    let wire = Stuck(bench.bus.wire());
+    let torque = bench.family().table().torque;
+    (1..=6).for_each(|id| bench.bus.look(|bus| bus.poke(id, torque, 1)));
+    let subject = bench.subject(None);
+    let mut servos = bench.servos_on(wire);
+    let mut person = Person::at(&mut bench, None);
+    let error = calibrate(&mut servos, subject, 0, DATE, &mut person)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("servo 3 (elbow_flex) does not let go"),
+        "{error}"
+    );
+    assert!(
+        error.contains("shoulder_pan, shoulder_lift are limp already"),
+        "{error}"
+    );
+    let holds: Vec<_> = (1..=6)
+        .map(|id| bench.servos().holds(id).unwrap())
+        .collect();
+    assert_eq!(holds, [false, false, true, true, true, true]);
+}
+
+/// What is written to servo 3 does not arrive.
+struct Stuck<W>(W);
+
+impl<W: Wire> Wire for Stuck<W> {
+    fn now_ns(&self) -> u64 {
+        self.0.now_ns()
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        // Of protocol 2.0: the id, and 3 for a write.
+        match (bytes.get(4), bytes.get(7)) {
+            (Some(3), Some(3)) => Ok(()),
+            _ => self.0.write(bytes),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8], until_ns: u64) -> Result<usize, WireError> {
+        self.0.read(buffer, until_ns)
+    }
+
+    fn drain(&mut self) -> Result<(), WireError> {
+        self.0.drain()
+    }
 }

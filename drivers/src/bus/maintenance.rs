@@ -164,6 +164,8 @@ impl<W: Wire> Maintenance<W> {
             Family::DynamixelX => self.keep_x(id, keep),
         };
         written?;
+        // Writing to its flash memory keeps it busy for some milliseconds.
+        self.line.settle()?;
         let kept = self.kept(id)?;
         match kept.holds(&keep) {
             true => Ok(kept),

@@ -1,5 +1,7 @@
 //! Which servo is which joint of one arm, and where it is zero.
 
+use std::f64::consts::TAU;
+
 use serde::{Deserialize, Serialize};
 
 use super::{CalibrationError, value};
@@ -79,6 +81,22 @@ pub struct ArmCalibration {
     pub gripper: GripperCalibration,
 }
 
+impl JointCalibration {
+    /// The least and greatest angle that its servo goes to, radians.
+    pub fn range_rad(&self) -> (f64, f64) {
+        let angle = |counts: u16| {
+            let counts = f64::from(counts) - f64::from(self.zero_counts);
+            let along = counts * TAU / f64::from(COUNTS_PER_TURN);
+            match self.direction {
+                Direction::Along => along,
+                Direction::Against => -along,
+            }
+        };
+        let ends = [self.servo.lowest_counts, self.servo.highest_counts].map(angle);
+        (ends[0].min(ends[1]), ends[0].max(ends[1]))
+    }
+}
+
 impl ServoIdentity {
     fn check(&self, field: &str) -> Result<(), CalibrationError> {
         let (lowest, highest) = (self.lowest_counts, self.highest_counts);
@@ -126,5 +144,30 @@ impl ArmCalibration {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_of_angles() {
+        let mut joint = JointCalibration {
+            name: "pan".into(),
+            zero_counts: 2048,
+            direction: Direction::Along,
+            servo: ServoIdentity {
+                id: 1,
+                model: 777,
+                firmware: "3.10".into(),
+                offset_counts: 0,
+                lowest_counts: 1024,
+                highest_counts: 2560,
+            },
+        };
+        assert_eq!(joint.range_rad(), (-TAU / 4.0, TAU / 8.0));
+        joint.direction = Direction::Against;
+        assert_eq!(joint.range_rad(), (-TAU / 8.0, TAU / 4.0));
     }
 }

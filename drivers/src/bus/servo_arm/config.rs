@@ -1,6 +1,6 @@
 //! Which servo is which joint, and what its counts mean there. Pure functions.
 
-use hilt_kinematics::{Chain, JointKind};
+use hilt_kinematics::{Chain, ChainError, JointKind};
 pub use hilt_protocol::calibration::Direction;
 use hilt_protocol::{GripperCommand, MAX_JOINTS, calibration::ArmCalibration};
 use serde::{Deserialize, Serialize};
@@ -189,6 +189,21 @@ impl ServoArmConfig {
             },
             ..self.clone()
         })
+    }
+
+    /// The chain with no joint's limits beyond where its servo goes: a servo of the X series refuses goals
+    /// beyond its own, and nobody is told.
+    ///
+    /// # Errors
+    /// [`ChainError::Limits`] where a servo goes nowhere within its joint's limits.
+    pub fn within_stops(chain: &Chain, of: &ArmCalibration) -> Result<Chain, ChainError> {
+        let mut joints = chain.joints().to_vec();
+        for (joint, calibrated) in joints.iter_mut().zip(&of.joints) {
+            let (least, greatest) = calibrated.range_rad();
+            joint.lower = joint.lower.max(least);
+            joint.upper = joint.upper.min(greatest);
+        }
+        Chain::new(joints, *chain.last_from_tool())
     }
 
     /// Whether there can be such an arm with this chain.

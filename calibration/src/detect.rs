@@ -109,7 +109,7 @@ pub enum DetectError {
     },
     /// Squares without markers.
     #[error(
-        "squares are seen ({corners} corners), but no two markers of DICT_4X4_50 in them; is it a plain checkerboard, of another dictionary, or too far away to read?"
+        "squares are seen ({corners} corners), but no two markers of DICT_4X4_50 in them; is it a plain checkerboard, of another dictionary, too far away, or is the picture blurred?"
     )]
     NoMarkers {
         /// Corners that were seen.
@@ -161,7 +161,7 @@ pub fn detect(picture: &Gray, board: &Board) -> Result<BoardView, DetectError> {
         scale /= 2.0;
     }
     let corners = best.map_err(|error| match error {
-        DetectError::NoBoard => why_none(&levels[0], &slopes),
+        DetectError::NoBoard => why_none(&levels[0]),
         error => error,
     })?;
     Ok(BoardView {
@@ -269,19 +269,21 @@ fn enough(corners: BTreeMap<usize, [f64; 2]>, board: &Board) -> Result<Vec<Corne
 }
 
 /// Why there is not even one square.
-fn why_none(full: &Plane, slopes: &Plane) -> DetectError {
+fn why_none(full: &Plane) -> DetectError {
     let contrast = full.contrast();
     if contrast < LEAST_CONTRAST {
         return DetectError::Dark { contrast };
     }
-    let steepest = (0..slopes.width * slopes.height).map(|i| {
-        let (x, y) = (i % slopes.width, i / slopes.width);
-        let [right, down] = slopes.slope(x as isize, y as isize);
+    // So smooth that noise has no slopes to speak of.
+    let smooth = full.smoothed(2.0);
+    let steepest = (0..smooth.width * smooth.height).map(|i| {
+        let (x, y) = (i % smooth.width, i / smooth.width);
+        let [right, down] = smooth.slope(x as isize, y as isize);
         right.hypot(down)
     });
     let edge_px = f64::from(contrast) / steepest.fold(1e-9, f64::max);
-    // A sharp one, smoothed by one pixel, is two and a half wide.
-    match edge_px > 10.0 {
+    // A sharp one is five wide after that.
+    match edge_px > 12.0 {
         true => DetectError::Blurred { edge_px },
         false => DetectError::NoBoard,
     }

@@ -25,7 +25,7 @@ pub use guide::{Missing, Tilt, WANTED_VIEWS, is_new, missing};
 pub const LEAST_VIEWS: usize = 4;
 
 /// Views whose corners are nearer to each other than this are the same, in widths of the picture.
-const SAME: f64 = 0.02;
+const SAME: f64 = 0.01;
 
 /// Boards whose directions differ by less are parallel, radians.
 const PARALLEL: f64 = 0.12;

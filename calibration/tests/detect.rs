@@ -237,8 +237,8 @@ fn a_dark_a_blurred_and_an_empty_picture_are_named() {
         "{error:?}"
     );
     let blurred = Look {
-        blur_px: 12.0,
-        noise: 1.0,
+        blur_px: 9.0,
+        noise: 6.0,
         ..ORDINARY
     };
     let error = seen(&CHARUCO(), &CHARUCO(), &blurred);

@@ -78,7 +78,33 @@ def hand_eye(request, _):
     return found
 
 
-FUNCTIONS = [markers, charuco, checkerboard, hand_eye]
+def intrinsics(board, pictures):
+    """{"focal_px", "centre_px", "distortion" (k1 k2 p1 p2 k3), "rms_px"} from its own corners."""
+    objects, images = [], []
+    if board["marker_m"] is None:
+        columns, rows = board["columns"] - 1, board["rows"] - 1
+        grid = np.mgrid[0:columns, 0:rows].T.reshape(-1, 2) * board["square_m"]
+        grid = np.hstack([grid, np.zeros((len(grid), 1))]).astype(np.float32)
+        for corners in checkerboard(board, pictures):
+            if corners:
+                objects.append(grid)
+                images.append(np.array(corners, np.float32))
+    else:
+        for seen in charuco(board, pictures):
+            points = board_of(board).getChessboardCorners()[list(seen)]
+            objects.append(np.array(points, np.float32))
+            images.append(np.array(list(seen.values()), np.float32))
+    height, width = pictures[0].shape
+    rms, matrix, distortion, _, _ = cv2.calibrateCamera(objects, images, (width, height), None, None)
+    return {
+        "focal_px": [matrix[0, 0], matrix[1, 1]],
+        "centre_px": [matrix[0, 2], matrix[1, 2]],
+        "distortion": distortion.ravel().tolist(),
+        "rms_px": rms,
+    }
+
+
+FUNCTIONS = [markers, charuco, checkerboard, intrinsics, hand_eye]
 
 if __name__ == "__main__":
     asked = json.load(sys.stdin)

@@ -1,8 +1,11 @@
 //! Pictures of a board through a known lens, ray by ray, so that what they show is known exactly.
 
-use std::f64::consts::TAU;
+use std::{f64::consts::TAU, sync::OnceLock};
 
-use hilt_calibration::{board::Board, picture::Gray};
+use hilt_calibration::{
+    board::{Board, BoardView, Corner},
+    picture::Gray,
+};
 use hilt_protocol::calibration::Intrinsics;
 use nalgebra::{Isometry3, Point3, Rotation3, Translation3, UnitQuaternion, Vector3};
 
@@ -39,8 +42,8 @@ pub const ORDINARY: Look = Look {
 /// A camera of which everything is known.
 pub struct Camera {
     pub lens: Intrinsics,
-    /// Where each sample's ray goes; x/z and y/z.
-    rays: Vec<Option<[f32; 2]>>,
+    /// Where each sample's ray goes, x/z and y/z; not known before a picture is wanted.
+    rays: OnceLock<Vec<Option<[f32; 2]>>>,
 }
 
 /// Numbers that look random and are the same each time (SplitMix64).
@@ -86,10 +89,15 @@ pub fn lens(size: [u32; 2], focal: f64, centre_off: [f64; 2], distortion: [f64; 
 
 impl Camera {
     pub fn new(lens: Intrinsics) -> Self {
+        let rays = OnceLock::new();
+        Self { lens, rays }
+    }
+
+    fn rays(&self) -> Vec<Option<[f32; 2]>> {
         let mut random = Random(7);
         let mut rays = vec![];
-        for row in 0..lens.height_px {
-            for column in 0..lens.width_px {
+        for row in 0..self.lens.height_px {
+            for column in 0..self.lens.width_px {
                 for i in 0..SAMPLES * SAMPLES {
                     // Somewhere in each of a pixel's parts: evenly spaced samples would move edges that
                     // run along pixels.
@@ -98,11 +106,11 @@ impl Camera {
                         f64::from(pixel) - 0.5 + part / f64::from(SAMPLES)
                     };
                     let pixel = [at(column, i % SAMPLES), at(row, i / SAMPLES)];
-                    rays.push(lens.ray(pixel).map(|ray| ray.map(|v| v as f32)));
+                    rays.push(self.lens.ray(pixel).map(|ray| ray.map(|v| v as f32)));
                 }
             }
         }
-        Self { lens, rays }
+        rays
     }
 
     /// What it sees of a board, with one square's width of white round it, on a gray table.
@@ -137,8 +145,8 @@ impl Camera {
         let eye = plane_from_camera.translation.vector;
         let turn = plane_from_camera.rotation.to_rotation_matrix();
         let samples = (SAMPLES * SAMPLES) as usize;
-        let mut values: Vec<f64> = self
-            .rays
+        let rays = self.rays.get_or_init(|| self.rays());
+        let mut values: Vec<f64> = rays
             .chunks_exact(samples)
             .map(|rays| {
                 let of = |ray: &Option<[f32; 2]>| {
@@ -150,7 +158,12 @@ impl Camera {
                         false => 0.2,
                     }
                 };
-                rays.iter().map(of).sum::<f64>() / samples as f64
+                // Most pixels show one colour: their corners say it.
+                let corners = [0, 3, 12, 15].map(|i| of(&rays[i]));
+                match corners.iter().all(|&value| value == corners[0]) {
+                    true => corners[0],
+                    false => rays.iter().map(of).sum::<f64>() / samples as f64,
+                }
             })
             .collect();
         blur(&mut values, width, look.blur_px);
@@ -173,6 +186,27 @@ impl Camera {
     pub fn corner(&self, board: &Board, camera_from_board: &Isometry3<f64>, id: usize) -> [f64; 2] {
         let p = camera_from_board * board.corner_m(id);
         self.lens.project([p.x, p.y, p.z]).unwrap()
+    }
+
+    /// What a detector would give of a view, with this much noise on each corner, pixels.
+    pub fn corners(
+        &self,
+        board: &Board,
+        camera_from_board: &Isometry3<f64>,
+        noise_px: f64,
+        seed: u64,
+    ) -> BoardView {
+        let mut random = Random(seed);
+        let corner = |id| {
+            let pixel = self.corner(board, camera_from_board, id);
+            let pixel = pixel.map(|v| v + noise_px * random.normal());
+            Corner { id, pixel }
+        };
+        BoardView {
+            width_px: self.lens.width_px,
+            height_px: self.lens.height_px,
+            corners: (0..board.corners()).map(corner).collect(),
+        }
     }
 
     /// Whether it sees the whole board, with this much of the picture left over round it.

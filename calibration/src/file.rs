@@ -69,14 +69,19 @@ pub fn read_or_new(path: &Path, rig: &str) -> Result<Calibration, FileError> {
     }
 }
 
-/// Writes it in the place of what was there. Whoever reads meanwhile, or after the power went, finds the
-/// old file or the new one.
+/// Writes it in the place of what was there, whole or not at all.
 pub fn write(path: &Path, calibration: &Calibration) -> Result<(), FileError> {
     let text = calibration
         .to_toml()
         .map_err(|source| content(path, source))?;
     // What cannot be read back is not written.
     Calibration::from_toml(&text).map_err(|source| content(path, source))?;
+    write_text(path, &text)
+}
+
+/// Writes a text in the place of what was there; whoever reads meanwhile, or after the power went, finds
+/// the old one or this one.
+pub fn write_text(path: &Path, text: &str) -> Result<(), FileError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.partial", std::process::id()));
     let beside = PathBuf::from(beside);

@@ -10,12 +10,12 @@
 //!   [`bases`]: where two arms stand to each other.
 //! - [`latency`]: how late a camera's frames are, and how a joint swings for that.
 //!
-//! What they find are the values of [`hilt_protocol::calibration`]; [`file`] keeps them beside the
+//! What they find are the values of [`hilt_protocol::calibration`]; [`mod@file`] keeps them beside the
 //! rig's file. Procedures are pure functions of what was seen, so that what finds a real robot's values
 //! is tested on the simulator's, which are known. Whoever asks a person, moves an arm or opens a
 //! camera is the caller.
 //!
-//! All fits share one optimiser, [`least_squares`].
+//! All fits share one optimiser, [`least_squares`]; what a person is left to look at is a [`page`].
 #![deny(missing_docs)]
 
 pub mod bases;
@@ -28,6 +28,7 @@ pub mod intrinsics;
 pub mod joints;
 pub mod latency;
 pub mod least_squares;
+pub mod page;
 pub mod picture;
 pub mod pose;
 #[cfg(test)]

@@ -98,7 +98,7 @@ fn table(stages: &[Stage]) -> String {
 
 /// `refused_late` in words.
 fn words(name: &str) -> String {
-    report::escape(&name.replace('_', " "))
+    hilt_show::html::escape(&name.replace('_', " "))
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //! room, looking at a board in the hand (eye to hand).
 //!
 //! Of each view two things are known: where the arm says that its hand is, and the corners of the board
-//! in the picture. Sought are the camera's mounting and the board's place. [`start`] finds both in
-//! closed form, whatever a few bad views say; [`refine`] then fits both to all corners at once.
+//! in the picture. Sought are the camera's mounting and the board's place. `start` finds both in
+//! closed form, whatever a few bad views say; `refine` then fits both to all corners at once.
 //!
 //! An arm does not know exactly where its hand is: backlash, bent links, a servo's count. If only the
 //! pixels' error counted, each view would be trusted to a fraction of a millimetre, and the result would
@@ -11,8 +11,8 @@
 //! how well each picture fits a flat board by itself, and an error of the hand's pose, estimated from how
 //! much the views disagree. With an arm that is exact this is the plain reprojection error.
 //!
-//! A view that disagrees far more than the others is left out and named; [`verdict`] says in words
-//! whether what came out is good, and what to do where it is not. [`plan`] is where to take views.
+//! A view that disagrees far more than the others is left out and named; a [`Verdict`] says in words
+//! whether what came out is good, and what to do where it is not. [`view_poses`] is where to take views.
 
 mod plan;
 mod refine;
@@ -86,7 +86,8 @@ pub struct ViewResult {
     pub predicted: Vec<[f64; 2]>,
     /// Root mean square distance of those from what was seen, pixels.
     pub rms_px: f64,
-    /// How far the hand was from where the arm said, as this picture shows it.
+    /// How far the hand was from where the arm said: what is likely, where the view was used; what this
+    /// picture alone shows, where it was not.
     pub off: Option<Spread>,
     /// Why it was left out.
     pub left_out: Option<LeftOut>,
@@ -108,8 +109,8 @@ pub enum LeftOut {
     },
     /// It says something else than the others.
     #[error(
-        "it disagrees with the others by {:.1} mm and {:.2}°: the arm or the board moved while it was taken, or slipped",
-        off.translation_m * 1e3, off.rotation_rad.to_degrees()
+        "it disagrees with the others by {}: the arm or the board moved while it was taken, or slipped",
+        Known(off)
     )]
     Disagrees {
         /// By how much.

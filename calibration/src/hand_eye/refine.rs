@@ -73,8 +73,12 @@ struct Off {
 }
 
 impl Off {
-    fn spread(&self) -> Spread {
-        length_of(&self.change)
+    /// What of it is the arm's error, likely, and not the corners' noise.
+    fn likely(&self, arm: [f64; 2]) -> Spread {
+        let arm = arm_covariance(arm);
+        let share = (arm + self.corners).try_inverse();
+        let share = share.map_or_else(Matrix6::zeros, |inverse| arm * inverse);
+        length_of(&(share * self.change))
     }
 }
 
@@ -261,7 +265,7 @@ impl Problem<'_> {
                 let near = offs.iter().zip(&used);
                 let far = self.shown.iter().map(|view| self.choose(&state, view).0);
                 let apart = near.zip(far).map(|((off, used), far)| match off {
-                    Some(off) if *used => off.spread(),
+                    Some(off) if *used => off.likely(arm),
                     _ => far,
                 });
                 return Ok(Settled {

@@ -3,7 +3,7 @@
 //!
 //! What a picture shows is some function of where the joint was when it was taken, whichever: a hand
 //! before a table, or the whole room from a camera that rides along. So nothing is tracked. The changes
-//! of the pictures are taken apart into their few strongest patterns ([`signal`]), and the delay is
+//! of the pictures are taken apart into their few strongest patterns (`signal`), and the delay is
 //! sought at which these patterns together say best where the joint was. Which way is plus, and how far
 //! a radian moves the picture, comes out of the same fit. Changes that have nothing to do with the joint,
 //! light above all, stay in patterns of their own.

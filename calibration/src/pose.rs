@@ -6,12 +6,13 @@
 
 use hilt_protocol::calibration::Intrinsics;
 use nalgebra::{
-    DVector, Isometry3, Matrix2, Matrix2x3, Matrix3, Matrix6, Point2, Point3, Rotation3, SMatrix,
-    SVector, Translation3, UnitQuaternion, Vector2, Vector3, Vector6,
+    DVector, Isometry3, Matrix2, Matrix2x3, Matrix3, Matrix6, Point3, Rotation3, Translation3,
+    UnitQuaternion, Vector2, Vector3, Vector6,
 };
 
 use crate::{
     board::{Board, BoardView, Corner},
+    homography::Homography,
     least_squares::{self, Fit},
 };
 
@@ -124,7 +125,7 @@ pub(crate) fn poses(
     let points: Vec<Point3<f64>> = points.collect();
     let rays = corners.iter().map(|corner| intrinsics.ray(corner.pixel));
     // What lies outside the lens's model is outside it for every pose.
-    let rays: Option<Vec<Point2<f64>>> = rays.map(|ray| ray.map(Point2::from)).collect();
+    let rays: Option<Vec<[f64; 2]>> = rays.collect();
     let rays = rays.ok_or(PoseError::NoFit)?;
     let starts = closed_form(&points, &rays)?;
     let refined = starts.iter().filter_map(|start| {
@@ -244,16 +245,15 @@ impl Fit for PoseFit<'_> {
 /// middle of the points.
 fn closed_form(
     points: &[Point3<f64>],
-    rays: &[Point2<f64>],
+    rays: &[[f64; 2]],
 ) -> Result<[Isometry3<f64>; 2], PoseError> {
     let sum: Vector3<f64> = points.iter().map(|point| point.coords).sum();
     let middle = sum / points.len() as f64;
-    let flat: Vec<Point2<f64>> = points
-        .iter()
-        .map(|point| Point2::new(point.x - middle.x, point.y - middle.y))
-        .collect();
-    let h = homography(&flat, rays).ok_or(PoseError::Line)?;
-    let h = h / h[(2, 2)];
+    let pairs = points.iter().zip(rays);
+    let pairs = pairs.map(|(point, ray)| ([point.x - middle.x, point.y - middle.y], *ray));
+    let h = Homography::fit(&pairs.collect::<Vec<_>>())
+        .ok_or(PoseError::Line)?
+        .0;
     let (p, q) = (h[(0, 2)], h[(1, 2)]);
     let slope = Matrix2::new(
         h[(0, 0)] - h[(2, 0)] * p,
@@ -293,69 +293,6 @@ pub(crate) fn nearest_rotation(matrix: &Matrix3<f64>) -> Rotation3<f64> {
     let sign = (u * v_t).determinant().signum();
     let flip = Matrix3::from_diagonal(&Vector3::new(1.0, 1.0, sign));
     Rotation3::from_matrix_unchecked(u * flip * v_t)
-}
-
-/// The homography that takes points of a plane to where they are seen (Hartley and Zisserman 2003,
-/// algorithm 4.2), of any scale. `None` where the points are on a line.
-pub(crate) fn homography(from: &[Point2<f64>], to: &[Point2<f64>]) -> Option<Matrix3<f64>> {
-    let (shrink_from, shrink_to) = (normaliser(from)?, normaliser(to)?);
-    let mut normal = SMatrix::<f64, 9, 9>::zeros();
-    for (from, to) in from.iter().zip(to) {
-        let (a, b) = (
-            shrink_from * from.to_homogeneous(),
-            shrink_to * to.to_homogeneous(),
-        );
-        let (x, y, u, v) = (a.x, a.y, b.x, b.y);
-        for row in [
-            [x, y, 1.0, 0.0, 0.0, 0.0, -u * x, -u * y, -u],
-            [0.0, 0.0, 0.0, x, y, 1.0, -v * x, -v * y, -v],
-        ] {
-            let row = SVector::<f64, 9>::from(row);
-            normal += row * row.transpose();
-        }
-    }
-    // The decomposition of what is not finite does not end.
-    if !normal.iter().all(|value| value.is_finite()) {
-        return None;
-    }
-    let eigen = normal.symmetric_eigen();
-    let mut order: Vec<usize> = (0..9).collect();
-    order.sort_by(|a, b| eigen.eigenvalues[*a].total_cmp(&eigen.eigenvalues[*b]));
-    // On a line more than one homography fits.
-    if eigen.eigenvalues[order[1]] <= 1e-10 * eigen.eigenvalues[order[8]] {
-        return None;
-    }
-    let h = eigen.eigenvectors.column(order[0]);
-    let h = Matrix3::new(h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7], h[8]);
-    Some(shrink_to.try_inverse()? * h * shrink_from)
-}
-
-/// Brings points about the origin, to a mean distance of √2.
-fn normaliser(points: &[Point2<f64>]) -> Option<Matrix3<f64>> {
-    let n = points.len() as f64;
-    let middle: Vector2<f64> = points
-        .iter()
-        .map(|point| point.coords)
-        .sum::<Vector2<f64>>()
-        / n;
-    let far: f64 = points
-        .iter()
-        .map(|point| (point.coords - middle).norm())
-        .sum::<f64>()
-        / n;
-    let scale = std::f64::consts::SQRT_2 / far;
-    let shrink = Matrix3::new(
-        scale,
-        0.0,
-        -scale * middle.x,
-        0.0,
-        scale,
-        -scale * middle.y,
-        0.0,
-        0.0,
-        1.0,
-    );
-    scale.is_finite().then_some(shrink)
 }
 
 #[cfg(test)]

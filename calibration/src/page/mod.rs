@@ -3,8 +3,8 @@
 //!
 //! A [`Page`] begins with the verdict; sections are added in the order in which they are to be read:
 //! [`Page::views`] for what a camera saw, [`Page::scene`] for where things stand, [`Page::signals`] for
-//! a delay, [`Page::joints`] for an arm's servos. [`hand_eye`], [`bases`] and [`latency`] put together
-//! whole pages.
+//! a delay, [`Page::joints`] for an arm's servos. [`intrinsics`], [`hand_eye`], [`bases`] and
+//! [`latency`] put together whole pages.
 
 mod joints;
 mod scene;
@@ -25,9 +25,10 @@ pub use views::ShownView;
 
 use crate::{
     bases::BaseToBase,
-    board::Board,
+    board::{Board, BoardView},
     file::{self, FileError},
     hand_eye::{HandEye, Known, View},
+    intrinsics::IntrinsicsReport,
     latency::{JointSample, Latency},
     picture::Gray,
 };
@@ -108,32 +109,55 @@ impl Page {
     }
 }
 
-/// The page of a lens: its corners seen, and where `intrinsics` predicts them.
-pub fn intrinsics(intrinsics: &Intrinsics, good: bool, verdict: &str, views: &[ShownView]) -> Page {
+/// The page of a lens. `pictures` are the views', where they were kept.
+pub fn intrinsics(report: &IntrinsicsReport, views: &[BoardView], pictures: &[&Gray]) -> Page {
     let mut page = Page::new("Camera: lens");
-    page.verdict(good, verdict);
-    let [fx, fy] = intrinsics.focal_px;
-    let [cx, cy] = intrinsics.centre_px;
-    let [k1, k2, p1, p2, k3] = intrinsics.distortion;
+    page.verdict(report.verdict.is_good(), &report.verdict.to_string());
+    let (lens, deviation) = (&report.intrinsics, &report.deviation);
+    let pair =
+        |[a, b]: [f64; 2], [da, db]: [f64; 2]| format!("{a:.2} ± {da:.2}, {b:.2} ± {db:.2} px");
+    let names = ["k1", "k2", "p1", "p2", "k3"]
+        .into_iter()
+        .zip(lens.distortion);
+    let each = names.zip(deviation.distortion);
+    let each = each.map(|((name, value), deviation)| format!("{name} {value:.4} ± {deviation:.4}"));
+    let size_px = [lens.width_px, lens.height_px];
     page.facts(&[
         (
             "picture",
-            format!("{} x {} px", intrinsics.width_px, intrinsics.height_px),
+            format!("{} x {} px", lens.width_px, lens.height_px),
         ),
-        ("focal length", format!("{fx:.2}, {fy:.2} px")),
-        ("centre", format!("{cx:.2}, {cy:.2} px")),
-        (
-            "distortion",
-            format!("k1 {k1:.4}, k2 {k2:.4}, p1 {p1:.5}, p2 {p2:.5}, k3 {k3:.4}"),
-        ),
+        ("focal length", pair(lens.focal_px, deviation.focal_px)),
+        ("centre", pair(lens.centre_px, deviation.centre_px)),
+        ("distortion", each.collect::<Vec<_>>().join(", ")),
         (
             "left between seen and predicted",
-            format!("{:.3} px", intrinsics.rms_px),
+            format!("{:.3} px", lens.rms_px),
         ),
-        ("views", intrinsics.views.to_string()),
+        ("views used", format!("{} of {}", lens.views, views.len())),
     ]);
-    page.coverage([intrinsics.width_px, intrinsics.height_px], views);
-    page.views(views);
+    let shown = views.iter().zip(&report.views).enumerate();
+    let shown = shown.map(|(i, (view, report))| {
+        let seen: Vec<[f64; 2]> = view.corners.iter().map(|corner| corner.pixel).collect();
+        let away = seen.iter().zip(&report.residuals_px);
+        ShownView {
+            picture: pictures.get(i).copied(),
+            size_px,
+            predicted: away
+                .map(|(at, off)| [at[0] - off[0], at[1] - off[1]])
+                .collect(),
+            rms_px: match report.residuals_px.is_empty() {
+                true => f64::NAN,
+                false => report.rms_px,
+            },
+            seen,
+            left_out: report.left_out.map(|why| why.to_string()),
+            note: None,
+        }
+    });
+    let shown: Vec<ShownView> = shown.collect();
+    page.coverage(size_px, &shown);
+    page.views(&shown);
     page
 }
 
@@ -143,7 +167,7 @@ pub fn hand_eye(
     intrinsics: &Intrinsics,
     board: &Board,
     views: &[View],
-    pictures: &[Gray],
+    pictures: &[&Gray],
 ) -> Page {
     let mut page = Page::new(match result.frame {
         Frame::Hand => "Camera on the hand",
@@ -198,11 +222,11 @@ fn arm_error(arm: &Spread) -> String {
 fn shown_views<'a>(
     result: &'a HandEye,
     views: &'a [View],
-    pictures: &'a [Gray],
+    pictures: &[&'a Gray],
 ) -> Vec<ShownView<'a>> {
     let views = views.iter().zip(&result.views).enumerate();
     let views = views.map(|(i, (view, result))| ShownView {
-        picture: pictures.get(i),
+        picture: pictures.get(i).copied(),
         size_px: [view.seen.width_px, view.seen.height_px],
         seen: view
             .seen
@@ -226,7 +250,7 @@ pub fn bases(
     intrinsics: &Intrinsics,
     boards: [&Board; 2],
     views: [&[View]; 2],
-    pictures: [&[Gray]; 2],
+    pictures: [&[&Gray]; 2],
 ) -> Page {
     let mut page = Page::new("Base to base");
     let verdict = result.verdict();

@@ -3,7 +3,7 @@
 //!
 //! Of each view two things are known: where the arm says that its hand is, and the corners of the board
 //! in the picture. Sought are the camera's mounting and the board's place. `start` finds both in
-//! closed form, whatever a few bad views say; `refine` then fits both to all corners at once.
+//! closed form, whatever a few bad views say; `refine` then fits (`fit`) both to all corners at once.
 //!
 //! An arm does not know exactly where its hand is: backlash, bent links, a servo's count. If only the
 //! pixels' error counted, each view would be trusted to a fraction of a millimetre, and the result would
@@ -14,6 +14,7 @@
 //! A view that disagrees far more than the others is left out and named; a [`Verdict`] says in words
 //! whether what came out is good, and what to do where it is not. [`view_poses`] is where to take views.
 
+mod fit;
 mod plan;
 mod refine;
 mod start;
@@ -99,6 +100,9 @@ pub enum LeftOut {
     /// It has no pose.
     #[error("{0}")]
     Pose(#[from] PoseError),
+    /// The arm did not say where its hand was.
+    #[error("has a pose of the hand that is not of finite numbers; the arm's joints were not read")]
+    NoHand,
     /// Its corners are where no flat board has them.
     #[error(
         "its corners are {rms_px:.1} px from those of a flat board: the picture is blurred, the board bent, or corners were taken for others"
@@ -171,7 +175,7 @@ pub enum HandEyeError {
     Mirrored,
     /// The arm's poses and the pictures do not go together.
     #[error(
-        "where the arm says its hand is and what the camera sees differ by {:.0} mm and {:.1}° from view to view, in {disagreeing} of {taken} views too far: the joints' calibration or the kinematics is of another arm (hilt calibrate joints), or the camera or the board is loose",
+        "where the arm says its hand is and what the camera sees differ by {:.0} mm and {:.1}° from view to view, in {disagreeing} of {taken} views too far: the joints' calibration or the kinematics is of another arm (hilt calibrate joints), or the camera or the board is loose or not on what it is said to be on",
         off.translation_m * 1e3, off.rotation_rad.to_degrees()
     )]
     OtherArm {
@@ -374,6 +378,11 @@ fn show(
 ) -> (Vec<Shown>, Vec<Option<LeftOut>>) {
     let (mut shown, mut left_out) = (Vec::new(), vec![None; views.len()]);
     for (index, view) in views.iter().enumerate() {
+        let hand = view.base_from_hand.to_homogeneous();
+        if !hand.iter().all(|value| value.is_finite()) {
+            left_out[index] = Some(LeftOut::NoHand);
+            continue;
+        }
         match pose::poses(intrinsics, board, &view.seen.corners) {
             Ok((best, other)) => {
                 let mut others: Vec<_> = other

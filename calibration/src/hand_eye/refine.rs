@@ -1,15 +1,18 @@
-//! The fit of the camera's mounting and the board's place to all corners of all views at once.
+//! Which views to use, how far to trust the arm, and the fit to all corners of these, in turn until
+//! nothing changes.
 
 use hilt_protocol::calibration::{Frame, Intrinsics, Spread};
 use nalgebra::{DMatrix, DVector, Isometry3, Matrix6, Vector3, Vector6};
 
 use super::{
-    Axis, HandEyeError, LEAST_VIEWS, LeftOut, Order, Shown, ViewResult, median, spread_of,
+    Axis, HandEyeError, LEAST_VIEWS, LeftOut, Order, Shown, ViewResult,
+    fit::{JointFit, State, Weighed, Weight, sized},
+    median, spread_of,
     start::{self, Guess, Scale},
 };
 use crate::{
     board::{Board, Corner},
-    least_squares::{self, Fit},
+    least_squares,
     pose::{self, as_change, nudged, reprojection},
 };
 
@@ -51,15 +54,6 @@ const MOST_ARM: Spread = Spread {
     translation_m: 0.015,
     rotation_rad: 0.07,
 };
-
-/// The state of the fit.
-#[derive(Clone)]
-struct State {
-    frame_from_camera: Isometry3<f64>,
-    other_from_board: Isometry3<f64>,
-    /// By how much the board is larger than was said.
-    scale: f64,
-}
 
 /// What a view says of the hand, near where the state predicts it.
 struct Off {
@@ -419,13 +413,6 @@ fn arm_spread(arm: [f64; 2]) -> Spread {
     spread_of(&arm_covariance(arm))
 }
 
-fn sized(board: &Board, scale: f64) -> Board {
-    Board {
-        square_m: board.square_m * scale,
-        ..*board
-    }
-}
-
 fn ordered(corners: &[Corner], order: Order, board: &Board) -> Vec<Corner> {
     let renamed = corners.iter().map(|corner| Corner {
         id: match order {
@@ -490,104 +477,6 @@ const LEAST_ARM: f64 = 1e-7;
 
 fn arm_covariance(arm: [f64; 2]) -> Matrix6<f64> {
     Matrix6::from_diagonal(&Vector6::from_fn(|i, _| arm[i / 3] * arm[i / 3]))
-}
-
-/// Brings a view's residual to unit covariance: that of the corners' noise and of the hand's error
-/// together, Σ = σ² (I + K Kᵀ), of which only six directions are not plain. With K = U S Vᵀ,
-/// Σ^-½ = σ⁻¹ (I + K V f(S²) Vᵀ Kᵀ) where f(s²) = ((1 + s²)^-½ - 1) / s².
-struct Weight {
-    /// How the arm's error moves the corners, in units of their own noise.
-    moved: DMatrix<f64>,
-    /// V f(S²) Vᵀ.
-    less: Matrix6<f64>,
-    corner_px: f64,
-}
-
-impl Weight {
-    /// `None`: the board is predicted behind the camera.
-    fn new(moved_by_hand: DMatrix<f64>, arm: [f64; 2], corner_px: f64) -> Option<Self> {
-        let mut moved = moved_by_hand / corner_px;
-        for (i, mut column) in moved.column_iter_mut().enumerate() {
-            column *= arm[i / 3];
-        }
-        // The decomposition of what is not finite does not end.
-        if !moved.iter().all(|value| value.is_finite()) {
-            return None;
-        }
-        let squares = moved.tr_mul(&moved).fixed_view::<6, 6>(0, 0).into_owned();
-        let eigen = squares.symmetric_eigen();
-        let less = eigen.eigenvalues.map(|square| {
-            let root = (1.0 + square.max(0.0)).sqrt();
-            -1.0 / (root * (1.0 + root))
-        });
-        let axes = eigen.eigenvectors;
-        Some(Self {
-            moved,
-            less: axes * Matrix6::from_diagonal(&less) * axes.transpose(),
-            corner_px,
-        })
-    }
-
-    fn apply(&self, residual: &mut [f64]) {
-        let seen = DVector::from_column_slice(residual);
-        let along = self.less * self.moved.tr_mul(&seen).fixed_rows::<6>(0);
-        let weighed = (seen + &self.moved * along) / self.corner_px;
-        residual.copy_from_slice(weighed.as_slice());
-    }
-}
-
-struct Weighed {
-    motion: Isometry3<f64>,
-    corners: Vec<Corner>,
-    weight: Weight,
-}
-
-struct JointFit<'a> {
-    intrinsics: &'a Intrinsics,
-    board: &'a Board,
-    views: Vec<Weighed>,
-    scale: Scale,
-}
-
-impl Fit for JointFit<'_> {
-    type State = State;
-
-    fn unknowns(&self) -> usize {
-        match self.scale {
-            Scale::Said => 12,
-            Scale::Sought => 13,
-        }
-    }
-
-    fn residuals(&self) -> usize {
-        self.views.iter().map(|view| 2 * view.corners.len()).sum()
-    }
-
-    fn moved(&self, state: &State, change: &DVector<f64>) -> State {
-        let of = |at: usize| change.fixed_rows::<6>(at).into_owned();
-        State {
-            frame_from_camera: nudged(&state.frame_from_camera, &of(0)),
-            other_from_board: nudged(&state.other_from_board, &of(6)),
-            scale: match self.scale {
-                Scale::Said => state.scale,
-                // As a logarithm, so that it stays above zero.
-                Scale::Sought => state.scale * change[12].exp(),
-            },
-        }
-    }
-
-    fn residual(&self, state: &State, out: &mut DVector<f64>) {
-        let board = sized(self.board, state.scale);
-        let camera_from_frame = state.frame_from_camera.inverse();
-        let mut rest = out.as_mut_slice();
-        for view in &self.views {
-            let (these, others) = rest.split_at_mut(2 * view.corners.len());
-            rest = others;
-            let pose = camera_from_frame * view.motion * state.other_from_board;
-            reprojection(self.intrinsics, &board, &view.corners, &pose, these);
-            view.weight.apply(these);
-        }
-    }
 }
 
 /// The direction in which a camera's place is known worst, in the frame that it is fixed to, and how

@@ -121,6 +121,61 @@ fn bad_views_are_named_and_left_out() {
 }
 
 #[test]
+fn numbers_that_are_none_end_in_a_reason() {
+    let world = World::new(ArmKind::Desk6, Frame::Base, 2);
+    let mut views = world.views(12, 2);
+    views[1].base_from_hand.translation.x = f64::NAN;
+    views[6].base_from_hand = Isometry3::new(Vector3::repeat(f64::INFINITY), Vector3::zeros());
+    views[9].seen.corners[5].pixel = [f64::NAN, 1e300];
+    let found = solved(&world, &views);
+    let left_out: Vec<_> = found.left_out().collect();
+    let why = [
+        (2, LeftOut::NoHand),
+        (7, LeftOut::NoHand),
+        (10, LeftOut::Pose(PoseError::NoFit)),
+    ];
+    assert_eq!(left_out, why);
+    for view in &mut views {
+        view.base_from_hand.translation.z = f64::NAN;
+    }
+    assert!(matches!(
+        refused(&world, &views),
+        HandEyeError::TooFew { usable: 0, .. }
+    ));
+    assert!(matches!(
+        refused(&world, &[]),
+        HandEyeError::TooFew { taken: 0, .. }
+    ));
+    // All views are one.
+    let same = vec![world.views(12, 2)[0].clone(); 12];
+    assert!(matches!(
+        refused(&world, &same),
+        HandEyeError::NotTurned { .. }
+    ));
+}
+
+#[test]
+fn a_board_that_does_not_move_with_the_arm_is_no_mounting() {
+    // It was left on the table before a camera beside the arm.
+    let world = World::new(ArmKind::Desk6, Frame::Base, 2);
+    let mut views = world.views(12, 2);
+    let mut uniforms = Uniforms::new(3);
+    let start = world.chain.base_from_tool(middle(&world.chain).as_slice());
+    let pose = world.camera_from_board(&start);
+    for view in &mut views {
+        view.seen = crate::synthetic::look(&lens(), &world.board, &pose, 0.25, &mut uniforms);
+    }
+    let error = refused(&world, &views);
+    assert!(matches!(error, HandEyeError::OtherArm { .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("not on what it is said to be on"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_checkerboard_that_is_seen_upside_down_in_some_views_is_turned_round() {
     let mut world = World::new(ArmKind::Desk6, Frame::Hand, 3);
     world.board = Board::checkerboard(9, 6, 0.02);

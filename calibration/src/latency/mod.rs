@@ -70,6 +70,12 @@ pub enum LatencyError {
         /// Counted from 1.
         sample: usize,
     },
+    /// A position that is none.
+    #[error("joint position {sample} is not a finite number; the arm's joints were not read")]
+    JointValue {
+        /// Counted from 1.
+        sample: usize,
+    },
     /// They were not recorded at the same time.
     #[error(
         "the frames are stamped {apart_s:.1} s apart from the joint's positions: by another clock"
@@ -209,8 +215,14 @@ fn in_order(joint: &[JointSample], frames: &[Frame]) -> Result<(), LatencyError>
     let back = joint
         .windows(2)
         .position(|two| two[1].captured_ns <= two[0].captured_ns);
-    match back {
-        Some(before) => Err(LatencyError::JointStamps { sample: before + 2 }),
+    if let Some(before) = back {
+        return Err(LatencyError::JointStamps { sample: before + 2 });
+    }
+    let none = joint
+        .iter()
+        .position(|sample| !sample.position_rad.is_finite());
+    match none {
+        Some(before) => Err(LatencyError::JointValue { sample: before + 1 }),
         None => Ok(()),
     }
 }

@@ -213,6 +213,12 @@ fn what_cannot_be_used_is_named() {
         estimate(&twice, &frames),
         Err(LatencyError::JointStamps { sample: 8 })
     );
+    let mut none = joint.clone();
+    none[3].position_rad = f64::NAN;
+    assert_eq!(
+        estimate(&none, &frames),
+        Err(LatencyError::JointValue { sample: 4 })
+    );
     let still: Vec<JointSample> = joint
         .iter()
         .map(|s| JointSample {

@@ -1,12 +1,19 @@
-//! Updates per second of `sac-grasp` at batch 256 with two cameras, on this machine's cores.
+//! Updates per second of the algorithms. Rows are JSON lines on stdout.
 //!
-//! Rows (JSON lines on stdout): two 128×128 cameras as ResNet-10 maps of 4×4×512 — the frozen
-//! encoder has been paid at insertion. The demo's narrow maps (4×4×64) go to stderr.
+//! - On state vectors, one thread, batch 256, 17 numbers of observation and 6 of action (HalfCheetah's).
+//!   Beside each row the load of the machine and the updates per second of processor time go to stderr.
+//! - `sac-grasp` at batch 256 with two 128×128 cameras as ResNet-10 maps of 4×4×512 — the frozen encoder has
+//!   been paid at insertion —, on this machine's cores. The demo's narrow maps (4×4×64) go to stderr.
 
 use std::time::Instant;
 
-use hilt_learner::agents::sac_grasp::{
-    Batch, GripperHead, SacGrasp, SacGraspConfig, SeededNoise, Shapes, Update,
+use hilt_learner::agents::{
+    Agent, Draws, Transitions,
+    awac::Awac,
+    bc::Bc,
+    iql::Iql,
+    sac_grasp::{Batch, GripperHead, SacGrasp, SacGraspConfig, SeededNoise, Shapes, Update},
+    td3_bc::Td3Bc,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -60,8 +67,91 @@ fn rate(channels: i64, gripper: GripperHead, update: Update) -> f64 {
     updates as f64 / start.elapsed().as_secs_f64()
 }
 
+/// Draws from torch's generator.
+struct Torch;
+
+impl Draws for Torch {
+    fn normal(&mut self, _: &'static str, shape: &[i64]) -> Tensor {
+        Tensor::randn(shape, F32)
+    }
+
+    fn uniform(&mut self, _: &'static str, shape: &[i64]) -> Tensor {
+        Tensor::rand(shape, F32) * 2.0 - 1.0
+    }
+
+    fn members(&mut self, _: &'static str, count: i64, of: i64) -> Tensor {
+        Tensor::randperm(of, (Kind::Int64, Device::Cpu)).narrow(0, 0, count)
+    }
+}
+
+fn transitions(rows: i64, observation: i64, action: i64) -> Transitions {
+    Transitions {
+        observations: Tensor::randn([rows, observation], F32),
+        actions: Tensor::rand([rows, action], F32) * 2.0 - 1.0,
+        rewards: Tensor::randn([rows], F32),
+        next_observations: Tensor::randn([rows, observation], F32),
+        masks: Tensor::ones([rows], F32),
+        returns: Some(Tensor::zeros([rows], F32)),
+    }
+}
+
+/// Seconds of processor time that this process has taken.
+fn processor_s() -> f64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the call fills the structure that it is given.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
+/// An algorithm's row: updates per second over five seconds.
+fn agent_row(name: &str, mut agent: impl Agent, batch: &Transitions, peer: Option<(&str, f64)>) {
+    for _ in 0..20 {
+        agent.update(batch, &mut Torch);
+    }
+    let (start, processor, before) = (Instant::now(), processor_s(), agent.updates());
+    while start.elapsed().as_secs_f64() < 5.0 {
+        agent.update(batch, &mut Torch);
+    }
+    let updates = (agent.updates() - before) as f64;
+    let value = updates / start.elapsed().as_secs_f64();
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    eprintln!(
+        "{name}: {value:.0} updates/s, {:.0} per second of processor time; load {}",
+        updates / (processor_s() - processor),
+        load.split(' ').next().unwrap_or_default(),
+    );
+    let row = serde_json::json!({
+        "name": name, "value": value, "unit": "1/s",
+        "peer": peer.map(|(name, _)| name), "peer_value": peer.map(|(_, value)| value),
+        "ratio": peer.map(|(_, peer)| value / peer),
+    });
+    println!("{row}");
+}
+
+fn agent_rows() {
+    const OBSERVATION: i64 = 17;
+    const ACTION: i64 = 6;
+    let batch = transitions(BATCH, OBSERVATION, ACTION);
+    // One thread on the machine that these were measured on.
+    let corl = |value| Some(("CORL (cited)", value));
+    tch::set_num_threads(1);
+    let (kind, device) = F32;
+    let bc = Bc::new(Default::default(), OBSERVATION, ACTION, kind, device);
+    agent_row("learner.bc", bc, &batch, None);
+    let td3_bc = Td3Bc::new(Default::default(), OBSERVATION, ACTION, kind, device);
+    agent_row("learner.td3_bc", td3_bc, &batch, corl(130.0));
+    let iql = Iql::new(Default::default(), OBSERVATION, ACTION, kind, device);
+    agent_row("learner.iql", iql, &batch, corl(93.0));
+    let awac = Awac::new(Default::default(), OBSERVATION, ACTION, kind, device);
+    agent_row("learner.awac", awac, &batch, corl(49.0));
+}
+
 fn main() {
     hilt_learner::memory::keep_freed();
+    agent_rows();
     let categorical = GripperHead::Categorical { entropy: 0.01 };
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as i32;
     for threads in 1..=cores {

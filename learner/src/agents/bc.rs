@@ -42,7 +42,7 @@ pub fn actor_loss(predicted: &Tensor, actions: &Tensor) -> Tensor {
 impl Bc {
     /// A fresh network, from torch's generator, for observations and actions of these sizes.
     pub fn new(
-        config: &BcConfig,
+        config: BcConfig,
         observation: i64,
         action: i64,
         kind: Kind,

@@ -37,6 +37,12 @@ impl Net {
         self
     }
 
+    /// The same with weight decay for the parameters whose names satisfy `wanted` alone.
+    pub fn decaying(self, wanted: impl Fn(&str) -> bool) -> Self {
+        let adam = self.adam.decaying(&self.params, wanted);
+        Self { adam, ..self }
+    }
+
     /// Its layers.
     pub fn mlp(&self) -> &Mlp {
         &self.mlp
@@ -68,6 +74,11 @@ impl Net {
     /// The target's output.
     pub fn target_value(&self, x: &Tensor) -> Tensor {
         self.mlp.value(self.target(), x)
+    }
+
+    /// The output of these members of the target alone: `members` \[M\] gives \[M, B, out\].
+    pub fn target_value_of(&self, members: &Tensor, x: &Tensor) -> Tensor {
+        self.mlp.value_of(self.target(), members, x)
     }
 
     /// Gradients of its parameters from that of its output; `more` are those of the parameters behind the

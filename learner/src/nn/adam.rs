@@ -40,6 +40,7 @@ impl AdamConfig {
 pub struct Adam {
     config: AdamConfig,
     places: Vec<usize>,
+    decays: Vec<bool>,
     m: Vec<Tensor>,
     v: Vec<Tensor>,
     steps: i64,
@@ -100,6 +101,7 @@ struct Piece<'a> {
     g: Option<&'a [f32]>,
     m: &'a mut [f32],
     v: &'a mut [f32],
+    step: Step,
 }
 
 impl<'a> Piece<'a> {
@@ -113,19 +115,21 @@ impl<'a> Piece<'a> {
             let (m, m_rest) = rest.m.split_at_mut(Self::MOST);
             let (v, v_rest) = rest.v.split_at_mut(Self::MOST);
             let (g, g_rest) = rest.g.map(|g| g.split_at(Self::MOST)).unzip();
-            into.push(Piece { p, g, m, v });
+            let step = rest.step;
+            into.push(Piece { p, g, m, v, step });
             rest = Piece {
                 p: p_rest,
                 g: g_rest,
                 m: m_rest,
                 v: v_rest,
+                step,
             };
         }
         into.push(rest);
     }
 
-    fn step(&mut self, s: Step) {
-        pass_f32(self.p, self.g, self.m, self.v, s);
+    fn walk(self) {
+        pass_f32(self.p, self.g, self.m, self.v, self.step);
     }
 }
 
@@ -153,11 +157,19 @@ impl Adam {
         let (m, v) = (zeros(), zeros());
         Self {
             config,
+            decays: vec![true; places.len()],
             places,
             m,
             v,
             steps: 0,
         }
+    }
+
+    /// The same with weight decay for the parameters whose names satisfy `wanted` alone.
+    pub fn decaying(self, params: &Params, wanted: impl Fn(&str) -> bool) -> Self {
+        let wanted = |&place: &usize| wanted(&params.names()[place]);
+        let decays = self.places.iter().map(wanted).collect();
+        Self { decays, ..self }
     }
 
     /// The leaves to ask gradients for, in the order that [`Adam::step`] takes them.
@@ -171,7 +183,7 @@ impl Adam {
         self.steps += 1;
         let c = self.config;
         let n = i32::try_from(self.steps).unwrap_or(i32::MAX);
-        let s = Step {
+        let all = Step {
             lr: c.lr,
             beta1: c.beta1,
             beta2: c.beta2,
@@ -192,7 +204,11 @@ impl Adam {
                 .collect();
             let moments = self.m.iter().zip(&self.v);
             let mut pieces = Vec::new();
-            for ((p, g), (m, v)) in leaves.iter().zip(moments) {
+            for (((p, g), (m, v)), &decays) in leaves.iter().zip(moments).zip(&self.decays) {
+                let s = Step {
+                    decay: if decays { all.decay } else { 0.0 },
+                    ..all
+                };
                 match (p.device(), p.kind()) {
                     (Device::Cpu, Kind::Float) => {
                         // SAFETY: p, m and v are contiguous f32 CPU tensors with storage ranges of
@@ -205,6 +221,7 @@ impl Adam {
                                 g: g.as_ref().map(|g| &*numbers(g)),
                                 m: numbers(m),
                                 v: numbers(v),
+                                step: s,
                             }
                         };
                         whole.cut(&mut pieces);
@@ -225,7 +242,7 @@ impl Adam {
                 }
             }
             // Bound by memory, of which one thread cannot use all that there is.
-            team::share(pieces, |mut piece| piece.step(s));
+            team::share(pieces, Piece::walk);
         });
     }
 
@@ -352,6 +369,28 @@ mod tests {
         adam.step(&params, Some(&[params.get("w").detach()]));
         let moved = params.get("w").detach() - 0.9;
         assert!(moved.abs().max().double_value(&[]) < 1e-6);
+    }
+
+    #[test]
+    fn what_is_left_out_does_not_decay() {
+        for kind in [Kind::Float, Kind::Double] {
+            let spec = |name: &str| ParamSpec {
+                name: name.into(),
+                shape: vec![2],
+                init: Init::Constant(1.0),
+            };
+            let params = Params::new(&[spec("weight"), spec("bias")], kind, Device::Cpu);
+            let config = AdamConfig {
+                weight_decay: 0.5,
+                ..AdamConfig::new(0.1)
+            };
+            let adam = Adam::new(config, &params, vec![0, 1]);
+            let mut adam = adam.decaying(&params, |name| name != "bias");
+            adam.step(&params, None);
+            let left = |name: &str| params.get(name).double_value(&[1]);
+            assert!((left("weight") - 0.95).abs() < 1e-6);
+            assert_eq!(left("bias"), 1.0);
+        }
     }
 
     #[test]

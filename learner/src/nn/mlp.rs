@@ -143,13 +143,12 @@ impl Mlp {
         }
     }
 
-    fn linear(&self, p: &Params, layer: usize, x: &Tensor) -> Tensor {
-        let (weight, bias) = (self.param(p, layer, "weight"), self.param(p, layer, "bias"));
+    fn linear(&self, weight: &Tensor, bias: &Tensor, x: &Tensor) -> Tensor {
         match self.members {
-            None => x.linear(&weight, Some(&bias)),
-            Some(members) => {
+            None => x.linear(weight, Some(bias)),
+            Some(_) => {
                 let x = match x.dim() {
-                    2 => x.unsqueeze(0).expand([members, -1, -1], true),
+                    2 => (x.unsqueeze(0)).expand([weight.size()[0], -1, -1], true),
                     _ => x.shallow_clone(),
                 };
                 bias.unsqueeze(1)
@@ -168,13 +167,21 @@ impl Mlp {
 
     /// The output alone, with no way back: for targets.
     pub fn value(&self, p: &Params, x: &Tensor) -> Tensor {
-        no_grad(|| self.run(p, x, None))
+        no_grad(|| self.run(|layer, what| self.param(p, layer, what), x, None))
+    }
+
+    /// The same of some members of an ensemble: `members` \[M\] gives \[M, B, out\].
+    pub fn value_of(&self, p: &Params, members: &Tensor, x: &Tensor) -> Tensor {
+        assert!(self.members.is_some(), "{} is no ensemble", self.name);
+        let param = |layer, what: &str| self.param(p, layer, what).index_select(0, members);
+        no_grad(|| self.run(param, x, None))
     }
 
     /// The output, and what the way back needs.
     pub fn forward(&self, p: &Params, x: &Tensor) -> Pass {
         let (mut inputs, mut norms) = (Vec::new(), Vec::new());
-        let out = no_grad(|| self.run(p, x, Some((&mut inputs, &mut norms))));
+        let param = |layer, what: &str| self.param(p, layer, what);
+        let out = no_grad(|| self.run(param, x, Some((&mut inputs, &mut norms))));
         Pass {
             out: out.detach().set_requires_grad(true),
             inputs,
@@ -188,20 +195,20 @@ impl Mlp {
     )]
     fn run(
         &self,
-        p: &Params,
+        param: impl Fn(usize, &str) -> Tensor,
         x: &Tensor,
         mut kept: Option<(&mut Vec<Tensor>, &mut Vec<(Tensor, Tensor)>)>,
     ) -> Tensor {
         let mut x = x.detach();
         for layer in 0..self.layers() {
-            let mut z = self.linear(p, layer, &x);
+            let mut z = self.linear(&param(layer, "weight"), &param(layer, "bias"), &x);
             if let Some((inputs, _)) = &mut kept {
                 inputs.push(x);
             }
             if self.has_norm(layer) {
                 let (normed, scale) = normalise(&z);
-                z = &normed * self.beside_rows(&self.param(p, layer, "norm.weight"))
-                    + self.beside_rows(&self.param(p, layer, "norm.bias"));
+                z = &normed * self.beside_rows(&param(layer, "norm.weight"))
+                    + self.beside_rows(&param(layer, "norm.bias"));
                 if let Some((_, norms)) = &mut kept {
                     norms.push((normed, scale));
                 }
@@ -409,6 +416,21 @@ mod tests {
             for (own, of_all) in back.params.iter().zip(&wanted.params) {
                 near(own, of_all);
             }
+        }
+    }
+
+    #[test]
+    fn some_members_give_what_they_give_among_all() {
+        for mlp in [
+            Mlp::ensemble("n", 4, &[5, 8, 1]),
+            Mlp::ensemble("n", 4, &[5, 8, 1]).normed(),
+        ] {
+            let p = Params::new(&mlp.specs(), OPTIONS.0, OPTIONS.1);
+            let x = Tensor::randn([7, 5], OPTIONS);
+            let members = Tensor::from_slice(&[2i64, 0]);
+            let some = mlp.value_of(&p, &members, &x);
+            let off = some - mlp.value(&p, &x).index_select(0, &members);
+            assert!(off.abs().max().double_value(&[]) < 1e-13);
         }
     }
 

@@ -3,30 +3,29 @@
 //!
 //! - [`sac_grasp`]: HIL-SERL's agent, on the maps of a frozen encoder, with grippers.
 //! - Those on state vectors share what is here: they learn from [`Transitions`], take their random numbers
-//!   from [`Draws`] by the names that the golden files give them, stand on [`net::Net`]s, and are driven as
-
-//!   [`bc`], [`td3_bc`], [`iql`], [`awac`], with [`td`] and [`policy`] for what critics and Gaussian policies
-//!   [`tanh_gaussian`] and whose temperature a [`scalar`]. [`draws`]: where training takes [`Draws`] from.
-//!   an [`Agent`].
-//!   an [`Agent`]; [`guard`] looks for bad batches and for losses that diverge.
+//!   from [`Draws`] by the names that the golden files give them ([`draws`]: where training takes them from),
+//!   stand on [`net::Net`]s, and are driven as an [`Agent`]; [`guard`] looks for bad batches and for losses
+//!   that diverge.
+//! - [`bc`], [`td3_bc`], [`iql`], [`awac`], with [`td`] and [`policy`] for what critics and Gaussian policies
 //!   share.
 //! - [`sac`], [`redq`], [`rlpd`], and offline [`cql`], [`cal_ql`]: soft actor-critics, whose policy is a
-pub mod cal_ql;
-pub mod cql;
-pub mod draws;
-pub mod redq;
-pub mod rlpd;
-pub mod sac;
-pub mod scalar;
-pub mod tanh_gaussian;
+//!   [`tanh_gaussian`] and whose temperature a [`scalar`].
 
 pub mod awac;
 pub mod bc;
+pub mod cal_ql;
+pub mod cql;
+pub mod draws;
 pub mod guard;
 pub mod iql;
 pub mod net;
 pub mod policy;
+pub mod redq;
+pub mod rlpd;
+pub mod sac;
 pub mod sac_grasp;
+pub mod scalar;
+pub mod tanh_gaussian;
 pub mod td;
 pub mod td3_bc;
 

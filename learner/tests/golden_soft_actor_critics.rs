@@ -1,7 +1,6 @@
 //! CQL, Cal-QL, REDQ and RLPD against recorded updates of their references, driven by the files alone.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[allow(dead_code, reason = "each test takes from it what it needs")]
 mod common;
 
 use common::Golden;

@@ -1,5 +1,6 @@
 //! Who acts in the policy's place: the scripted operator of a simulated rig, or a person.
 
+use hilt_calibration::joints;
 use hilt_drivers::{
     Teleop, TeleopError,
     bus::{SerialWire, ServoArm},
@@ -77,7 +78,10 @@ fn leader(rig: &Rig, arm: usize) -> Result<LeaderArm, TeleopError> {
         TeleopError(format!("the leader at {}: {error}", leader.port.display()))
     };
     let wire = SerialWire::open(&leader.port.to_string_lossy(), leader.servos.baud);
-    let wire = wire.map_err(|e| refused(&e))?;
+    let mut wire = wire.map_err(|e| refused(&e))?;
+    if let Some(measured) = rig.calibrated().and_then(|c| c.leader(arm)) {
+        wire = joints::known(wire, &leader.servos, measured).map_err(|e| refused(&e))?;
+    }
     let chain = leader.chain().map_err(|e| refused(&e))?;
     let fingers = &leader.servos.gripper;
     let widest_m = fingers.open_width_m.max(fingers.closed_width_m);

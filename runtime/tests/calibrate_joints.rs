@@ -3,14 +3,12 @@
 
 use std::path::Path;
 
+use hilt_calibration::joints::known;
 use hilt_drivers::{
     bus::{SerialWire, sts3215},
     emulated::{BYTE_NS_1M_BAUD, EmulatedBus, PtyBus, ServoSetup},
 };
-use hilt_runtime::{
-    calibrate::joints::{check_joints, import_lerobot},
-    rig::Rig,
-};
+use hilt_runtime::{calibrate::joints::import_lerobot, rig::Rig};
 
 const DATE: &str = "2026-11-21T12:00:00Z";
 
@@ -62,7 +60,7 @@ fn what_lerobot_measured_is_written_to_the_servos_and_known_again() {
     let arm = rig.arms[0].servos().unwrap();
     let check = || {
         let wire = SerialWire::open(&arm.port.to_string_lossy(), arm.servos.baud).unwrap();
-        check_joints(wire, arm, &of).map(|_| ())
+        known(wire, &arm.servos, &of).map(|_| ())
     };
     in_time(check);
     bus.look(|bus| bus.poke(4, sts3215::POSITION_OFFSET, 7));

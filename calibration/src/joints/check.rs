@@ -4,7 +4,7 @@ use std::fmt;
 
 use hilt_drivers::{
     ArmError,
-    bus::{Family, Kept, Maintenance, Turns, Wire},
+    bus::{Family, Kept, Maintenance, ServoArmConfig, Turns, Wire},
 };
 use hilt_protocol::calibration::{ArmCalibration, ServoIdentity};
 
@@ -116,6 +116,18 @@ impl fmt::Display for Mismatch {
 }
 
 impl std::error::Error for Mismatch {}
+
+/// Asks the servos at an open port whether they are those of the calibration, and gives the port back: a
+/// question to each, some ten milliseconds.
+pub fn known<W: Wire>(
+    wire: W,
+    config: &ServoArmConfig,
+    of: &ArmCalibration,
+) -> Result<W, Mismatch> {
+    let mut servos = Maintenance::new(wire, config.family, config.baud);
+    check(&mut servos, of)?;
+    Ok(servos.into_wire())
+}
 
 /// Asks each servo of an arm who it is and what it keeps, one question each, and compares. Nothing is
 /// written, and arms that hold go on to.

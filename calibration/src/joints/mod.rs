@@ -22,7 +22,7 @@ mod recorder;
 mod session;
 mod write;
 
-pub use check::{Difference, Mismatch, What, check};
+pub use check::{Difference, Mismatch, What, check, known};
 pub use guide::{Bar, Do, Event, Guide, NotSetUp, View};
 pub use hint::positive;
 pub use place::{Measured, Place, place};

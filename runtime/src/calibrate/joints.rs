@@ -12,10 +12,8 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use hilt_calibration::joints::{
-    Bar, Key, Mismatch, Screen, Subject, View, calibrate, check, lerobot, write,
-};
-use hilt_drivers::bus::{Maintenance, SerialWire, Wire};
+use hilt_calibration::joints::{Bar, Key, Screen, Subject, View, calibrate, lerobot, write};
+use hilt_drivers::bus::{Maintenance, SerialWire};
 use hilt_protocol::calibration::ArmCalibration;
 use ratatui::{
     DefaultTerminal, Frame,
@@ -25,7 +23,7 @@ use ratatui::{
     widgets::{Paragraph, Wrap},
 };
 
-use crate::rig::{Rig, ServoArmSettings};
+use crate::rig::Rig;
 
 /// So often the bars are drawn.
 const DRAWN: Duration = Duration::from_millis(50);
@@ -77,18 +75,6 @@ pub fn import_lerobot(
     let (mut servos, subject) = open(rig, arm, of_leader)?;
     let plan = lerobot::import(text, &subject)?;
     Ok(write(&mut servos, &plan, arm, date)?)
-}
-
-/// Looks whether the servos at an open port are those of the calibration, and gives the port back: a
-/// question to each, some ten milliseconds.
-pub fn check_joints<W: Wire>(
-    wire: W,
-    arm: &ServoArmSettings,
-    of: &ArmCalibration,
-) -> Result<W, Mismatch> {
-    let mut servos = Maintenance::new(wire, arm.servos.family, arm.servos.baud);
-    check(&mut servos, of)?;
-    Ok(servos.into_wire())
 }
 
 /// The servos of an arm of the rig, and what has to be known of it.

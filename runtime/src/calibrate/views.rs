@@ -93,6 +93,12 @@ pub fn seen(shots: &[Shot]) -> Vec<BoardView> {
     seen.collect()
 }
 
+/// The pictures of these.
+pub fn pictures(shots: &[Shot]) -> Vec<&Gray> {
+    let with_board = shots.iter().filter(|shot| shot.seen.is_ok());
+    with_board.map(|shot| &shot.picture).collect()
+}
+
 /// The same, with where the hand was.
 pub fn with_hand(shots: &[Shot]) -> Vec<View> {
     let view = |shot: &Shot| {

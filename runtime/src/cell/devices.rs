@@ -10,7 +10,7 @@ use std::{
 use hilt_calibration::joints;
 use hilt_drivers::{
     Arm, Backdated, Camera, Scene,
-    bus::{Maintenance, SerialWire, ServoArm, ServoArmConfig, Wire},
+    bus::{SerialWire, ServoArm, ServoArmConfig, Wire},
     emulated::{BusLift, EmulatedBus, EmulatedCamera, PtyBus, desk_arm, lift_bus, lift_config},
     franka,
     sim::LiveLift,
@@ -99,7 +99,7 @@ fn emulated(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Devices, CellError>
     let mut serial = Serial::default();
     for port in own.chain(rig.ports.iter().cloned()) {
         let chain = desk_arm::chain().map_err(|e| refused(&port, &e))?;
-        serial.add(&port, chain, desk_arm::config(), faults)?;
+        serial.add(&port, chain, desk_arm::config(), None, faults)?;
     }
     let (supervised, wills) = supervise(rig, &serial.descriptors)?.unzip();
     let seen: Vec<_> = buses.iter().map(PtyBus::handle).collect();
@@ -130,7 +130,7 @@ fn lift_on_bus(
     let bus = plugged_in(lift_bus(&config), 0)?;
     let lift = BusLift::new(scene, &config, bus.handle())?;
     let mut serial = Serial::default();
-    serial.add(bus.path(), lift.chain().clone(), config, faults)?;
+    serial.add(bus.path(), lift.chain().clone(), config, None, faults)?;
     let (supervised, wills) = supervise(rig, &serial.descriptors)?.unzip();
     let cameras = lift.live().cameras().into_iter();
     Ok(Devices {
@@ -155,10 +155,8 @@ fn real(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Devices, CellError> {
         match arm {
             ArmSettings::Servos(arm) => {
                 let chain = arm.chain().map_err(|e| refused(&arm.port, &e))?;
-                if let Some(measured) = rig.calibrated().and_then(|c| c.arm(index)) {
-                    check_servos(&arm.port, &arm.servos, measured)?;
-                }
-                serial.add(&arm.port, chain, arm.servos.clone(), faults)?;
+                let measured = rig.calibrated().and_then(|c| c.arm(index));
+                serial.add(&arm.port, chain, arm.servos.clone(), measured, faults)?;
             }
             ArmSettings::Franka(config) => {
                 let tick_ns = rig.policy_period_ns() / u64::from(rig.ticks_per_step());
@@ -211,18 +209,6 @@ fn refused(port: &Path, error: &dyn Display) -> CellError {
     CellError::Rig(format!("the arm at {}: {error}", port.display()))
 }
 
-/// Asks the servos at a port whether they are those that were calibrated, before anything is told them.
-pub(crate) fn check_servos(
-    port: &Path,
-    servos: &ServoArmConfig,
-    measured: &ArmCalibration,
-) -> Result<(), CellError> {
-    let wire = SerialWire::open(&port.to_string_lossy(), servos.baud);
-    let wire = wire.map_err(|e| refused(port, &e))?;
-    let mut servos = Maintenance::new(wire, servos.family, servos.baud);
-    joints::check(&mut servos, measured).map_err(|e| refused(port, &e))
-}
-
 /// Arms on serial ports, and duplicates of their descriptors for who guards them.
 #[derive(Default)]
 struct Serial {
@@ -231,16 +217,21 @@ struct Serial {
 }
 
 impl Serial {
-    /// Opens the next arm's port.
+    /// Opens the next arm's port, and asks whether its servos are those that were measured, before they
+    /// are told anything.
     fn add(
         &mut self,
         port: &Path,
         chain: Chain,
         config: ServoArmConfig,
+        measured: Option<&ArmCalibration>,
         faults: &Faults<Monotonic>,
     ) -> Result<(), CellError> {
         let wire = SerialWire::open(&port.to_string_lossy(), config.baud);
-        let wire = wire.map_err(|e| refused(port, &e))?;
+        let mut wire = wire.map_err(|e| refused(port, &e))?;
+        if let Some(measured) = measured {
+            wire = joints::known(wire, &config, measured).map_err(|e| refused(port, &e))?;
+        }
         let duplicate = wire.descriptor().map(|line| line.try_clone_to_owned());
         (self.descriptors).extend(duplicate.transpose().map_err(|e| refused(port, &e))?);
         let wire = faults.wire(wire, self.arms.len());

@@ -3,20 +3,25 @@
 use std::{
     fs,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::AtomicBool,
 };
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use hilt_calibration::board::Board;
+use hilt_calibration::{
+    board::Board,
+    file,
+    joints::lerobot,
+    page::{self, Page},
+};
 use hilt_protocol::{
     Image,
-    calibration::{Calibration, Frame},
+    calibration::{ArmCalibration, Calibration, Frame},
 };
 use hilt_runtime::{
     calibrate::{
-        CalibrateError, Station, StationError, bases, kept, latency, lens, mounting,
+        CalibrateError, Station, StationError, bases, joints, kept, latency, lens, mounting,
         views::{self, Shot, Tour, Watch},
     },
     rig::{Device, Rig},
@@ -38,6 +43,29 @@ pub enum Calibrate {
         /// The file: .svg for a printer, .png for a screen.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+    },
+    /// Where an arm's joints are zero, which way they turn and how far: a person leads it by hand. Written to
+    /// its servos and to the rig's calibration.
+    Joints {
+        #[command(flatten)]
+        arm: ArmArgs,
+    },
+    /// Take an arm's joints from a calibration of LeRobot's. Look at the arm afterwards: LeRobot does not know
+    /// which way a joint turns, and takes the middle of its range for zero.
+    Import {
+        #[command(flatten)]
+        arm: ArmArgs,
+        /// LeRobot's file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Write an arm's joints as a calibration of LeRobot's.
+    Export {
+        #[command(flatten)]
+        arm: ArmArgs,
+        /// The file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
     },
     /// A camera's lens and sensor, from views of a board: a person holds it up, or an arm goes about.
     Intrinsics {
@@ -104,6 +132,19 @@ pub enum Calibrate {
     },
 }
 
+/// An arm of servos.
+#[derive(Args)]
+pub struct ArmArgs {
+    #[command(flatten)]
+    rig: RigArgs,
+    /// Its number, from 0.
+    #[arg(long, default_value_t = 0)]
+    arm: usize,
+    /// The leader of that number, not the arm.
+    #[arg(long)]
+    leader: bool,
+}
+
 /// An arm that goes about before a camera.
 #[derive(Args)]
 pub struct TourArgs {
@@ -143,6 +184,38 @@ impl From<On> for Frame {
 pub fn calibrate(what: Calibrate, stop: &AtomicBool) -> anyhow::Result<()> {
     match what {
         Calibrate::Board { board, out } => draw(&board, &out),
+        Calibrate::Joints { arm } => {
+            let rig = arm.rig.read()?;
+            kept::place(&rig)?;
+            let date = kept::date();
+            let found = joints::calibrate_joints(&rig, arm.arm, arm.leader, &date, stop)?;
+            arm.keep(&rig, found)
+        }
+        Calibrate::Import { arm, file } => {
+            let rig = arm.rig.read()?;
+            kept::place(&rig)?;
+            let name = || file.display().to_string();
+            let text = fs::read_to_string(&file).with_context(name)?;
+            let date = kept::date();
+            let found = joints::import_lerobot(&rig, arm.arm, arm.leader, &text, &date);
+            arm.keep(&rig, found.with_context(name)?)?;
+            println!(
+                "which way the joints turn is not in it: see with hilt doctor --rig FILE --hardware, a hand on the switch"
+            );
+            Ok(())
+        }
+        Calibrate::Export { arm, file } => {
+            let rig = arm.rig.read()?;
+            let known = rig.calibrated().and_then(|c| match arm.leader {
+                true => c.leader(arm.arm),
+                false => c.arm(arm.arm),
+            });
+            let known =
+                known.context("these joints are not calibrated; run: hilt calibrate joints")?;
+            file::write_text(&file, &lerobot::export(known))?;
+            println!("written to {}", file.display());
+            Ok(())
+        }
         Calibrate::Intrinsics {
             rig,
             camera,
@@ -188,6 +261,8 @@ pub fn calibrate(what: Calibrate, stop: &AtomicBool) -> anyhow::Result<()> {
             let (found, shots) = mounting::tour(&mut station, &tour, &lens, &mut screen)?;
             drop(station);
             screen.end();
+            let (views, pictures) = (views::with_hand(&shots), views::pictures(&shots));
+            let page = page::hand_eye(&found, &lens, &tour.board, &views, &pictures);
             for (number, why) in found.left_out() {
                 println!("view {number} was left out: {why}");
             }
@@ -202,8 +277,7 @@ pub fn calibrate(what: Calibrate, stop: &AtomicBool) -> anyhow::Result<()> {
             let path = kept::keep(&rig, |c| {
                 about(&rig, c, &args.camera).mounting = Some(mounting);
             })?;
-            println!("written to {}", path.display());
-            Ok(())
+            written(&path, &format!("{}-mounting", args.camera), &page)
         }
         Calibrate::Bases { tour: args } => {
             let (rig, lens) = args.read()?;
@@ -223,13 +297,22 @@ pub fn calibrate(what: Calibrate, stop: &AtomicBool) -> anyhow::Result<()> {
                 }
                 Ok(())
             };
-            let (found, _) = bases::tours(&mut station, &tour, &lens, ready, &mut screen)?;
+            let (found, [first, second]) =
+                bases::tours(&mut station, &tour, &lens, ready, &mut screen)?;
             drop(station);
             screen.end();
+            let views = [views::with_hand(&first), views::with_hand(&second)];
+            let pictures = [views::pictures(&first), views::pictures(&second)];
+            let page = page::bases(
+                &found,
+                &lens,
+                [&tour.board; 2],
+                [&views[0], &views[1]],
+                [&pictures[0], &pictures[1]],
+            );
             println!("{}", found.verdict());
             let path = kept::keep(&rig, |c| c.bases = Some(found.bases(&kept::date())))?;
-            println!("written to {}", path.display());
-            Ok(())
+            written(&path, "bases", &page)
         }
         Calibrate::Latency {
             rig,
@@ -243,7 +326,8 @@ pub fn calibrate(what: Calibrate, stop: &AtomicBool) -> anyhow::Result<()> {
             let mut screen = Screen::new("latency", None);
             let mut station = Station::open_for_sweep(&rig, stop)?;
             let fastest = rig.limits.joint_velocity_rad_s;
-            let (found, _) = latency::measure(&mut station, &camera, arm, fastest, &mut screen)?;
+            let (found, swing) =
+                latency::measure(&mut station, &camera, arm, fastest, &mut screen)?;
             drop(station);
             screen.end();
             println!(
@@ -253,7 +337,8 @@ pub fn calibrate(what: Calibrate, stop: &AtomicBool) -> anyhow::Result<()> {
             let path = kept::keep(&rig, |c| {
                 about(&rig, c, &camera).latency_ms = Some(found.delay_ms);
             })?;
-            println!("written to {}", path.display());
+            let page = page::latency(&camera, &found, &swing.joint);
+            written(&path, &format!("{camera}-latency"), &page)?;
             if found.delay_ms >= rig.ages.frame_ms {
                 println!(
                     "give the rig an ages.frame_ms above that; it is {}, and no frame is young enough now",
@@ -322,13 +407,38 @@ fn intrinsics(rig: &Rig, camera: &str, board: &Board, shots: &[Shot]) -> anyhow:
         }
     }
     println!("{}", report.verdict);
+    let page = page::intrinsics(&report, &views::seen(shots), &views::pictures(shots));
     let mut lens = report.intrinsics;
     lens.date = kept::date();
     let ([fx, fy], [cx, cy]) = (lens.focal_px, lens.centre_px);
     println!("focal length {fx:.1} {fy:.1} px, centre {cx:.1} {cy:.1} px");
     let path = kept::keep(rig, |c| about(rig, c, camera).intrinsics = Some(lens))?;
-    println!("written to {}", path.display());
+    written(&path, &format!("{camera}-lens"), &page)
+}
+
+/// Leaves a procedure's page in the folder beside the calibration's file, and says where both are.
+fn written(calibration: &Path, name: &str, page: &Page) -> anyhow::Result<()> {
+    let folder = calibration.with_extension("");
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let place = folder.join(format!("{name}.html"));
+    page.write(&place)?;
+    println!(
+        "written to {}; look at {}",
+        calibration.display(),
+        place.display()
+    );
     Ok(())
+}
+
+impl ArmArgs {
+    fn keep(&self, rig: &Rig, found: ArmCalibration) -> anyhow::Result<()> {
+        let who = if self.leader { "leader" } else { "arm" };
+        let mut page = Page::new(&format!("Joints of {who} {}", self.arm));
+        page.verdict(true, "written to its servos, and read back");
+        page.joints(&found);
+        let path = kept::keep(rig, |c| c.put_arm(self.leader, found))?;
+        written(&path, &format!("{who}-{}-joints", self.arm), &page)
+    }
 }
 
 /// Asks before a real arm goes about by itself.

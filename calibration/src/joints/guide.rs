@@ -46,7 +46,7 @@ pub enum Do {
     Nothing,
     /// Make the servos limp, and say [`Event::LetGo`].
     LetGo,
-    /// Write this to the servos; the guide has ended.
+    /// Write this to the servos; the guide has ended, but for [`Guide::not_written`].
     Write(Plan),
 }
 
@@ -97,8 +97,9 @@ enum Stage {
     Review {
         plan: Plan,
         shifts_deg: Vec<f64>,
+        /// It is being written.
+        writes: bool,
     },
-    Ended,
 }
 
 /// Steps that a person counts.
@@ -171,6 +172,16 @@ impl Guide {
         Do::Nothing
     }
 
+    /// The plan was not written, or in part, and this is what the servos keep now: the person may have it
+    /// written again, or measure again.
+    pub fn not_written(&mut self, kept: Vec<Kept>, why: String) {
+        self.kept = kept;
+        self.wrong = vec![why];
+        if let Stage::Review { writes, .. } = &mut self.stage {
+            *writes = false;
+        }
+    }
+
     fn follow(&mut self, now_ns: u64, reported: &[Result<i32, ArmError>]) {
         self.silent.clear();
         let servos = self.recorders.iter_mut().zip(&self.kept).zip(reported);
@@ -190,7 +201,12 @@ impl Guide {
         if lost.is_empty() {
             return;
         }
-        let anew = !matches!(self.stage, Stage::Hold | Stage::Reference | Stage::Ended);
+        let anew = match self.stage {
+            Stage::Hold | Stage::Reference => false,
+            // All is measured.
+            Stage::Review { .. } => false,
+            _ => true,
+        };
         self.recorders.fill(Recorder::default());
         if anew {
             self.begin();
@@ -210,7 +226,7 @@ impl Guide {
     fn again(&mut self) {
         self.wrong.clear();
         match &self.stage {
-            Stage::Hold | Stage::Reference | Stage::Ended => {}
+            Stage::Hold | Stage::Reference => {}
             Stage::Direction { joint: 0, .. } | Stage::Review { .. } => self.begin(),
             Stage::Direction { joint, .. } => self.ask_direction(joint - 1),
             Stage::Range => self.recorders.iter_mut().for_each(Recorder::again),
@@ -231,12 +247,17 @@ impl Guide {
                 }
             }
             Stage::Open { closed } => self.end_open(*closed),
-            Stage::Review { plan, .. } => {
-                let plan = plan.clone();
-                self.stage = Stage::Ended;
+            Stage::Review {
+                plan, shifts_deg, ..
+            } => {
+                let (plan, shifts_deg) = (plan.clone(), shifts_deg.clone());
+                self.stage = Stage::Review {
+                    plan: plan.clone(),
+                    shifts_deg,
+                    writes: true,
+                };
                 return Do::Write(plan);
             }
-            Stage::Ended => {}
         }
         Do::Nothing
     }
@@ -357,7 +378,13 @@ impl Guide {
             return;
         }
         match self.plan(closed, open) {
-            Ok((plan, shifts_deg)) => self.stage = Stage::Review { plan, shifts_deg },
+            Ok((plan, shifts_deg)) => {
+                self.stage = Stage::Review {
+                    plan,
+                    shifts_deg,
+                    writes: false,
+                }
+            }
             Err(words) => self.wrong.push(words),
         }
     }
@@ -431,7 +458,7 @@ impl Guide {
             Stage::Range => 4,
             Stage::Closed => 5,
             Stage::Open { .. } => 6,
-            Stage::Review { .. } | Stage::Ended => STEPS,
+            Stage::Review { .. } => STEPS,
         }
     }
 
@@ -471,8 +498,12 @@ impl Guide {
             ]),
             Stage::Closed => words(&["Close the gripper all the way and hold it."]),
             Stage::Open { .. } => words(&["Open the gripper all the way and hold it."]),
-            Stage::Review { plan, shifts_deg } => review(plan, shifts_deg),
-            Stage::Ended => words(&["The servos are written to. Keep the power on."]),
+            Stage::Review { writes: true, .. } => {
+                words(&["The servos are written to. Keep the power on."])
+            }
+            Stage::Review {
+                plan, shifts_deg, ..
+            } => review(plan, shifts_deg),
         }
     }
 
@@ -531,7 +562,7 @@ impl Guide {
                 let far = recorder.now().unwrap_or(*closed) - closed;
                 far.abs() >= LEAST_GRIP && recorder.still().is_some()
             }),
-            Stage::Hold | Stage::Review { .. } | Stage::Ended => None,
+            Stage::Hold | Stage::Review { .. } => None,
         }
     }
 }

@@ -83,7 +83,7 @@ pub enum SessionError {
 /// Leads a person through the calibration of arm number `index`, at `date` (RFC 3339, UTC), and gives
 /// what belongs into the file when the servos keep it. The servos become limp when the person has said
 /// that they hold the arm, and stay so whatever comes then; nothing is moved, and nothing written before
-/// the person has seen what was measured.
+/// the person has seen what was measured. Where writing fails they may have it tried again.
 pub fn calibrate<W: Wire>(
     servos: &mut Maintenance<W>,
     subject: Subject,
@@ -106,6 +106,7 @@ pub fn calibrate<W: Wire>(
         kept.push(found.map_err(|error| failed(place, error.into()))?);
     }
     let mut guide = Guide::new(subject, kept)?;
+    let mut not_written: Option<WriteError> = None;
     let mut reported = Vec::with_capacity(ids.len());
     loop {
         reported.clear();
@@ -125,7 +126,8 @@ pub fn calibrate<W: Wire>(
             None => continue,
             Some(Key::Quit) => {
                 let is_limp = guide.is_limp();
-                return Err(SessionError::Ended { is_limp });
+                let ended = SessionError::Ended { is_limp };
+                return Err(not_written.map_or(ended, SessionError::Write));
             }
             Some(Key::Again) => guide.on(Event::Again),
             Some(Key::Next) => guide.on(Event::Next),
@@ -145,7 +147,22 @@ pub fn calibrate<W: Wire>(
             }
             Do::Write(plan) => {
                 screen.show(&guide.view())?;
-                return Ok(write(servos, &plan, index, date)?);
+                let error = match write(servos, &plan, index, date) {
+                    Ok(calibration) => return Ok(calibration),
+                    Err(error) => error,
+                };
+                // A bad line need not cost all that was measured.
+                let kept: Result<Vec<_>, _> = ids.iter().map(|id| servos.kept(*id)).collect();
+                let Ok(kept) = kept else {
+                    return Err(error.into());
+                };
+                let why = format!("{error}; or go on to write once more");
+                guide.not_written(kept, why);
+                // What was written stays written, whatever the last word is.
+                let written = |error: &WriteError| error.written.is_some();
+                if !not_written.as_ref().is_some_and(written) || written(&error) {
+                    not_written = Some(error);
+                }
             }
         }
     }

@@ -169,6 +169,8 @@ pub struct Person<'a> {
     pub instead: Option<(usize, Vec<(usize, i32)>)>,
     /// Presses this instead, when they have done what this step asks.
     pub presses: Option<(usize, Key)>,
+    /// Has enough when they are told this.
+    pub quits_when_told: Option<&'static str>,
     /// Everything that was wrong.
     pub told: Vec<String>,
     pub asks: Vec<String>,
@@ -197,6 +199,7 @@ impl<'a> Person<'a> {
             pace: 90,
             instead: None,
             presses: None,
+            quits_when_told: None,
             told: Vec::new(),
             asks: Vec::new(),
             looks: 0,
@@ -281,6 +284,12 @@ impl Screen for Person<'_> {
             self.presses = None;
             self.asked = None;
             return Ok(Some(key));
+        }
+        let told = self
+            .quits_when_told
+            .filter(|words| self.told.iter().any(|t| t.contains(words)));
+        if told.is_some() {
+            return Ok(Some(Key::Quit));
         }
         self.said += 1;
         Ok(Some(match self.said > PATIENCE {

@@ -12,7 +12,7 @@ use hilt_drivers::{
     Arm,
     bus::{
         Direction, Family, ServoArm, ServoArmConfig, Turns, Wire, WireError,
-        sts3215::radians_from_counts,
+        sts3215::{POSITION_OFFSET, radians_from_counts},
     },
     faults::{FaultKind, FaultPlan, FaultSpec, FaultyWire},
 };
@@ -108,10 +108,12 @@ fn it_is_exact_to_a_count_wherever_the_sensors_turn_ends() {
     assert!(counted > 60, "{counted}");
 }
 
-/// Also over a line that loses, spoils and forges replies.
+/// Also over a line that loses, spoils and forges replies. Of the spoilt ones of an STS3215 one in 256 has
+/// the right check, so a session has some wrong positions.
 #[test]
 fn a_bad_line_changes_nothing() {
-    for (seed, kind) in [(1, ArmKind::So101), (2, ArmKind::Koch), (3, ArmKind::So101)] {
+    let seeds = (1..=8).map(|seed| (seed, ArmKind::So101));
+    for (seed, kind) in seeds.chain([(9, ArmKind::Koch), (10, ArmKind::Koch)]) {
         let mut bench = Bench::new(kind, seed);
         let fault = |kind, share| FaultSpec {
             kind,
@@ -125,7 +127,7 @@ fn a_bad_line_changes_nothing() {
             seed,
             faults: vec![
                 fault(FaultKind::ServoSilent, 0.02),
-                fault(FaultKind::ReplyCorrupted, 0.02),
+                fault(FaultKind::ReplyCorrupted, 0.08),
                 fault(FaultKind::WrongId, 0.01),
                 fault(FaultKind::ErrorByte, 0.02),
             ],
@@ -486,5 +488,68 @@ impl<W: Wire> Wire for Stuck<W> {
 
     fn drain(&mut self) -> Result<(), WireError> {
         self.0.drain()
+    }
+}
+
+/// Writing fails for a moment: it is said, and done when the person goes on; or they quit, and are told what
+/// was written.
+#[test]
+fn what_was_measured_is_not_lost_when_writing_fails() {
+    for quits in [false, true] {
+        let mut bench = Bench::new(ArmKind::So101, 63);
+        let wire = Deaf {
+            inner: bench.bus.wire(),
+            deaf: 30,
+        };
+        let subject = bench.subject(None);
+        let mut servos = bench.servos_on(wire);
+        let mut person = Person::at(&mut bench, None);
+        person.quits_when_told = quits.then_some("does not take its offset");
+        let done = calibrate(&mut servos, subject, 0, DATE, &mut person);
+        let told = person.told.join("; ");
+        assert!(
+            told.contains("servo 3 (elbow_flex): it does not take its offset"),
+            "{told}"
+        );
+        if quits {
+            let error = done.unwrap_err().to_string();
+            assert!(
+                error.contains("Written already: shoulder_pan, shoulder_lift"),
+                "{error}"
+            );
+        } else {
+            assert_exact(&mut bench, &done.unwrap(), "at the second time");
+        }
+    }
+}
+
+/// The first writes of servo 3's offset do not arrive.
+struct Deaf<W> {
+    inner: W,
+    deaf: usize,
+}
+
+impl<W: Wire> Wire for Deaf<W> {
+    fn now_ns(&self) -> u64 {
+        self.inner.now_ns()
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        let of_offset = bytes.get(2) == Some(&3)
+            && bytes.get(4) == Some(&3)
+            && bytes.get(5) == Some(&POSITION_OFFSET.address);
+        if of_offset && self.deaf > 0 {
+            self.deaf = self.deaf.saturating_sub(10);
+            return Ok(());
+        }
+        self.inner.write(bytes)
+    }
+
+    fn read(&mut self, buffer: &mut [u8], until_ns: u64) -> Result<usize, WireError> {
+        self.inner.read(buffer, until_ns)
+    }
+
+    fn drain(&mut self) -> Result<(), WireError> {
+        self.inner.drain()
     }
 }

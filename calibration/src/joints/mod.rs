@@ -7,7 +7,7 @@
 //!   ranges, the gripper. Pure; [`View`] is what they see.
 //! - [`range`]: whether a range is one of this shape's joint; [`place`]: where it comes to lie in the
 //!   servo's turn. What comes of it is a [`Plan`].
-//! - [`calibrate`]: the guide with servos and a [`Screen`]; [`write`]: a plan becomes what the servos keep,
+//! - [`calibrate`]: the guide with servos and a [`Screen`]; [`write()`]: a plan becomes what the servos keep,
 //!   and then the value for the file.
 //! - [`check`]: whether servos are those of a file: one question each.
 //! - [`lerobot`]: LeRobot's calibration files.

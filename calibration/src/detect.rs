@@ -3,7 +3,7 @@
 //! Corners are where four squares meet: saddles of the brightness (`saddles`). Edges lead from one to
 //! the next and give each its column and row (`grid`). Which corner of the board that is, the size and
 //! the colours say, or the markers (`place`). Then each is found again to a fraction of a pixel, in the
-//! full picture. Large pictures are first looked at smaller, which is faster and sees blurred corners.
+//! full picture, and one that does not lie as its neighbours do is none (`stray`). Large pictures are first looked at smaller, which is faster and sees blurred corners.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +16,7 @@ mod grid;
 mod place;
 mod plane;
 mod saddles;
+mod stray;
 
 use grid::Node;
 use plane::Plane;
@@ -32,12 +33,6 @@ const SLOPES_PX: f32 = 0.6;
 
 /// A picture whose dark and bright differ by less shows nothing, gray levels.
 const LEAST_CONTRAST: f32 = 20.0;
-
-/// Further off the line of its neighbours a corner is none, in steps.
-const STRAYS_ACROSS: f64 = 0.08;
-
-/// Further off their middle.
-const STRAYS_ALONG: f64 = 0.25;
 
 /// Why no corner of the board is given.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -139,10 +134,7 @@ pub fn detect(picture: &Gray, board: &Board) -> Result<BoardView, DetectError> {
     for level in levels.iter().rev() {
         let found = found_in(level, board).and_then(|nodes| {
             let mut corners = refined(&nodes, scale, &slopes, board);
-            let columns = board.inner_columns();
-            while let Some(id) = strayed(&corners, columns) {
-                corners.remove(&id);
-            }
+            stray::remove(&mut corners, board);
             enough(corners, board)
         });
         best = match (best, found) {
@@ -203,54 +195,35 @@ fn refined(
 ) -> BTreeMap<usize, [f64; 2]> {
     let in_full = |at: [f64; 2]| at.map(|v| scale * v + (scale - 1.0) / 2.0);
     let columns = board.inner_columns();
+    // Up to where something else than the square's own edges is seen, in squares, and half of that.
+    let part = match board.pattern {
+        Pattern::Checkerboard => 0.2,
+        Pattern::Charuco { .. } => (1.0 - board.marker_squares()) / 8.0,
+    };
     let corner = |(&id, node): (&usize, &Node)| {
         let at = in_full(node.at);
-        let beside = [
-            (id % columns > 0).then(|| id - 1),
-            (id % columns + 1 < columns).then_some(id + 1),
-            id.checked_sub(columns),
-            Some(id + columns),
-        ];
-        let distances = beside.into_iter().flatten().filter_map(|id| {
-            let other = in_full(nodes.get(&id)?.at);
-            Some((other[0] - at[0]).hypot(other[1] - at[1]))
-        });
-        let square_px = distances.fold(f64::MAX, f64::min);
-        // Up to where something else than the square's own edges is seen.
-        let part = match board.pattern {
-            Pattern::Checkerboard => 0.35,
-            Pattern::Charuco { .. } => (1.0 - board.marker_squares()) / 2.0,
+        let side = |id: Option<usize>| {
+            let other = in_full(nodes.get(&id?)?.at);
+            Some([other[0] - at[0], other[1] - at[1]])
         };
-        let reach_px = (part * square_px).clamp(2.0, 10.0);
-        Some((id, saddles::refined(slopes, at, reach_px)?))
+        let right = side((id % columns + 1 < columns).then_some(id + 1));
+        let left = side((id % columns > 0).then(|| id - 1));
+        let (up, down) = (side(id.checked_sub(columns)), side(Some(id + columns)));
+        let back = |side: [f64; 2]| [-side[0], -side[1]];
+        // Where there is none, as on the other side; where there is none either, as it must be.
+        let across = right.or(left.map(back));
+        let along = down.or(up.map(back));
+        let across = across.or(along.map(|[x, y]| [y, -x]))?;
+        let along = along.unwrap_or([-across[1], across[0]]);
+        let sides = [
+            across,
+            along,
+            left.unwrap_or(back(across)),
+            up.unwrap_or(back(along)),
+        ];
+        Some((id, saddles::refined(slopes, at, sides, part)?))
     };
     nodes.iter().filter_map(corner).collect()
-}
-
-/// The corner that lies worst between the two beside it in its row or column, if that is too bad. A lens
-/// bends rows and perspective makes steps shorter and shorter, but little from one step to the next.
-fn strayed(corners: &BTreeMap<usize, [f64; 2]>, columns: usize) -> Option<usize> {
-    let off = |id: usize, step: usize| {
-        let inside = step == columns || (1..columns - 1).contains(&(id % columns));
-        let (a, b) = (
-            corners.get(&id.checked_sub(step)?)?,
-            corners.get(&(id + step))?,
-        );
-        let at = corners.get(&id)?;
-        let way = [b[0] - a[0], b[1] - a[1]];
-        let length = way[0].hypot(way[1]);
-        let from = [at[0] - (a[0] + b[0]) / 2.0, at[1] - (a[1] + b[1]) / 2.0];
-        let along = (from[0] * way[0] + from[1] * way[1]).abs() / length;
-        let across = (from[0] * way[1] - from[1] * way[0]).abs() / length;
-        // In steps; a row of three is two long.
-        let off = (2.0 * across / length / STRAYS_ACROSS).max(2.0 * along / length / STRAYS_ALONG);
-        (inside && off > 1.0).then_some((id, off))
-    };
-    let all = corners
-        .keys()
-        .flat_map(|&id| [off(id, 1), off(id, columns)]);
-    let worst = all.flatten().max_by(|a, b| a.1.total_cmp(&b.1));
-    worst.map(|(id, _)| id)
 }
 
 fn enough(corners: BTreeMap<usize, [f64; 2]>, board: &Board) -> Result<Vec<Corner>, DetectError> {

@@ -144,6 +144,52 @@ fn it_is_found_any_way_up_and_in_large_pictures() {
 }
 
 #[test]
+fn it_is_found_in_poor_light_and_before_a_wall_of_squares() {
+    let camera = camera([0.05, -0.1, 0.0, 0.0, 0.0]);
+    let synthetic = Look {
+        blur_px: 0.0,
+        noise: 0.0,
+        vignette: 0.0,
+        gradient: 0.0,
+        black: 0.0,
+        white: 255.0,
+    };
+    let [noisy, soft, dim] = [ORDINARY; 3].map(|look| Look { noise: 5.0, ..look });
+    let soft = Look {
+        blur_px: 1.4,
+        ..soft
+    };
+    let dim = Look {
+        black: 15.0,
+        white: 75.0,
+        noise: 2.5,
+        ..dim
+    };
+    for board in [CHARUCO(), CHECKERS()] {
+        for (i, pose) in camera.poses(&board, 4, 9).iter().enumerate() {
+            for (kind, look) in [synthetic, noisy, soft, dim].iter().enumerate() {
+                let picture = camera.view_of(pose, look, i as u64, |x, y| {
+                    let (u, v) = (x / board.square_m, y / board.square_m);
+                    let (columns, rows) = (f64::from(board.columns), f64::from(board.rows));
+                    if (-0.5..columns + 0.5).contains(&u) && (-0.5..rows + 0.5).contains(&v) {
+                        return f64::from(u8::from(board.is_white(u, v)));
+                    }
+                    // Tiles of any brightness.
+                    let (column, row) = ((x / 0.017).floor() as i64, (y / 0.023).floor() as i64);
+                    Random((column * 7919 + row * 104_729) as u64).next()
+                });
+                let view = detect(&picture, &board).unwrap();
+                let (rms, most) = errors(&camera, &board, pose, &view);
+                let named =
+                    format!("{board}, view {i}, look {kind}: {rms:.3} px, {most:.3} at most");
+                assert!(rms < 0.25 && most < 1.0, "{named}");
+                assert!(view.corners.len() + 2 >= board.corners(), "{named}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_part_of_a_charuco_board_is_enough_and_of_a_checkerboard_not() {
     let camera = camera([0.0; 5]);
     let pose = Isometry3::translation(0.02, -0.08, 0.3);
@@ -198,10 +244,17 @@ fn another_board_is_named() {
         "{error:?}"
     );
     assert!(error.to_string().contains("of another size"), "{error}");
-    // Its markers are where they should be, but it goes on.
+    // Its markers are where they should be, but there are more.
     let error = seen(&CHARUCO(), &Board::charuco(8, 4, 0.03, 0.022), &ORDINARY);
-    let (found, wanted) = ([7, 5], [7, 3]);
-    assert_eq!(error, DetectError::OtherSize { found, wanted });
+    let more = matches!(
+        error,
+        DetectError::OtherMarkers {
+            strange: 7..,
+            agree: 15..,
+            ..
+        }
+    );
+    assert!(more, "{error:?}");
     let error = seen(&CHARUCO(), &Board::charuco(2, 6, 0.03, 0.022), &ORDINARY);
     assert!(matches!(error, DetectError::Board(_)), "{error}");
 }

@@ -48,11 +48,6 @@ pub fn place(
         Pattern::Charuco { .. } => by_markers(grid, plane, board)?,
     };
     let on_board = on_board(grid, board, turn);
-    // Something beside the board may look like a corner, but not like a row of them.
-    let row = board.inner_columns().min(board.rows as usize - 1);
-    if grid.nodes.len() - on_board.len() >= row {
-        return Err(other_size(grid, board));
-    }
     let (found, all) = (on_board.len(), board.corners());
     let needed = match board.pattern {
         Pattern::Checkerboard => all,
@@ -134,7 +129,14 @@ fn whole(grid: &Grid, board: &Board) -> Result<Turn, DetectError> {
     let full = (across * down) as usize == grid.nodes.len();
     let smaller = across.max(down) < columns.max(rows) || across.min(down) < columns.min(rows);
     match best {
-        Some((count, _, turn)) if count == board.corners() => Ok(turn),
+        // Something beside the board may look like a corner, but not like a row of them.
+        Some((count, _, turn))
+            if count == board.corners()
+                && grid.nodes.len() - count < columns.min(rows) as usize =>
+        {
+            Ok(turn)
+        }
+        Some((count, _, _)) if count == board.corners() => Err(other_size(grid, board)),
         // Whole rows and columns, but not as many.
         _ if full && smaller && grid.nodes.len() > 4 => Err(other_size(grid, board)),
         Some((found, _, _)) => Err(DetectError::TooFew {
@@ -204,7 +206,8 @@ fn by_markers(grid: &Grid, plane: &Plane, board: &Board) -> Result<Turn, DetectE
     }
     let agreed = votes.iter().max_by_key(|(_, votes)| **votes);
     match agreed {
-        Some((turn, &votes)) if votes >= 2 && 2 * votes > read => Ok(*turn),
+        // One in ten may be read wrong.
+        Some((turn, &votes)) if votes >= 2 && 2 * votes > read && 10 * strange <= read => Ok(*turn),
         _ if read >= 2 => Err(DetectError::OtherMarkers {
             read,
             strange,

@@ -153,29 +153,50 @@ fn edges(fine: &Plane, at: [f64; 2]) -> Option<[[f64; 2]; 4]> {
     Some(edges.map(|(step, _)| direction(step)))
 }
 
-/// The point through which all edges near `start` run, to a fraction of a pixel: where the slopes of the
-/// picture are at right angles to the way to it (Förstner and Gülch, 1987). `slopes` is the picture,
-/// lightly smoothed; `reach_px` how far from the point edges are looked at. `None`: they have no such
-/// point near `start`.
-pub fn refined(slopes: &Plane, start: [f64; 2], reach_px: f64) -> Option<[f64; 2]> {
-    let mut at = start;
-    let spread = reach_px / 2.0;
-    for _ in 0..20 {
-        let [left, top] = at.map(|v| (v - reach_px).ceil() as isize);
-        let [right, bottom] = at.map(|v| (v + reach_px).floor() as isize);
-        if left < 1
-            || top < 1
-            || right >= slopes.width as isize - 1
-            || bottom >= slopes.height as isize - 1
-        {
-            return None;
+/// The point in which the edges near `start` meet, to a fraction of a pixel: where the slopes of the
+/// picture are at right angles to the way to it (Förstner and Gülch, 1987). `slopes` is the picture, hardly
+/// smoothed; `sides` lead along the edges to the four corners beside this one, those that are opposite each
+/// other two places apart. Slopes count that are near an edge: `part` of the square's height is half way to
+/// the next thing that has edges. `None`: they do not meet near `start`.
+pub fn refined(
+    slopes: &Plane,
+    start: [f64; 2],
+    sides: [[f64; 2]; 4],
+    part: f64,
+) -> Option<[f64; 2]> {
+    let length = |side: [f64; 2]| side[0].hypot(side[1]);
+    let cross = |a: [f64; 2], b: [f64; 2]| a[0] * b[1] - a[1] * b[0];
+    let strips = [0, 1, 2, 3].map(|i| {
+        let (side, beside) = (sides[i], sides[(i + 1) % 4]);
+        let (length, height) = (length(side), cross(side, beside).abs() / length(side));
+        Strip {
+            along: [side[0] / length, side[1] / length],
+            reach_px: (0.4 * length).clamp(2.0, 12.0),
+            width_px: (part * height).clamp(0.8, 4.0),
         }
+    });
+    let shortest = sides.into_iter().map(length).fold(f64::MAX, f64::min);
+    let reach = strips
+        .iter()
+        .map(|strip| strip.reach_px)
+        .fold(0.0, f64::max);
+    let mut at = start;
+    for _ in 0..20 {
+        let [left, top] = at.map(|v| (v - reach).ceil().max(1.0) as isize);
+        let right = ((at[0] + reach) as isize).min(slopes.width as isize - 2);
+        let bottom = ((at[1] + reach) as isize).min(slopes.height as isize - 2);
         let (mut a, mut b, mut c, mut u, mut v) = (0.0, 0.0, 0.0, 0.0, 0.0);
         for y in top..=bottom {
             for x in left..=right {
-                let [gx, gy] = slopes.slope(x, y);
                 let (dx, dy) = (x as f64 - at[0], y as f64 - at[1]);
-                let weight = (-0.5 * (dx * dx + dy * dy) / (spread * spread)).exp();
+                let weight = strips
+                    .iter()
+                    .map(|strip| strip.weight([dx, dy]))
+                    .fold(0.0, f64::max);
+                if weight < 0.01 {
+                    continue;
+                }
+                let [gx, gy] = slopes.slope(x, y);
                 let along = gx * dx + gy * dy;
                 a += weight * gx * gx;
                 b += weight * gx * gy;
@@ -191,7 +212,8 @@ pub fn refined(slopes: &Plane, start: [f64; 2], reach_px: f64) -> Option<[f64; 2
         }
         let (dx, dy) = ((c * u - b * v) / det, (a * v - b * u) / det);
         at = [at[0] + dx, at[1] + dy];
-        if (at[0] - start[0]).hypot(at[1] - start[1]) > reach_px {
+        let off = (at[0] - start[0]).hypot(at[1] - start[1]);
+        if off.is_nan() || off > 0.2 * shortest {
             return None;
         }
         if dx.hypot(dy) < 1e-3 {
@@ -199,4 +221,23 @@ pub fn refined(slopes: &Plane, start: [f64; 2], reach_px: f64) -> Option<[f64; 2
         }
     }
     Some(at)
+}
+
+/// Along one edge, from the corner.
+struct Strip {
+    along: [f64; 2],
+    reach_px: f64,
+    width_px: f64,
+}
+
+impl Strip {
+    /// How much a slope counts so far from the corner.
+    fn weight(&self, [dx, dy]: [f64; 2]) -> f64 {
+        let along = dx * self.along[0] + dy * self.along[1];
+        let across = dx * self.along[1] - dy * self.along[0];
+        match (0.0..self.reach_px).contains(&along) {
+            true => (-0.5 * (across / self.width_px).powi(2)).exp(),
+            false => 0.0,
+        }
+    }
 }

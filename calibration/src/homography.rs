@@ -39,7 +39,10 @@ impl Homography {
         let h = eigen.eigenvectors.column(order[0]);
         let h = Matrix3::from_row_iterator(h.iter().copied());
         let h = to.try_inverse()? * h * from;
-        let scale = h[(2, 2)];
+        // The points are on this side of the horizon.
+        let [x, y] = pairs[0].0;
+        let side = (h[(2, 0)] * x + h[(2, 1)] * y + h[(2, 2)]).signum();
+        let scale = side * h[(2, 2)].abs();
         (scale.abs() > 1e-12 * h.norm()).then(|| Self(h / scale))
     }
 
@@ -89,6 +92,16 @@ mod tests {
             (found.0 - wanted.0).norm() < 1e-7 * wanted.0.norm(),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn the_origin_may_be_beyond_the_horizon() {
+        let wanted = Homography(Matrix3::new(1.0, 0.2, 0.3, -0.1, 1.0, 0.5, 1.0, 0.0, -1.0));
+        let points = (0..12).map(|i| [2.0 + f64::from(i % 4), f64::from(i / 4)]);
+        let pairs: Vec<_> = points.map(|p| (p, wanted.map(p).unwrap())).collect();
+        let found = Homography::fit(&pairs).unwrap();
+        assert!((found.0 - wanted.0).norm() < 1e-7, "{found:?}");
+        assert_eq!(found.map([0.0, 0.0]), None);
     }
 
     #[test]

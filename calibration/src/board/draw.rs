@@ -174,6 +174,36 @@ mod tests {
     }
 
     #[test]
+    fn a_print_shows_what_the_drawing_shows() {
+        let board = Board::charuco(5, 4, 0.04, 0.03);
+        let (picture, px_per_mm, margin_px) = (board.draw(64, 8), 1.6, 8.0);
+        let mut painted = vec![7; picture.pixels().len()];
+        let svg = board.svg();
+        for line in svg.lines().filter(|line| line.starts_with("<rect")) {
+            let word = |name: &str| line.split(&format!(" {name}=\"")).nth(1).unwrap();
+            let number = |name: &str| {
+                let text = word(name).split('"').next().unwrap();
+                text.parse::<f64>().unwrap() * px_per_mm
+            };
+            let (left, top) = (number("x") + margin_px, number("y") + margin_px);
+            let (right, bottom) = (left + number("width"), top + number("height"));
+            let fill = if word("fill").starts_with("white") {
+                255
+            } else {
+                0
+            };
+            for (i, painted) in painted.iter_mut().enumerate() {
+                let (x, y) = (i % picture.width_px as usize, i / picture.width_px as usize);
+                let (x, y) = (x as f64 + 0.5, y as f64 + 0.5);
+                if (left..right).contains(&x) && (top..bottom).contains(&y) {
+                    *painted = fill;
+                }
+            }
+        }
+        assert_eq!(painted, picture.pixels());
+    }
+
+    #[test]
     fn a_print_is_true_to_scale_and_says_what_it_is() {
         let svg = Board::charuco(7, 5, 0.03, 0.022).svg();
         assert!(

@@ -345,7 +345,9 @@ pub fn calibrate(board: &Board, views: &[BoardView]) -> Result<IntrinsicsReport,
             views: used.iter().map(|&i| &views[i]).collect(),
             free: Free::WithoutK3,
         };
-        let mut fitted = least_squares::fit(&bundle, state)?;
+        state.lens.distortion[4] = 0.0;
+        let fitted = least_squares::fit(&bundle, state)?;
+        let fitted = with_k3(&mut bundle, fitted)?;
         let rms: Vec<f64> = (0..used.len())
             .map(|view| rms_px(&bundle.left(&fitted.state, view)))
             .collect();
@@ -369,7 +371,6 @@ pub fn calibrate(board: &Board, views: &[BoardView]) -> Result<IntrinsicsReport,
         if degrees < PARALLEL.to_degrees() {
             return Err(IntrinsicsError::Parallel { degrees });
         }
-        fitted = with_k3(&mut bundle, fitted)?;
         let rms_px = fitted.rms() * std::f64::consts::SQRT_2;
         if rms_px > MISFIT_PX {
             return Err(IntrinsicsError::Misfit { rms_px });

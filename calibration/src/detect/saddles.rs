@@ -171,7 +171,7 @@ pub fn refined(
         let (length, height) = (length(side), cross(side, beside).abs() / length(side));
         Strip {
             along: [side[0] / length, side[1] / length],
-            reach_px: (0.4 * length).clamp(2.0, 12.0),
+            reach_px: (0.33 * length).clamp(2.0, 12.0),
             width_px: (part * height).clamp(0.8, 4.0),
         }
     });

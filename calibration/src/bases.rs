@@ -2,19 +2,19 @@
 //! of the one, then of the other.
 //!
 //! Each arm's views give the camera in its base's frame ([`crate::hand_eye`], the camera not in the
-//! hand). The two share no unknown but the camera's place: with each view of one board, a fit of both
-//! arms at once has the same optimum as the two fits by themselves, only with other names for the
-//! unknowns, so there is none. What has to hold is that the camera was not moved between them.
+//! hand). Beside the camera, which must not be moved between them, the two fits share the lens: what one
+//! arm's views say of it moves the other's camera. [`joined`] is the one fit of both, put together from
+//! the two: with each view of one board, nothing else couples them.
 
 use std::fmt;
 
 use hilt_protocol::calibration::{Bases, Frame, Intrinsics, Spread};
-use nalgebra::{Isometry3, Matrix6};
+use nalgebra::{Isometry3, Matrix6, SMatrix, SVector};
 
 use crate::{
     board::Board,
-    hand_eye::{HandEye, HandEyeError, Known, View, hand_eye, more, spread_of},
-    pose::adjoint,
+    hand_eye::{HandEye, HandEyeError, Known, LENS, View, hand_eye, more, spread_of},
+    pose::{adjoint, nudged},
 };
 
 /// Good enough for two hands that hold one thing.
@@ -81,24 +81,64 @@ pub fn base_to_base(
 
 /// The same from what each arm's views gave; both of the camera not in the hand.
 pub fn joined(arms: [HandEye; 2]) -> Result<BaseToBase, BasesError> {
-    let [first, second] = &arms;
-    let camera_from_base1 = second.frame_from_camera.inverse();
-    let base0_from_base1 = first.frame_from_camera * camera_from_base1;
+    let (cameras, apart) = with_one_lens(&arms);
+    let [first, second] = cameras;
+    let base0_from_base1 = first * second.inverse();
     let away_m = base0_from_base1.translation.vector.norm();
     let turned = base0_from_base1.rotation.angle();
     if away_m < ONE_BASE.translation_m && turned < ONE_BASE.rotation_rad {
         return Err(BasesError::OneArm { away_m });
     }
-    // Both are known as moves of the camera in its own frame; seen from the second base they are longer,
-    // the farther it is.
-    let moves = adjoint(&second.frame_from_camera);
-    let covariance = moves * (first.covariance + second.covariance) * moves.transpose();
+    // Known are moves of the camera in its own frame; seen from the second base they are longer, the
+    // farther it is.
+    let moves = adjoint(&second);
+    let covariance = moves * apart * moves.transpose();
     Ok(BaseToBase {
         base0_from_base1,
         spread: spread_of(&covariance),
         covariance,
         arms,
     })
+}
+
+/// The camera in each base's frame when both are seen through one lens, and the covariance of how far
+/// apart the two are in the camera's own frame. What either says of both camera and lens is a normal
+/// distribution about its own fit; their product, with what was known of the lens before counted once,
+/// is that of all views.
+fn with_one_lens(arms: &[HandEye; 2]) -> ([Isometry3<f64>; 2], Matrix6<f64>) {
+    let mut information = SMatrix::<f64, 15, 15>::zeros();
+    let mut pull = SVector::<f64, 15>::zeros();
+    let given = arms.each_ref().map(|arm| arm.frame_from_camera);
+    let separate = (given, arms[0].covariance + arms[1].covariance);
+    for (arm, found) in arms.iter().enumerate() {
+        let Some(inverse) = found.lens.with_camera.try_inverse() else {
+            return separate;
+        };
+        let mut at = SVector::<f64, 9>::zeros();
+        at.fixed_rows_mut::<3>(6).copy_from(&found.lens.lens);
+        let pulled = inverse * at;
+        let place = |i: usize| if i < 6 { 6 * arm + i } else { 6 + i };
+        for i in 0..9 {
+            pull[place(i)] += pulled[i];
+            for j in 0..9 {
+                information[(place(i), place(j))] += inverse[(i, j)];
+            }
+        }
+    }
+    for i in 12..15 {
+        information[(i, i)] -= 1.0 / (LENS * LENS);
+    }
+    let Some(covariance) = information.try_inverse() else {
+        return separate;
+    };
+    let moved = covariance * pull;
+    let cameras =
+        [0, 1].map(|arm| nudged(&given[arm], &moved.fixed_rows::<6>(6 * arm).into_owned()));
+    let block = |i: usize, j: usize| covariance.fixed_view::<6, 6>(6 * i, 6 * j).into_owned();
+    (
+        cameras,
+        block(0, 0) + block(1, 1) - block(0, 1) - block(1, 0),
+    )
 }
 
 impl BaseToBase {
@@ -229,6 +269,26 @@ mod tests {
         }
         // Six degrees of freedom: 6 ± 0.8.
         assert!((4.0..9.5).contains(&chi), "{chi}");
+    }
+
+    #[test]
+    fn the_two_share_one_lens_that_is_not_quite_what_was_said() {
+        for seed in 0..4 {
+            let (worlds, truth) = pair(seed, [0.0; 2]);
+            let mut other = lens();
+            other.focal_px = other.focal_px.map(|focal| focal * 1.004);
+            let views = [0, 1].map(|arm| worlds[arm].views(15, seed));
+            let boards = [&worlds[0].board, &worlds[1].board];
+            let found = base_to_base(&other, boards, [&views[0], &views[1]]).unwrap();
+            let off = truth.inverse() * found.base0_from_base1;
+            let (metres, radians) = (off.translation.vector.norm(), off.rotation.angle());
+            let spread = found.spread;
+            let within = metres < 3.0 * spread.translation_m && radians < 3.0 * spread.rotation_rad;
+            assert!(within && metres < 1.5e-3, "{metres} {radians} {spread:?}");
+            // Each by itself knows less than both.
+            let [a, b] = found.arms.each_ref().map(|arm| arm.spread.rotation_rad);
+            assert!(spread.rotation_rad < a.hypot(b), "{spread:?} {a} {b}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! All corners of all views, predicted by one mounting and one place of the board.
 
 use hilt_protocol::calibration::Intrinsics;
-use nalgebra::{DMatrix, DVector, Isometry3, Matrix6};
+use nalgebra::{DMatrix, DVector, Isometry3, Matrix6, SMatrix, Vector3};
 
 use super::start::Scale;
 use crate::{
@@ -17,6 +17,33 @@ pub(super) struct State {
     pub other_from_board: Isometry3<f64>,
     /// By how much the board is larger than was said.
     pub scale: f64,
+    /// By how much the lens is another than was said: the logarithm of its focal length's factor, and
+    /// its centre's way along columns and rows in focal lengths.
+    pub lens: [f64; 3],
+}
+
+/// One standard deviation of either, of a lens that counts as good. Half a percent of a focal length is
+/// two millimetres of a camera that is 0.4 m from the board: a fit that takes the lens for exact is wrong
+/// by that, and does not know it.
+pub(crate) const LENS: f64 = 0.0025;
+
+/// The lens as the views have it, and how it goes with the camera's place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LensKnown {
+    /// As [`State::lens`].
+    pub lens: Vector3<f64>,
+    /// Covariance of the camera's place (six) and of these three.
+    pub with_camera: SMatrix<f64, 9, 9>,
+}
+
+/// The lens, so much another.
+pub(super) fn bent(intrinsics: &Intrinsics, lens: &[f64; 3]) -> Intrinsics {
+    let mut bent = intrinsics.clone();
+    for i in 0..2 {
+        bent.centre_px[i] += lens[1 + i] * intrinsics.focal_px[i];
+        bent.focal_px[i] *= lens[0].exp();
+    }
+    bent
 }
 
 /// The board, so many times as large.
@@ -91,13 +118,18 @@ impl Fit for JointFit<'_> {
 
     fn unknowns(&self) -> usize {
         match self.scale {
-            Scale::Said => 12,
+            Scale::Said => 15,
             Scale::Sought => 13,
         }
     }
 
     fn residuals(&self) -> usize {
-        self.views.iter().map(|view| 2 * view.corners.len()).sum()
+        let corners: usize = self.views.iter().map(|view| view.corners.len()).sum();
+        let lens = match self.scale {
+            Scale::Said => 3,
+            Scale::Sought => 0,
+        };
+        2 * corners + lens
     }
 
     fn moved(&self, state: &State, change: &DVector<f64>) -> State {
@@ -110,19 +142,28 @@ impl Fit for JointFit<'_> {
                 // As a logarithm, so that it stays above zero.
                 Scale::Sought => state.scale * change[12].exp(),
             },
+            lens: match self.scale {
+                Scale::Said => [0, 1, 2].map(|i| state.lens[i] + change[12 + i]),
+                Scale::Sought => state.lens,
+            },
         }
     }
 
     fn residual(&self, state: &State, out: &mut DVector<f64>) {
         let board = sized(self.board, state.scale);
+        let intrinsics = bent(self.intrinsics, &state.lens);
         let camera_from_frame = state.frame_from_camera.inverse();
         let mut rest = out.as_mut_slice();
         for view in &self.views {
             let (these, others) = rest.split_at_mut(2 * view.corners.len());
             rest = others;
             let pose = camera_from_frame * view.motion * state.other_from_board;
-            reprojection(self.intrinsics, &board, &view.corners, &pose, these);
+            reprojection(&intrinsics, &board, &view.corners, &pose, these);
             view.weight.apply(these);
+        }
+        // What is known of the lens before.
+        for (out, lens) in rest.iter_mut().zip(state.lens) {
+            *out = lens / LENS;
         }
     }
 }

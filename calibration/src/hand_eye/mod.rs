@@ -9,7 +9,8 @@
 //! pixels' error counted, each view would be trusted to a fraction of a millimetre, and the result would
 //! claim as much. So each view's corners are weighed by what moves them: noise of the corners, known from
 //! how well each picture fits a flat board by itself, and an error of the hand's pose, estimated from how
-//! much the views disagree. With an arm that is exact this is the plain reprojection error.
+//! much the views disagree. With an arm that is exact this is the plain reprojection error. Nor is the
+//! lens known exactly: its focal length and centre are fitted along, held to what they were measured as.
 //!
 //! A view that disagrees far more than the others is left out and named; a [`Verdict`] says in words
 //! whether what came out is good, and what to do where it is not. [`view_poses`] is where to take views.
@@ -23,6 +24,7 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use fit::{LENS, LensKnown};
 pub use plan::{PlanError, PlanOptions, Sight, view_poses};
 pub use verdict::{GOOD, Verdict};
 pub(crate) use verdict::{Known, more};
@@ -78,6 +80,7 @@ pub struct HandEye {
     pub turned_rad: [f64; 3],
     /// Those axes.
     pub axes: Matrix3<f64>,
+    pub(crate) lens: LensKnown,
 }
 
 /// What came out of one view.
@@ -159,7 +162,7 @@ pub enum HandEyeError {
     },
     /// The board is larger or smaller than was said.
     #[error(
-        "the board's squares seem to be {:.1} mm, not {:.1} mm: measure one and correct the board's size",
+        "the board's squares seem to be {:.1} mm, not {:.1} mm: measure one and correct the board's size; if it is right, calibrate the lens again",
         seems_m * 1e3, said_m * 1e3
     )]
     BoardSize {
@@ -243,6 +246,12 @@ impl HandEye {
             spread: self.spread,
             views: self.used(),
         }
+    }
+
+    /// The focal length with which arm and pictures go together best, over the one that was given. The
+    /// lens is fitted within what a lens is known to; farther than one percent from 1 it is doubtful.
+    pub fn focal(&self) -> f64 {
+        self.lens.lens[0].exp()
     }
 
     /// Views that went into it.
@@ -336,6 +345,7 @@ pub fn hand_eye(
         arm: solved.arm,
         corner_px: solved.corner_px,
         rms_px: solved.rms_px,
+        lens: solved.lens,
         views: results,
         turned_rad,
         axes,

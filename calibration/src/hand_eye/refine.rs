@@ -2,11 +2,11 @@
 //! nothing changes.
 
 use hilt_protocol::calibration::{Frame, Intrinsics, Spread};
-use nalgebra::{DMatrix, DVector, Isometry3, Matrix6, Vector3, Vector6};
+use nalgebra::{DMatrix, DVector, Isometry3, Matrix6, SMatrix, Vector3, Vector6};
 
 use super::{
     Axis, HandEyeError, LEAST_VIEWS, LeftOut, Order, Shown, ViewResult,
-    fit::{JointFit, State, Weighed, Weight, sized},
+    fit::{JointFit, LensKnown, State, Weighed, Weight, bent, sized},
     median, spread_of,
     start::{self, Guess, Scale},
 };
@@ -32,6 +32,7 @@ pub(crate) struct Solved {
     pub arm: Spread,
     pub corner_px: f64,
     pub rms_px: f64,
+    pub lens: LensKnown,
     pub views: Vec<SolvedView>,
 }
 
@@ -214,6 +215,7 @@ impl Problem<'_> {
             frame_from_camera: guess.frame_from_camera,
             other_from_board: guess.other_from_board,
             scale: guess.scale,
+            lens: [0.0; 3],
         };
         let first = self
             .shown
@@ -310,6 +312,7 @@ impl Problem<'_> {
     ) -> (DVector<f64>, DMatrix<f64>) {
         const STEP: f64 = 1e-6;
         let board = sized(self.board, state.scale);
+        let intrinsics = bent(self.intrinsics, &state.lens);
         let at = |change: &Vector6<f64>| {
             let motion = match self.frame {
                 Frame::Hand => nudged(&view.base_from_hand, change).inverse(),
@@ -317,7 +320,7 @@ impl Problem<'_> {
             };
             let mut out = DVector::zeros(2 * corners.len());
             let pose = self.camera_from_board(state, &motion);
-            reprojection(self.intrinsics, &board, corners, &pose, out.as_mut_slice());
+            reprojection(&intrinsics, &board, corners, &pose, out.as_mut_slice());
             out
         };
         let columns: Vec<DVector<f64>> = (0..6)
@@ -360,6 +363,7 @@ impl Problem<'_> {
 
     fn solved(&self, settled: Settled, corner_px: f64) -> Solved {
         let (state, mut squares, mut corners) = (&settled.state, 0.0, 0);
+        let intrinsics = bent(self.intrinsics, &state.lens);
         let mut views = Vec::with_capacity(self.shown.len());
         for (i, view) in self.shown.iter().enumerate() {
             let pose = self.camera_from_board(state, &view.motion);
@@ -368,7 +372,7 @@ impl Problem<'_> {
                 .iter()
                 .map(|corner| {
                     let point = pose * self.board.corner_m(corner.id);
-                    self.intrinsics.project(point.coords.into())
+                    intrinsics.project(point.coords.into())
                 })
                 .collect();
             let predicted = predicted.unwrap_or_default();
@@ -401,9 +405,19 @@ impl Problem<'_> {
             arm: arm_spread(settled.arm),
             corner_px,
             rms_px: pose::rms_px(squares, corners),
+            lens: LensKnown {
+                lens: state.lens.into(),
+                with_camera: with_camera(&settled.covariance),
+            },
             views,
         }
     }
+}
+
+/// The camera's place and the lens, out of all unknowns.
+fn with_camera(covariance: &DMatrix<f64>) -> SMatrix<f64, 9, 9> {
+    let at = |i: usize| if i < 6 { i } else { i + 6 };
+    SMatrix::from_fn(|i, j| covariance[(at(i), at(j))])
 }
 
 /// Rounds of choosing views, weighing them and fitting. Most settle in three.

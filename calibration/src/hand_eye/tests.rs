@@ -83,6 +83,29 @@ fn the_spread_is_that_of_the_true_error_also_of_an_arm_that_is_not_exact() {
 }
 
 #[test]
+fn a_lens_that_is_known_to_half_a_percent_is_allowed_for() {
+    for frame in FRAMES {
+        for seed in 0..6 {
+            let world = World::new(ArmKind::So101, frame, seed);
+            let mut lens = lens();
+            lens.focal_px = lens.focal_px.map(|focal| focal * 1.005);
+            lens.centre_px[0] += 2.0;
+            let views = world.views(15, seed);
+            let found = hand_eye(&lens, &world.board, frame, &views).unwrap();
+            let ((metres, radians), spread) = (error(&world, &found), found.spread);
+            let what = format!(
+                "{frame:?} {seed}: {metres} {radians} {spread:?} {}",
+                found.focal()
+            );
+            assert!(metres < 1e-3 && radians < 0.15f64.to_radians(), "{what}");
+            let within = metres < 3.0 * spread.translation_m && radians < 3.0 * spread.rotation_rad;
+            assert!(within, "{what}");
+            assert!((found.focal() * 1.005 - 1.0).abs() < 0.003, "{what}");
+        }
+    }
+}
+
+#[test]
 fn bad_views_are_named_and_left_out() {
     for frame in FRAMES {
         let mut world = World::new(ArmKind::Desk6, frame, 7);

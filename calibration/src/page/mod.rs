@@ -187,6 +187,10 @@ pub fn hand_eye(
             Known(&result.spread).to_string(),
         ),
         ("the arm's own error in a view", arm_error(&result.arm)),
+        (
+            "focal length that fits, over the lens's",
+            format!("{:.4}", result.focal()),
+        ),
         ("noise of a corner", format!("{:.2} px", result.corner_px)),
         (
             "left between seen and predicted",

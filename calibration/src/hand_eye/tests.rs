@@ -376,10 +376,17 @@ fn the_verdict_says_what_is_missing() {
         "{text}"
     );
     // Turned well, and too few for an arm as bad as this.
-    world.arm = [0.006, 0.03];
+    world.arm = [0.002, 0.012];
     let text = solved(&world, &world.views(8, 8)).verdict().to_string();
     assert!(
         text.starts_with("take about") && text.contains("more views"),
+        "{text}"
+    );
+    assert!(!text.contains("loose"), "{text}");
+    world.arm = [0.006, 0.03];
+    let text = solved(&world, &world.views(8, 8)).verdict().to_string();
+    assert!(
+        text.contains("is something loose, are its joints calibrated"),
         "{text}"
     );
     world.arm = [0.0; 2];

@@ -12,6 +12,12 @@ pub const GOOD: Spread = Spread {
     rotation_rad: 0.005,
 };
 
+/// An arm that errs more in a view has something that more views do not mend.
+const WORN: Spread = Spread {
+    translation_m: 0.006,
+    rotation_rad: 0.03,
+};
+
 /// Less than this about the second axis, root mean square between two views, is hardly a turn.
 const WELL_TURNED_RAD: f64 = 0.2;
 
@@ -39,6 +45,8 @@ pub enum Verdict {
         along: Axis,
         /// About how many more would make it good.
         views: usize,
+        /// The arm's own error in a view.
+        arm: Spread,
         /// Known so far.
         spread: Spread,
     },
@@ -72,13 +80,25 @@ impl fmt::Display for Verdict {
                 frame,
                 along,
                 views,
+                arm,
                 spread,
-            } => write!(
-                f,
-                "take about {views} more views, turned as far as the board stays in the picture: {} so far, worst along {along} of the {}",
-                Known(spread),
-                named(*frame),
-            ),
+            } => {
+                let frame = named(*frame);
+                write!(
+                    f,
+                    "take about {views} more views, turned as far as the board stays in the picture: {} so far, worst along {along} of the {frame}",
+                    Known(spread)
+                )?;
+                match arm.translation_m > WORN.translation_m || arm.rotation_rad > WORN.rotation_rad
+                {
+                    true => write!(
+                        f,
+                        "; before that see to the arm, which errs by {} from view to view: is something loose, are its joints calibrated (hilt calibrate joints)?",
+                        Known(arm)
+                    ),
+                    false => Ok(()),
+                }
+            }
         }
     }
 }
@@ -140,6 +160,7 @@ pub(super) fn verdict(result: &HandEye) -> Verdict {
         frame,
         along: Axis(along),
         views: more(&spread, &GOOD, result.used()),
+        arm: result.arm,
         spread,
     }
 }

@@ -41,11 +41,21 @@ impl Past {
         self.states.push_back((time_ns, state));
     }
 
-    /// Where everything was then: the newest state that is not younger, or the oldest that there is.
-    pub fn at(&self, time_ns: u64) -> Option<&[f64]> {
+    /// Where everything was then, between two steps on the line between them; before all that is kept the
+    /// oldest. `None`: nothing is kept.
+    pub fn at(&self, time_ns: u64) -> Option<Vec<f64>> {
         let younger = self.states.partition_point(|state| state.0 <= time_ns);
-        let state = self.states.get(younger.saturating_sub(1))?;
-        Some(&state.1)
+        let (older, younger) = (
+            self.states.get(younger.wrapping_sub(1)),
+            self.states.get(younger),
+        );
+        let (Some((older_ns, older)), Some((younger_ns, younger))) = (older, younger) else {
+            return older.or(younger).map(|(_, state)| state.clone());
+        };
+        let part = (time_ns - older_ns) as f64 / (younger_ns - older_ns) as f64;
+        let between = older.iter().zip(younger).map(|(a, b)| a + part * (b - a));
+        // A quaternion among them is brought back to unit length by MuJoCo.
+        Some(between.collect())
     }
 }
 
@@ -60,11 +70,10 @@ mod tests {
         for time in [10, 14, 18, 22, 26, 30, 34, 38, 42] {
             past.keep(time, &[time as f64]);
         }
-        assert_eq!(past.at(42), Some(&[42.0][..]));
-        assert_eq!(past.at(41), Some(&[38.0][..]));
-        assert_eq!(past.at(22), Some(&[22.0][..]));
+        let at = |time| past.at(time).map(|state| state[0]);
+        assert_eq!([42, 50, 41, 22].map(at), [42.0, 42.0, 41.0, 22.0].map(Some));
         // Older than anybody wants it: the oldest there is.
-        assert_eq!(past.at(3), Some(&[22.0][..]));
+        assert_eq!(at(3), Some(22.0));
         past.forget();
         assert_eq!(past.at(42), None);
         let mut none = Past::new([0].into_iter());

@@ -410,9 +410,10 @@ impl Simulation {
         };
         let picture = *pictures;
         *pictures += 1;
-        let then_ns = self.time_ns.saturating_sub(camera.latency_ns());
+        // From the last step, which is where the arm says that it is now.
+        let then_ns = self.stepped_ns.saturating_sub(camera.latency_ns());
         let past = (camera.latency_ns() > 0).then(|| self.past.at(then_ns));
-        let qpos = past.flatten().unwrap_or(self.data.qpos()).to_vec();
+        let qpos = past.flatten().unwrap_or_else(|| self.data.qpos().to_vec());
         Ok(Moment { qpos, picture })
     }
 

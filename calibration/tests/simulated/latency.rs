@@ -5,10 +5,10 @@ use hilt_sim::SceneCamera;
 
 use crate::stage::{FRONT, Stage, WRIST, so101, so101_board};
 
-/// How often the joint is commanded and read.
-const STEP_NS: u64 = 10_000_000;
+/// How often the joint is commanded and read: two steps of the physics.
+const STEP_NS: u64 = 8_000_000;
 /// A frame each so many steps.
-const STEPS_PER_FRAME: u64 = 4;
+const STEPS_PER_FRAME: u64 = 5;
 
 /// What a swing shows to a camera of the SO-101's scene that is so late.
 fn measured(camera: usize, latency_ms: f64) -> Latency {
@@ -54,6 +54,6 @@ fn it_is_found_to_a_few_milliseconds() {
             "{latency_ms} ms: {off_ms:+.2} ms off, ± {:.2} ms, quality {:.3}",
             found.spread_ms, found.quality
         );
-        assert!(off_ms.abs() < 4.0, "{latency_ms} ms: {found:?}");
+        assert!(off_ms.abs() < 1.0, "{latency_ms} ms: {found:?}");
     }
 }

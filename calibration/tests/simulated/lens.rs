@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::{
     mounting::{opencvs_mounting, views},
     opencv,
-    stage::{FRONT, Look, Stage, WRIST, apart},
+    stage::{FRONT, Look, Stage, WRIST, apart, so101_board},
 };
 
 /// Looks at the board anywhere in the picture, near or far, also at a part of it; as of a person who moves
@@ -55,7 +55,6 @@ fn looks_anywhere(stage: &mut Stage, camera: usize, count: usize, seed: u64) -> 
             "the board is not found in {missed} pictures"
         );
     }
-    println!("not found in {missed}");
     found
 }
 
@@ -168,13 +167,19 @@ fn views_that_do_not_say_what_the_lens_does_are_refused() {
         let views: Vec<BoardView> = moves.iter().map(seen).collect();
         calibrate(board, &views).unwrap_err()
     };
-    let board = crate::stage::so101_board();
+    let board = so101_board();
     // The camera looks straight down, and is turned about its axis only: the boards stay parallel.
     let turns = [-0.45, -0.3, -0.15, 0.0, 0.15, 0.3, 0.45].map(|roll| [0.0, 0.0, 0.0, 0.0, roll]);
     let text = error(&board, &turns);
     assert!(matches!(text, IntrinsicsError::Parallel { .. }), "{text}");
     let text = error(&board, &[[0.0; 5]; 6]);
     assert_eq!(text, IntrinsicsError::SamePose);
+    let smaller = Board::charuco(7, 5, 0.02, 0.015);
+    let text = error(&smaller, &turns);
+    assert!(
+        matches!(text, IntrinsicsError::NoSuchCorner { .. }),
+        "{text}"
+    );
     let text = error(&board, &turns[..2]);
     assert!(matches!(text, IntrinsicsError::TooFew { .. }), "{text}");
 }

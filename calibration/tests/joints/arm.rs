@@ -4,7 +4,7 @@ use std::{collections::VecDeque, io};
 
 use hilt_calibration::joints::{Key, Screen, Subject, View};
 use hilt_drivers::{
-    bus::{Direction, Family, Maintenance, ServoArmConfig, Wire, sts3215, xseries},
+    bus::{Direction, Family, Maintenance, ServoArmConfig, Wire, WireError, sts3215, xseries},
     emulated::{BYTE_NS_1M_BAUD, BusHandle, EmulatedBus, MemoryWire, ServoSetup, lift_config},
 };
 use hilt_kinematics::Chain;
@@ -169,8 +169,8 @@ pub struct Person<'a> {
     pub instead: Option<(usize, Vec<(usize, i32)>)>,
     /// Presses this instead, when they have done what this step asks.
     pub presses: Option<(usize, Key)>,
-    /// Has enough when they are told this.
-    pub quits_when_told: Option<&'static str>,
+    /// Presses this when they are told that.
+    pub when_told: Option<(&'static str, Key)>,
     /// Everything that was wrong.
     pub told: Vec<String>,
     pub asks: Vec<String>,
@@ -199,7 +199,7 @@ impl<'a> Person<'a> {
             pace: 90,
             instead: None,
             presses: None,
-            quits_when_told: None,
+            when_told: None,
             told: Vec::new(),
             asks: Vec::new(),
             looks: 0,
@@ -285,16 +285,52 @@ impl Screen for Person<'_> {
             self.asked = None;
             return Ok(Some(key));
         }
-        let told = self
-            .quits_when_told
-            .filter(|words| self.told.iter().any(|t| t.contains(words)));
-        if told.is_some() {
-            return Ok(Some(Key::Quit));
+        let told = |(words, _): &(&str, Key)| self.told.iter().any(|told| told.contains(words));
+        if let Some((_, key)) = self.when_told.filter(told) {
+            self.when_told = None;
+            return Ok(Some(key));
         }
         self.said += 1;
         Ok(Some(match self.said > PATIENCE {
             true => Key::Quit,
             false => Key::Next,
         }))
+    }
+}
+
+/// A wire on which something happens to what goes and comes.
+pub struct Struck<W, H, S> {
+    pub inner: W,
+    /// Whether a frame of the host's arrives.
+    pub hears: H,
+    /// Changes what the servos say.
+    pub says: S,
+}
+
+impl<W, H, S> Wire for Struck<W, H, S>
+where
+    W: Wire,
+    H: FnMut(&[u8]) -> bool + Send,
+    S: FnMut(&mut [u8]) + Send,
+{
+    fn now_ns(&self) -> u64 {
+        self.inner.now_ns()
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        match (self.hears)(bytes) {
+            true => self.inner.write(bytes),
+            false => Ok(()),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8], until_ns: u64) -> Result<usize, WireError> {
+        let count = self.inner.read(buffer, until_ns)?;
+        (self.says)(&mut buffer[..count]);
+        Ok(count)
+    }
+
+    fn drain(&mut self) -> Result<(), WireError> {
+        self.inner.drain()
     }
 }

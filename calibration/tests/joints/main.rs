@@ -6,12 +6,12 @@ mod arm;
 mod checks;
 mod deaths;
 
-use arm::{Bench, Built, DATE, Person};
+use arm::{Bench, Built, DATE, Person, Struck};
 use hilt_calibration::joints::{Key, SessionError, calibrate};
 use hilt_drivers::{
     Arm,
     bus::{
-        Direction, Family, ServoArm, ServoArmConfig, Turns, Wire, WireError,
+        Direction, Family, ServoArm, ServoArmConfig, Turns, Wire,
         sts3215::{POSITION_OFFSET, radians_from_counts},
     },
     faults::{FaultKind, FaultPlan, FaultSpec, FaultyWire},
@@ -442,8 +442,12 @@ fn a_servo_that_falls_silent_is_named_and_all_begins_anew() {
 #[test]
 fn a_servo_that_does_not_let_go_is_named_with_those_that_did() {
     let mut bench = Bench::new(ArmKind::Koch, 62);
-    // Kept from the computer: its register of the torque is written, and nothing comes of it.
-    let wire = Stuck(bench.bus.wire());
+    // What is written to servo 3 does not arrive. In protocol 2.0 a 3 is also a write.
+    let wire = Struck {
+        inner: bench.bus.wire(),
+        hears: |bytes: &[u8]| (bytes.get(4), bytes.get(7)) != (Some(&3), Some(&3)),
+        says: |_: &mut [u8]| {},
+    };
     let torque = bench.family().table().torque;
     (1..=6).for_each(|id| bench.bus.look(|bus| bus.poke(id, torque, 1)));
     let subject = bench.subject(None);
@@ -466,90 +470,70 @@ fn a_servo_that_does_not_let_go_is_named_with_those_that_did() {
     assert_eq!(holds, [false, false, true, true, true, true]);
 }
 
-/// What is written to servo 3 does not arrive.
-struct Stuck<W>(W);
-
-impl<W: Wire> Wire for Stuck<W> {
-    fn now_ns(&self) -> u64 {
-        self.0.now_ns()
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), WireError> {
-        // Of protocol 2.0: the id, and 3 for a write.
-        match (bytes.get(4), bytes.get(7)) {
-            (Some(3), Some(3)) => Ok(()),
-            _ => self.0.write(bytes),
-        }
-    }
-
-    fn read(&mut self, buffer: &mut [u8], until_ns: u64) -> Result<usize, WireError> {
-        self.0.read(buffer, until_ns)
-    }
-
-    fn drain(&mut self) -> Result<(), WireError> {
-        self.0.drain()
-    }
-}
-
-/// Writing fails for a moment: it is said, and done when the person goes on; or they quit, and are told what
-/// was written.
+/// Writing fails for a moment: it is said, and done when the person goes on; or they measure again; or they
+/// quit, and are told what was written.
 #[test]
 fn what_was_measured_is_not_lost_when_writing_fails() {
-    for quits in [false, true] {
-        let mut bench = Bench::new(ArmKind::So101, 63);
-        let wire = Deaf {
+    for (seed, key) in [(63, Key::Next), (64, Key::Again), (65, Key::Quit)] {
+        let mut bench = Bench::new(ArmKind::So101, seed);
+        // The first writes of servo 3's offset do not arrive.
+        let mut deaf = 3;
+        let hears = move |bytes: &[u8]| {
+            let is_write = bytes.get(2) == Some(&3) && bytes.get(4) == Some(&3);
+            let lost = is_write && deaf > 0 && bytes.get(5) == Some(&POSITION_OFFSET.address);
+            deaf -= i32::from(lost);
+            !lost
+        };
+        let wire = Struck {
             inner: bench.bus.wire(),
-            deaf: 30,
+            hears,
+            says: |_: &mut [u8]| {},
         };
         let subject = bench.subject(None);
         let mut servos = bench.servos_on(wire);
         let mut person = Person::at(&mut bench, None);
-        person.quits_when_told = quits.then_some("does not take its offset");
+        person.when_told = Some(("does not take its offset", key));
         let done = calibrate(&mut servos, subject, 0, DATE, &mut person);
         let told = person.told.join("; ");
         assert!(
             told.contains("servo 3 (elbow_flex): it does not take its offset"),
             "{told}"
         );
-        if quits {
+        if key == Key::Quit {
             let error = done.unwrap_err().to_string();
             assert!(
                 error.contains("Written already: shoulder_pan, shoulder_lift"),
                 "{error}"
             );
         } else {
-            assert_exact(&mut bench, &done.unwrap(), "at the second time");
+            assert_exact(&mut bench, &done.unwrap(), "after it failed");
         }
     }
 }
 
-/// The first writes of servo 3's offset do not arrive.
-struct Deaf<W> {
-    inner: W,
-    deaf: usize,
-}
-
-impl<W: Wire> Wire for Deaf<W> {
-    fn now_ns(&self) -> u64 {
-        self.inner.now_ns()
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), WireError> {
-        let of_offset = bytes.get(2) == Some(&3)
-            && bytes.get(4) == Some(&3)
-            && bytes.get(5) == Some(&POSITION_OFFSET.address);
-        if of_offset && self.deaf > 0 {
-            self.deaf = self.deaf.saturating_sub(10);
-            return Ok(());
-        }
-        self.inner.write(bytes)
-    }
-
-    fn read(&mut self, buffer: &mut [u8], until_ns: u64) -> Result<usize, WireError> {
-        self.inner.read(buffer, until_ns)
-    }
-
-    fn drain(&mut self) -> Result<(), WireError> {
-        self.inner.drain()
+/// A spoilt reply whose check is right by chance, one in a hundred.
+#[test]
+fn wrong_positions_that_nobody_can_tell_change_nothing() {
+    for seed in 70..76 {
+        let mut bench = Bench::new(ArmKind::So101, seed);
+        let mut random = Uniforms::new(seed);
+        let says = move |bytes: &mut [u8]| {
+            // A reply of two bytes: header, id, length, error, number, check.
+            if let [0xFF, 0xFF, id, 4, 0, low, high, check] = bytes
+                && random.below(100) == 0
+            {
+                let wrong = random.below(4096) as u16;
+                [*low, *high] = wrong.to_le_bytes();
+                let sum = [*id, 4, *low, *high];
+                *check = !sum.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
+            }
+        };
+        let wire = Struck {
+            inner: bench.bus.wire(),
+            hears: |_: &[u8]| true,
+            says,
+        };
+        let of = calibrated_on(&mut bench, wire, None);
+        assert_exact(&mut bench, &of, &format!("{seed}"));
     }
 }

@@ -30,6 +30,8 @@ pub struct SafetyLimits {
     pub joint_velocity_rad_s: f64,
     /// Time between actions, seconds.
     pub period_s: f64,
+    /// What an arm of seven joints is drawn to where its tool does not care, radians.
+    pub posture: Option<JointVector>,
 }
 
 /// What an arm is heading for.
@@ -125,8 +127,14 @@ pub struct SafetyFilter {
 impl SafetyFilter {
     /// For an arm of this chain in a rig of this spec.
     pub fn new(chain: Chain, spec: &RigSpec, limits: SafetyLimits) -> Self {
+        // Six joints have nothing to spare: which pose of the elbow is best is a question of seven.
+        let posture = limits.posture.filter(|_| chain.dof() > 6);
+        let options = IkOptions {
+            posture,
+            ..IkOptions::default()
+        };
         Self {
-            ik: Ik::new(chain, IkOptions::default()),
+            ik: Ik::new(chain, options),
             limits,
             axes: spec.controlled_axes.clone(),
             learned_gripper: spec.mode.learned_gripper(),
@@ -342,6 +350,7 @@ mod tests {
         workspace_max_m: [0.6, 0.2, 0.5],
         joint_velocity_rad_s: 3.0,
         period_s: 0.1,
+        posture: None,
     };
 
     fn filter_with(axes: &[Axis], limits: SafetyLimits) -> (SafetyFilter, ArmState) {

@@ -355,8 +355,8 @@ fn start_arms(
         let state = state.map_err(stopped)?;
         if let Some((joint, words)) = bounds.and_then(|bounds| outside(&bounds, &state.joints)) {
             return Err(CellError::Rig(format!(
-                "joint {joint} of arm {index} {words}; move it there by hand, or correct what the rig's file \
-                 says of its servo"
+                "joint {joint} of arm {index} {words}; move it there by hand, or calibrate the arm: hilt calibrate \
+                 joints"
             )));
         }
         *target = bounds.map(|bounds| (bounds.clamp(state.joints), config.gripper));

@@ -79,7 +79,8 @@ fn outside(index: usize, arm: &mut dyn Arm) -> Option<Finding> {
     let says = format!(
         "{index} was not moved: joint {joint} reads {q:.2} rad and goes from {lower:.2} to {upper:.2}"
     );
-    let remedy = "measure its zero_counts and direction, or put the arm within its limits by hand";
+    let remedy =
+        "calibrate it with hilt calibrate joints, or put the arm within its limits by hand";
     Some(Finding::note("arm", says, remedy.to_owned()).must_be_mended_if(true))
 }
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use hilt_drivers::{faults::FaultPlan, hands::TeleopConfig};
 use hilt_kinematics::Chain;
 use hilt_protocol::{
-    Axis, CameraSpec, GripperCommand, MAX_ARMS, RigSpec, SetupMode,
+    Axis, CameraSpec, GripperCommand, JointVector, MAX_ARMS, RigSpec, SetupMode,
     settings::{self, SettingsError},
 };
 use hilt_sim::{OperatorConfig, SceneConfig, TakeoverConfig};
@@ -353,6 +353,7 @@ impl Rig {
             workspace_max_m: self.limits.workspace_max_m,
             joint_velocity_rad_s: self.limits.joint_velocity_rad_s,
             period_s: 1.0 / f64::from(self.policy_hz),
+            posture: JointVector::from_slice(&self.home_rad).filter(|q| !q.as_slice().is_empty()),
         }
     }
 

@@ -9,7 +9,7 @@ use hilt_protocol::calibration::Direction;
 
 use super::{
     GRIPPER, Plan, PlannedGripper, PlannedJoint, Subject,
-    hint::positive,
+    hint::{pose, positive},
     place::{Measured, Place, place},
     range::{RangeProblem, counts_of, range, sign},
     recorder::{Recorder, TURN},
@@ -474,12 +474,19 @@ impl Guide {
                 let angles: Vec<_> = angles
                     .map(|(name, angle)| format!("{name} {:.0}°", angle.to_degrees()))
                     .collect();
-                vec![
+                let (chain, names) = (&self.subject.chain, self.subject.names());
+                let pose = pose(chain, names, &self.subject.reference_rad).into_iter();
+                [
                     "Bring the arm to the reference pose and hold it still:".to_owned(),
-                    angles.join(", "),
+                    angles.join(", ") + "; seen from behind it, between the axes:",
+                ]
+                .into_iter()
+                .chain(pose.map(|line| format!("  {line}")))
+                .chain([
                     "All later angles count from this pose: take care, a ruler or a square helps."
                         .to_owned(),
-                ]
+                ])
+                .collect()
             }
             Stage::Direction { joint, .. } => {
                 let name = self.subject.name(*joint);

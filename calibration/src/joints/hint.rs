@@ -1,6 +1,65 @@
-//! Which way is positive, in words for a person who stands behind the arm.
+//! A pose, and which way is positive, in words for a person who stands behind the arm.
 
 use hilt_kinematics::{Chain, MAX_JOINTS};
+use nalgebra::Vector3;
+
+/// Axes nearer to each other than this, metres, are one place to a person.
+const NEAR_M: f64 = 0.035;
+
+/// So near to an axis of the base a line is straight, degrees.
+const STRAIGHT_DEG: f64 = 3.0;
+
+/// The axes of the base, and the same backwards.
+const WAYS: [&str; 6] = ["forward", "back", "left", "right", "up", "down"];
+
+/// How the arm looks in the pose `at_rad`: where the line goes from each joint's axis to the next one that is
+/// not at the same place, and to the tool. `names`: the joints'.
+pub fn pose(chain: &Chain, names: &[String], at_rad: &[f64]) -> Vec<String> {
+    let joints = chain.joints();
+    let mut places = Vec::new();
+    // The first one's line is the base's, and shows nothing.
+    for (joint, name) in names.iter().enumerate().take(joints.len()).skip(1) {
+        let part = Chain::new(joints[..joint].to_vec(), joints[joint].parent_from_joint);
+        let at = part.map(|part| part.base_from_tool(&at_rad[..joint]).translation.vector);
+        places.extend(at.ok().map(|at| (name.as_str(), at)));
+    }
+    let tool = chain.base_from_tool(at_rad).translation.vector;
+    places.push(("the tool", tool));
+    let mut lines = Vec::new();
+    let mut from = 0;
+    for to in 1..places.len() {
+        let line = places[to].1 - places[from].1;
+        // What lies between is nothing to see, but the tool is the end of all.
+        if line.norm() < NEAR_M && to + 1 < places.len() {
+            // The line begins at the farther one of both.
+            from = to;
+            continue;
+        }
+        let words = way(line);
+        lines.push(format!(
+            "from {} to {}: {words}",
+            places[from].0, places[to].0
+        ));
+        from = to;
+    }
+    lines
+}
+
+/// Where a line goes: the nearest axis of the base, and how far it leans to the next one.
+fn way(line: Vector3<f64>) -> String {
+    let mut along: Vec<(usize, f64)> = (0..6)
+        .map(|way| (way, line[way / 2] * [1.0, -1.0][way % 2]))
+        .collect();
+    along.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let [(first, most), (second, next), ..] = along[..] else {
+        return String::new();
+    };
+    let leans = next.atan2(most).to_degrees();
+    match leans < STRAIGHT_DEG {
+        true => format!("straight {}", WAYS[first]),
+        false => format!("{}, {leans:.0}° {}", WAYS[first], WAYS[second]),
+    }
+}
 
 /// A tool that moves less than this for a radian, metres, is turned rather than moved.
 const MOVES_M_PER_RAD: f64 = 0.03;
@@ -41,9 +100,32 @@ pub fn positive(chain: &Chain, at_rad: &[f64], joint: usize) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::f64::consts::FRAC_PI_2;
+
     use hilt_sim::ArmKind;
 
     use super::*;
+
+    #[test]
+    fn an_so101_at_zero() {
+        let chain = hilt_sim::chain(ArmKind::So101).unwrap();
+        let names = ["pan", "lift", "elbow", "flex", "roll"].map(str::to_owned);
+        let zero = pose(&chain, &names, &[0.0; 5]);
+        assert_eq!(
+            zero,
+            [
+                "from lift to elbow: up, 14° forward",
+                "from elbow to flex: straight forward",
+                "from flex to roll: straight forward",
+                // Between the jaws, the one of which turns.
+                "from roll to the tool: forward, 6° right",
+            ]
+        );
+        // Turned to the left and down at the wrist.
+        let turned = pose(&chain, &names, &[FRAC_PI_2, 0.0, 0.0, FRAC_PI_2, 0.0]);
+        assert_eq!(turned[1], "from elbow to flex: straight left");
+        assert_eq!(turned[3], "from roll to the tool: down, 6° forward");
+    }
 
     #[test]
     fn an_so101_that_stands_upright() {

@@ -24,7 +24,7 @@ mod write;
 
 pub use check::{Difference, Mismatch, What, check, known};
 pub use guide::{Bar, Do, Event, Guide, NotSetUp, View};
-pub use hint::positive;
+pub use hint::{pose, positive};
 pub use place::{Measured, Place, place};
 pub use range::{RangeProblem, range};
 pub use recorder::{Lost, Recorder};

@@ -12,7 +12,7 @@ use super::{
     hint::{pose, positive},
     place::{Measured, Place, place},
     range::{RangeProblem, counts_of, range, sign},
-    recorder::{Recorder, TURN},
+    recorder::{Recorder, TURN, wrapped},
 };
 
 /// A joint was turned to show its direction when it moved so far, counts: 7°.
@@ -63,7 +63,8 @@ pub struct View {
     pub bars: Vec<Bar>,
 }
 
-/// One joint as it is. Degrees: from its zero, once that is known; else from where its sensor's turn begins.
+/// One joint as it is. Degrees, which go on beyond a turn: from its zero, once that is known; else from where
+/// its sensor's turn begins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bar {
     /// Its name.
@@ -526,7 +527,8 @@ impl Guide {
                 let from = self.subject.reference_rad.get(place).unwrap_or(&0.0);
                 from.to_degrees() + sign(direction) * degrees(counts - reference)
             }
-            None => degrees(counts.rem_euclid(TURN)),
+            // In the turn in which the least is, so that they compare.
+            None => degrees(wrapped(recorder.range().0) + counts - recorder.range().0),
         };
         let records = match self.stage {
             Stage::Range => joint.is_some(),
@@ -534,11 +536,7 @@ impl Guide {
             _ => false,
         };
         let range = recorder.range();
-        let (a, b) = match reference {
-            Some(_) => (angle(range.0), angle(range.1)),
-            // Both in the turn that the lesser is in.
-            None => (angle(range.0), angle(range.0) + degrees(range.1 - range.0)),
-        };
+        let (a, b) = (angle(range.0), angle(range.1));
         Bar {
             name: self.subject.name(place).to_owned(),
             now_deg: recorder.now().map(angle),

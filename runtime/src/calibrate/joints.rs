@@ -313,17 +313,16 @@ fn columns(bar: &Bar, room: usize) -> String {
     let Some(now) = bar.now_deg.filter(|_| room > 1) else {
         return String::new();
     };
-    // A turn about where it is, where nothing says what to show.
+    // A turn, where nothing says what to show.
     let (from, to) = match (bar.shape_deg, bar.range_deg) {
         (Some(shape), range) => {
             let reached = range.unwrap_or(shape);
             (shape.0.min(reached.0) - 10.0, shape.1.max(reached.1) + 10.0)
         }
-        (None, Some(range)) => (range.0.min(0.0), range.1.max(360.0)),
-        (None, None) => match now < 0.0 {
-            true => (-180.0, 180.0),
-            false => (0.0, 360.0),
-        },
+        (None, range) => {
+            let reached = range.unwrap_or((now, now));
+            (reached.0.min(-180.0), reached.1.max(180.0))
+        }
     };
     let last = room - 1;
     let column = |angle: f64| {

@@ -79,7 +79,7 @@ fn leader(rig: &Rig, arm: usize) -> Result<LeaderArm, TeleopError> {
     };
     let wire = SerialWire::open(&leader.port.to_string_lossy(), leader.servos.baud);
     let mut wire = wire.map_err(|e| refused(&e))?;
-    if let Some(measured) = rig.calibrated().and_then(|c| c.leader(arm)) {
+    if let Some(measured) = &leader.measured {
         wire = joints::known(wire, &leader.servos, measured).map_err(|e| refused(&e))?;
     }
     let chain = leader.chain().map_err(|e| refused(&e))?;

@@ -151,12 +151,12 @@ fn real(rig: &Rig, faults: &Faults<Monotonic>) -> Result<Devices, CellError> {
         return Err(CellError::Rig(words));
     }
     let mut serial = Serial::default();
-    for (index, arm) in rig.arms.iter().enumerate() {
+    for arm in &rig.arms {
         match arm {
             ArmSettings::Servos(arm) => {
                 let chain = arm.chain().map_err(|e| refused(&arm.port, &e))?;
-                let measured = rig.calibrated().and_then(|c| c.arm(index));
-                serial.add(&arm.port, chain, arm.servos.clone(), measured, faults)?;
+                let (servos, measured) = (arm.servos.clone(), arm.measured.as_deref());
+                serial.add(&arm.port, chain, servos, measured, faults)?;
             }
             ArmSettings::Franka(config) => {
                 let tick_ns = rig.policy_period_ns() / u64::from(rig.ticks_per_step());

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hilt_calibration::file::{self, FileError};
-use hilt_drivers::bus::ServoArmConfig;
-use hilt_protocol::calibration::{ArmCalibration, Calibration};
+use hilt_protocol::calibration::Calibration;
 use serde::{Deserialize, Serialize};
 
 use super::{ArmSettings, Problem, Rig};
@@ -76,14 +75,22 @@ impl Rig {
             .map_err(|error| problem(error.to_string()))?;
         for (index, arm) in self.arms.iter_mut().enumerate() {
             if let (ArmSettings::Servos(arm), Some(measured)) = (arm, calibration.arm(index)) {
-                take(&mut arm.servos, measured)
-                    .map_err(|words| (format!("arms[{index}].servos"), words))?;
+                arm.calibrate(measured).map_err(|words| {
+                    (
+                        format!("arms[{index}].servos"),
+                        format!("cannot be used: {words}"),
+                    )
+                })?;
             }
         }
         for (index, leader) in self.leaders.iter_mut().enumerate() {
             if let Some(measured) = calibration.leader(index) {
-                take(&mut leader.servos, measured)
-                    .map_err(|words| (format!("leaders[{index}].servos"), words))?;
+                leader.calibrate(measured).map_err(|words| {
+                    (
+                        format!("leaders[{index}].servos"),
+                        format!("cannot be used: {words}"),
+                    )
+                })?;
             }
         }
         self.check_cameras_calibration(&calibration)
@@ -130,32 +137,11 @@ impl Rig {
     }
 }
 
-/// Gives servos the counts that were measured of them.
-fn take(servos: &mut ServoArmConfig, measured: &ArmCalibration) -> Result<(), String> {
-    let family = servos.family.name();
-    let ids: Vec<u8> = servos.ids().collect();
-    let known: Vec<u8> = measured.servos().map(|servo| servo.id).collect();
-    if family != measured.family || ids != known {
-        return Err(format!(
-            "are {family} with ids {ids:?}; calibrated were {} with ids {known:?}: it is the calibration of \
-             another arm, calibrate this one",
-            measured.family
-        ));
-    }
-    for (servo, joint) in servos.joints.iter_mut().zip(&measured.joints) {
-        (servo.zero_counts, servo.direction) = (joint.zero_counts, joint.direction);
-    }
-    let gripper = &measured.gripper;
-    servos.gripper.open_counts = gripper.open_counts;
-    servos.gripper.closed_counts = gripper.closed_counts;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use hilt_drivers::bus::Direction;
     use hilt_protocol::calibration::{
-        GripperCalibration, Intrinsics, JointCalibration, ServoIdentity,
+        ArmCalibration, GripperCalibration, Intrinsics, JointCalibration, ServoIdentity,
     };
 
     use super::*;
@@ -253,10 +239,11 @@ mod tests {
     fn what_was_measured_of_something_else_is_refused_by_name() {
         let error = with(&measured([1, 2, 3, 4, 5, 7]), &[]).unwrap_err();
         assert!(
-            error.contains("`arms[0].servos` are sts3215 with ids [1, 2, 3, 4, 5, 6]"),
+            error.contains("`arms[0].servos` cannot be used")
+                && error.contains("[1, 2, 3, 4, 5, 7]"),
             "{error}"
         );
-        assert!(error.contains("of another arm"), "{error}");
+        assert!(error.contains("hilt calibrate joints"), "{error}");
         let mut of_other = measured([1, 2, 3, 4, 5, 6]);
         of_other.rig = "koch".into();
         let error = with(&of_other, &[]).unwrap_err();

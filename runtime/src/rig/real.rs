@@ -9,7 +9,7 @@ use hilt_drivers::{
     v4l2::V4l2Config,
 };
 use hilt_kinematics::Chain;
-use hilt_protocol::CameraSpec;
+use hilt_protocol::{CameraSpec, calibration::ArmCalibration};
 use nalgebra::Isometry3;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,9 @@ pub struct ServoArmSettings {
     pub shape: Shape,
     /// Which servo is which joint, and what its counts mean.
     pub servos: ServoArmConfig,
+    /// What was measured of it, if it was: `servos` have its counts.
+    #[serde(skip)]
+    pub measured: Option<Box<ArmCalibration>>,
 }
 
 /// A camera of a rig without a scene.
@@ -74,13 +77,27 @@ impl CameraSettings {
 }
 
 impl ServoArmSettings {
-    /// Its kinematics.
+    /// Its kinematics, its joints no farther than its servos go.
     pub fn chain(&self) -> Result<Chain, ShapeError> {
-        self.shape.chain()
+        let chain = self.shape.chain()?;
+        match &self.measured {
+            Some(measured) => Ok(ServoArmConfig::within_stops(&chain, measured)?),
+            None => Ok(chain),
+        }
+    }
+
+    /// Takes over what was measured of it.
+    pub(super) fn calibrate(&mut self, measured: &ArmCalibration) -> Result<(), String> {
+        let servos = self.servos.calibrated(measured);
+        self.servos = servos.map_err(|error| error.to_string())?;
+        self.measured = Some(Box::new(measured.clone()));
+        Ok(())
     }
 
     fn check(&self, field: &str) -> Result<Chain, Problem> {
-        let chain = self.shape.check(&format!("{field}.shape"))?;
+        self.shape.check(&format!("{field}.shape"))?;
+        let chain = self.chain();
+        let chain = chain.map_err(|error| (format!("{field}.servos"), error.to_string()))?;
         let fits = self.servos.check(&chain);
         fits.map_err(|error| {
             (

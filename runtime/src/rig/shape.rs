@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hilt_kinematics::{Chain, UrdfError};
+use hilt_kinematics::{Chain, ChainError, UrdfError};
 use hilt_sim::{ArmKind, SimError};
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -57,6 +57,11 @@ pub enum ShapeError {
         /// What the file system says.
         source: std::io::Error,
     },
+    /// Its servos go nowhere within its limits.
+    #[error(
+        "the calibration is not of this shape ({0}); calibrate this arm: hilt calibrate joints"
+    )]
+    Stops(#[from] ChainError),
     /// It is no URDF, or has no arm between these links.
     #[error("cannot be used: {}: {source}", path.display())]
     Urdf {
@@ -195,7 +200,7 @@ mod tests {
         let ours = rig(SHAPE, URDF).unwrap();
         let text = ours.to_toml().unwrap();
         let mut kept = Rig::parse("rig.toml", Path::new("/nowhere"), &text, &[]).unwrap();
-        kept.name = ours.name.clone();
+        (kept.name, kept.calibration_file) = (ours.name.clone(), ours.calibration_file.clone());
         assert_eq!(kept, ours);
     }
 

@@ -91,6 +91,22 @@ pub struct Mounting {
     pub views: usize,
 }
 
+impl Spread {
+    pub(super) fn check(&self, field: &str) -> Result<(), CalibrationError> {
+        let spreads = [self.translation_m, self.rotation_rad];
+        match spreads
+            .iter()
+            .all(|spread| (0.0..f64::INFINITY).contains(spread))
+        {
+            true => Ok(()),
+            false => {
+                let problem = "is not two finite numbers that are not below zero";
+                Err(value(format!("{field}.spread"), problem))
+            }
+        }
+    }
+}
+
 impl CameraCalibration {
     /// Nothing measured yet.
     pub fn of(name: &str) -> Self {
@@ -114,8 +130,10 @@ impl CameraCalibration {
             intrinsics.check(&format!("{field}.intrinsics"))?;
         }
         if let Some(mounting) = &self.mounting {
-            let field = format!("{field}.mounting.frame_from_camera");
-            mounting.frame_from_camera.check(&field)?;
+            let field = format!("{field}.mounting");
+            mounting.spread.check(&field)?;
+            let pose = &mounting.frame_from_camera;
+            pose.check(&format!("{field}.frame_from_camera"))?;
         }
         Ok(())
     }
@@ -134,8 +152,9 @@ impl Intrinsics {
             return Err(value(format!("{field}.focal_px"), problem));
         }
         let (centre, distortion) = (&self.centre_px, &self.distortion);
-        if !centre.iter().chain(distortion).all(|v| v.is_finite()) {
-            let problem = "has a centre or a distortion that is not finite";
+        let mut numbers = centre.iter().chain(distortion).chain([&self.rms_px]);
+        if !numbers.all(|number| number.is_finite()) {
+            let problem = "has a centre, a distortion or an rms_px that is not finite";
             return Err(value(field.to_owned(), problem));
         }
         Ok(())

@@ -166,6 +166,7 @@ impl Calibration {
             camera.check(&field)?;
         }
         if let Some(bases) = &self.bases {
+            bases.spread.check("bases")?;
             bases.base0_from_base1.check("bases.base0_from_base1")?;
         }
         Ok(())

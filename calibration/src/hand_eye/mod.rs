@@ -248,10 +248,16 @@ impl HandEye {
         }
     }
 
-    /// The focal length with which arm and pictures go together best, over the one that was given. The
-    /// lens is fitted within what a lens is known to; farther than one percent from 1 it is doubtful.
+    /// The focal length of that [`HandEye::lens`] over the given one's. Farther than one percent from 1
+    /// the given one is doubtful.
     pub fn focal(&self) -> f64 {
         self.lens.lens[0].exp()
+    }
+
+    /// The lens with which arm and pictures go together best: the one that was given, with a focal length
+    /// and a centre within what such a lens is known to.
+    pub fn lens(&self, given: &Intrinsics) -> Intrinsics {
+        fit::bent(given, &self.lens.lens.into())
     }
 
     /// Views that went into it.

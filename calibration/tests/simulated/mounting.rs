@@ -87,10 +87,11 @@ fn is_found(mut stage: Stage, camera: usize) {
         "{off_mm:.3} mm {off_deg:.4}° off, {rms_px:.3} px; {}",
         found.verdict()
     );
-    assert!(off_mm < 0.2 && off_deg < 0.02, "{off_mm} mm, {off_deg}°");
+    // A lens's centre that is fitted along and the camera's turn are nearly one.
+    assert!(off_mm < 0.2 && off_deg < 0.06, "{off_mm} mm, {off_deg}°");
     assert!(found.verdict().is_good());
     let (off_m, off_deg) = apart(&found.other_from_board, &stage.board_pose(camera));
-    assert!(off_m < 2e-4 && off_deg < 0.02, "{off_m} m, {off_deg}°");
+    assert!(off_m < 2e-4 && off_deg < 0.06, "{off_m} m, {off_deg}°");
 }
 
 #[test]

@@ -195,7 +195,7 @@ fn refined(
 ) -> BTreeMap<usize, [f64; 2]> {
     let in_full = |at: [f64; 2]| at.map(|v| scale * v + (scale - 1.0) / 2.0);
     let columns = board.inner_columns();
-    // Up to where something else than the square's own edges is seen, in squares, and half of that.
+    // So near to an edge, in squares, that a marker's are far away.
     let part = match board.pattern {
         Pattern::Checkerboard => 0.2,
         Pattern::Charuco { .. } => (1.0 - board.marker_squares()) / 8.0,

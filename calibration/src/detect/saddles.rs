@@ -30,6 +30,10 @@ const CIRCLE_PX: f64 = 3.0;
 /// Samples on it.
 const AROUND: usize = 32;
 
+/// How far along an edge it is looked at, one standard deviation in sides of a square: a lens bends it
+/// further on.
+const SPREAD: f64 = 0.12;
+
 /// More are no board.
 const MOST: usize = 1500;
 
@@ -156,8 +160,8 @@ fn edges(fine: &Plane, at: [f64; 2]) -> Option<[[f64; 2]; 4]> {
 /// The point in which the edges near `start` meet, to a fraction of a pixel: where the slopes of the
 /// picture are at right angles to the way to it (Förstner and Gülch, 1987). `slopes` is the picture, hardly
 /// smoothed; `sides` lead along the edges to the four corners beside this one, those that are opposite each
-/// other two places apart. Slopes count that are near an edge: `part` of the square's height is half way to
-/// the next thing that has edges. `None`: they do not meet near `start`.
+/// other two places apart. Slopes count the less the further they are from an edge: `part` of the square's
+/// height is one standard deviation. `None`: the edges do not meet near `start`.
 pub fn refined(
     slopes: &Plane,
     start: [f64; 2],
@@ -171,15 +175,16 @@ pub fn refined(
         let (length, height) = (length(side), cross(side, beside).abs() / length(side));
         Strip {
             along: [side[0] / length, side[1] / length],
-            reach_px: (0.33 * length).clamp(2.0, 12.0),
+            spread_px: (SPREAD * length).clamp(2.0, 6.0),
             width_px: (part * height).clamp(0.8, 4.0),
         }
     });
     let shortest = sides.into_iter().map(length).fold(f64::MAX, f64::min);
-    let reach = strips
-        .iter()
-        .map(|strip| strip.reach_px)
-        .fold(0.0, f64::max);
+    let reach = 2.5
+        * strips
+            .iter()
+            .map(|strip| strip.spread_px)
+            .fold(0.0, f64::max);
     let mut at = start;
     for _ in 0..20 {
         let [left, top] = at.map(|v| (v - reach).ceil().max(1.0) as isize);
@@ -226,7 +231,8 @@ pub fn refined(
 /// Along one edge, from the corner.
 struct Strip {
     along: [f64; 2],
-    reach_px: f64,
+    /// Standard deviations of the weight, along the edge and across it, pixels.
+    spread_px: f64,
     width_px: f64,
 }
 
@@ -235,8 +241,9 @@ impl Strip {
     fn weight(&self, [dx, dy]: [f64; 2]) -> f64 {
         let along = dx * self.along[0] + dy * self.along[1];
         let across = dx * self.along[1] - dy * self.along[0];
-        match (0.0..self.reach_px).contains(&along) {
-            true => (-0.5 * (across / self.width_px).powi(2)).exp(),
+        let off = (across / self.width_px).powi(2) + (along / self.spread_px).powi(2);
+        match along >= 0.0 {
+            true => (-0.5 * off).exp(),
             false => 0.0,
         }
     }

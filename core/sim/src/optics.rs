@@ -128,23 +128,23 @@ impl Optics {
             let mut sum = [0.0_f32; 3];
             for place in places {
                 let at = 3 * place.first as usize;
-                let (Some(above), Some(below)) =
-                    (drawn.get(at..at + 6), drawn.get(at + row..at + row + 6))
-                else {
+                // Two neighbours, and the two below.
+                let two = |at: usize| drawn.get(at..).and_then(<[u8]>::first_chunk::<6>);
+                let (Some(above), Some(below)) = (two(at), two(at + row)) else {
                     continue;
                 };
                 let [right, down] = place.to;
+                let mix = |pair: &[u8; 6], i: usize| {
+                    let (a, b) = (f32::from(pair[i]), f32::from(pair[i + 3]));
+                    a + right * (b - a)
+                };
                 for (i, sum) in sum.iter_mut().enumerate() {
-                    let mix = |pair: &[u8]| {
-                        let (a, b) = (f32::from(pair[i]), f32::from(pair[i + 3]));
-                        a + right * (b - a)
-                    };
-                    let (above, below) = (mix(above), mix(below));
+                    let (above, below) = (mix(above, i), mix(below, i));
                     *sum += above + down * (below - above);
                 }
             }
             for (byte, sum) in pixel.iter_mut().zip(sum) {
-                *byte = (sum / 4.0).round() as u8;
+                *byte = rounded(sum / 4.0);
             }
         }
     }
@@ -164,14 +164,25 @@ impl Source {
     }
 }
 
+/// The nearest level; below and above them the first and the last.
+fn rounded(level: f32) -> u8 {
+    // A cast cuts off, and keeps within bounds.
+    (level + 0.5) as u8
+}
+
 /// Adds to each pixel, all its colours alike, what a sensor adds: normal, of this standard deviation.
 /// `picture` says which one of a camera's it is.
 pub(crate) fn add_noise(rgb: &mut [u8], levels: f64, camera: usize, picture: u64) {
     let mut uniforms = Uniforms::new(mix(mix(camera as u64 + 0x6361_6d65_7261) ^ picture));
-    for pixel in rgb.chunks_exact_mut(3) {
-        let noise = levels * uniforms.normal();
-        for byte in pixel {
-            *byte = (f64::from(*byte) + noise).round() as u8;
+    // Box and Muller give two at a time.
+    for two in rgb.chunks_mut(6) {
+        let radius = levels * (-2.0 * uniforms.open01().ln()).sqrt();
+        let (sin, cos) = (std::f64::consts::TAU * uniforms.open01()).sin_cos();
+        for (pixel, part) in two.chunks_mut(3).zip([cos, sin]) {
+            let noise = (radius * part) as f32;
+            for byte in pixel {
+                *byte = rounded(f32::from(*byte) + noise);
+            }
         }
     }
 }

@@ -177,3 +177,47 @@ fn what_a_rig_says_of_real_devices_is_checked() {
         assert!(error.contains(words), "{error} does not say {words}");
     }
 }
+
+#[test]
+fn a_person_ends_the_calibration_of_joints_and_nothing_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let pty = bus(Family::Sts3215, &[1, 2, 3, 4, 5, 6], folder.path());
+    let text = fs::read_to_string(rig_file("so101.toml")).unwrap();
+    let is_port = |line: &&str| line.starts_with("port = ");
+    let port = text.lines().find(is_port).unwrap();
+    let text = text.replace(port, &format!("port = {:?}", pty.path()));
+    let rig = folder.path().join("so101.toml");
+    fs::write(&rig, text).unwrap();
+    let rig = rig.to_str().unwrap();
+    // The arm cannot be driven before, and says what to do.
+    let (ok, said) = hilt(&["teleoperate", "--rig", rig]);
+    assert!(!ok && said.contains("hilt calibrate joints"), "{said}");
+
+    const CTRL_C: &str = "\u{3}";
+    for (keys, is_limp) in [("q", false), (CTRL_C, false), ("\rq", true)] {
+        let mut ends = false;
+        // On a busy machine what emulates the servos may be late with an answer.
+        until("somebody ends it", || {
+            let mut person = AtTerminal::hilt(&["calibrate", "joints", "--rig", rig]);
+            until("the first question", || {
+                person.screen().contains("Hold") || person.screen().contains("servo ")
+            });
+            for key in keys.chars() {
+                person.press_and_wait(&key.to_string());
+            }
+            let (status, screen) = person.end();
+            assert!(!status.success(), "{screen}");
+            ends = screen.contains("nothing was written");
+            assert!(!ends || screen.contains("are limp") == is_limp, "{screen}");
+            ends
+        });
+        assert!(ends);
+    }
+    let left = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = left
+        .filter(|name| name.to_string_lossy().contains("calibration"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}

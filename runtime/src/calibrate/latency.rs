@@ -27,7 +27,6 @@ pub fn measure(
     station: &mut Station,
     camera: &str,
     arm: usize,
-    fastest_rad_s: f64,
     watch: &mut dyn Watch,
 ) -> Result<(Latency, Swing), CalibrateError> {
     let index = station.camera(camera)?;
@@ -36,7 +35,7 @@ pub fn measure(
         &station.chain(arm)?,
         &start,
         REACH_M,
-        SPEED_SHARE * fastest_rad_s,
+        SPEED_SHARE * station.fastest_rad_s(arm),
     )?;
     let began_ns = station.now_ns();
     let mut swing = Swing::default();

@@ -84,8 +84,11 @@ const SWEEP_HZ: u32 = 50;
 /// A procedure may think so long between two steps, milliseconds; the arms stand meanwhile.
 const THINKING_MS: f64 = 60_000.0;
 
+/// No joint goes faster about, rad/s: somebody stands beside it.
+const FASTEST_RAD_S: f64 = 1.5;
+
 /// The rig for a procedure: cameras at full size, grippers closed (they may hold the board), time to
-/// think between two steps, and cameras' latencies left out, so that they are measured and not corrected twice.
+/// think between two steps, arms not too fast, and cameras' latencies left out, so that they are measured and not corrected twice.
 pub fn rig_for_calibration(rig: &Rig) -> Rig {
     let mut rig = rig.clone();
     for camera in &mut rig.cameras {
@@ -99,6 +102,7 @@ pub fn rig_for_calibration(rig: &Rig) -> Rig {
         fixed => fixed,
     };
     rig.ages.policy_ms = Some(THINKING_MS);
+    rig.limits.joint_velocity_rad_s = rig.limits.joint_velocity_rad_s.min(FASTEST_RAD_S);
     if let Some(calibration) = rig.calibrated() {
         let mut calibration = calibration.clone();
         for camera in &mut calibration.cameras {
@@ -173,9 +177,10 @@ impl<'a> Station<'a> {
             .ok_or(StationError::NoArm { arm, arms })
     }
 
-    /// Length of a step, nanoseconds.
-    pub fn period_ns(&self) -> u64 {
-        self.period_ns
+    /// How fast an arm's joints may go, rad/s.
+    pub fn fastest_rad_s(&self, arm: usize) -> f64 {
+        let bounds = self.bounds.get(arm).copied().flatten();
+        bounds.map_or(0.0, |bounds| bounds.velocity_rad_s)
     }
 
     /// One step with these joints as an arm's target, and what is seen at its end. For sweeps; the

@@ -419,6 +419,7 @@ mod tests {
 
     const LIFT: &str = include_str!("../../../rigs/lift-sim.toml");
     const SO101: &str = include_str!("../../../rigs/so101-emulated.toml");
+    const CALIBRATE: &str = include_str!("../../../rigs/so101-calibrate.toml");
     const KOCH: &str = include_str!("../../../rigs/koch-emulated.toml");
     const DUAL: &str = include_str!("../../../rigs/fake-dual.toml");
     const EMULATED: &str = include_str!("../../../rigs/emulated-dual.toml");
@@ -473,7 +474,7 @@ mod tests {
 
     #[test]
     fn a_rig_comes_back_from_its_own_toml() {
-        for text in [LIFT, DUAL, EMULATED, SO101, KOCH] {
+        for text in [LIFT, DUAL, EMULATED, SO101, KOCH, CALIBRATE] {
             let rig = parse(text, &["episode.max_steps=40"]).unwrap();
             assert_eq!(parse(&rig.to_toml().unwrap(), &[]).unwrap(), rig);
         }

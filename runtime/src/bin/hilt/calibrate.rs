@@ -325,9 +325,7 @@ pub fn calibrate(what: Calibrate, stop: &AtomicBool) -> anyhow::Result<()> {
             may_move(&rig, yes)?;
             let mut screen = Screen::new("latency", None);
             let mut station = Station::open_for_sweep(&rig, stop)?;
-            let fastest = rig.limits.joint_velocity_rad_s;
-            let (found, swing) =
-                latency::measure(&mut station, &camera, arm, fastest, &mut screen)?;
+            let (found, swing) = latency::measure(&mut station, &camera, arm, &mut screen)?;
             drop(station);
             screen.end();
             println!(

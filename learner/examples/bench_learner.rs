@@ -11,7 +11,11 @@ use hilt_learner::agents::{
     Agent, Draws, Transitions,
     awac::Awac,
     bc::Bc,
+    cql::Cql,
     iql::Iql,
+    redq::{Redq, RedqConfig},
+    rlpd::{Rlpd, RlpdConfig},
+    sac::Sac,
     sac_grasp::{Batch, GripperHead, SacGrasp, SacGraspConfig, SeededNoise, Shapes, Update},
     td3_bc::Td3Bc,
 };
@@ -147,6 +151,31 @@ fn agent_rows() {
     agent_row("learner.iql", iql, &batch, corl(93.0));
     let awac = Awac::new(Default::default(), OBSERVATION, ACTION, kind, device);
     agent_row("learner.awac", awac, &batch, corl(49.0));
+    let cql = Cql::new(Default::default(), OBSERVATION, ACTION, F32);
+    agent_row("learner.cql", cql, &batch, corl(4.5));
+    // One update of critics, actor and temperature.
+    let config = RedqConfig {
+        update_to_data: 1,
+        ..RedqConfig::default()
+    };
+    let redq = Redq::new(config, OBSERVATION, ACTION, F32);
+    agent_row("learner.redq10", redq, &batch, Some(("REDQ (cited)", 42.7)));
+    let config = RlpdConfig {
+        update_to_data: 1,
+        ..RlpdConfig::default()
+    };
+    let rlpd = Rlpd::new(config, OBSERVATION, ACTION, F32);
+    agent_row(
+        "learner.rlpd",
+        rlpd,
+        &batch,
+        Some(("RLPD, JAX (cited)", 53.0)),
+    );
+    // As its reference was measured.
+    tch::set_num_threads(2);
+    let sac = Sac::new(Default::default(), 32, ACTION, F32);
+    let peer = Some(("PyTorch (cited)", 403.0));
+    agent_row("learner.sac_b64", sac, &transitions(64, 32, ACTION), peer);
 }
 
 fn main() {

@@ -5,6 +5,7 @@
 //! - [`encoder`], [`augment`]: the ResNet family, with weights from elsewhere, and random shifts of
 //!   images.
 //! - [`agents`]: one file per algorithm.
+//! - [`tasks`]: what they can be tried on without a robot.
 //! - [`dataset`]: recorded entries as demonstrations and labelled frames.
 //! - [`replay`]: transitions in memory-mapped segments, each frame once; [`ingest`] fills it from
 //!   the link.
@@ -34,3 +35,4 @@ pub mod replay;
 pub mod reward;
 pub mod show;
 pub mod stopped;
+pub mod tasks;

@@ -358,79 +358,67 @@ const F32: (Kind, Exact) = (
     },
 );
 
+/// Goes through a case with this configuration.
+fn run<C, S: Subject>(
+    golden: &Golden,
+    config: C,
+    make: impl Fn(C, i64, i64, Kind, Device) -> S,
+    (kind, exact): (Kind, Exact),
+) -> Result<(), String> {
+    tch::set_num_threads(1);
+    let (observation, action) = sizes(&golden.hyperparameters());
+    let mut agent = make(config, observation, action, kind, Device::Cpu);
+    follow(golden, &mut agent, kind, exact)
+}
+
+/// The case as recorded.
+fn golden<C, S: Subject>(
+    stem: &str,
+    config: impl Fn(&Value) -> C,
+    make: impl Fn(C, i64, i64, Kind, Device) -> S,
+) {
+    let golden = Golden::read(stem);
+    for precision in [F64, F32] {
+        let config = config(&golden.hyperparameters());
+        if let Err(difference) = run(&golden, config, &make, precision) {
+            panic!("{stem}, {:?}: {difference}", precision.0);
+        }
+    }
+}
+
 /// What is wrong, and how to make it so.
 type Mistake<C> = (&'static str, fn(&mut C));
 
-/// The case as recorded, then with each of these mistakes, which must be noticed.
-fn golden<C: Clone, S: Subject>(
+/// Each of these would be noticed, in the files that are in the repository.
+fn noticed<C, S: Subject>(
     stem: &str,
     config: impl Fn(&Value) -> C,
     make: impl Fn(C, i64, i64, Kind, Device) -> S,
     mistakes: &[Mistake<C>],
 ) {
-    tch::set_num_threads(1);
-    let golden = Golden::read(stem);
-    let h = golden.hyperparameters();
-    let (observation, action) = sizes(&h);
-    let run = |config: C, (kind, exact): (Kind, Exact)| {
-        let mut agent = make(config, observation, action, kind, Device::Cpu);
-        follow(&golden, &mut agent, kind, exact)
-    };
-    for precision in [F64, F32] {
-        if let Err(difference) = run(config(&h), precision) {
-            panic!("{stem}, {:?}: {difference}", precision.0);
-        }
-    }
+    let golden = Golden::read_own(stem);
     for (name, mistake) in mistakes {
-        let mut wrong = config(&h);
+        let mut wrong = config(&golden.hyperparameters());
         mistake(&mut wrong);
-        assert!(
-            run(wrong, F64).is_err(),
-            "{stem}: nobody noticed another {name}"
-        );
+        let found = run(&golden, wrong, &make, F64);
+        assert!(found.is_err(), "{stem}: nobody noticed another {name}");
     }
 }
 
 #[test]
 fn golden_td3_bc() {
-    golden(
-        "td3_bc",
-        td3_bc,
-        Td3Bc::new,
-        &[
-            ("discount", |c| c.discount += 1e-3),
-            ("τ", |c| c.tau *= 1.01),
-            ("noise", |c| c.policy_noise *= 1.01),
-            ("frequency", |c| c.policy_freq += 1),
-            ("α", |c| c.alpha *= 1.01),
-            ("step size of the actor", |c| c.lr_actor *= 1.01),
-            ("step size of the critics", |c| c.lr_critic *= 1.01),
-            ("bound", |c| c.max_action *= 1.01),
-        ],
-    );
+    golden("td3_bc", td3_bc, Td3Bc::new);
 }
-
-const IQL_MISTAKES: &[Mistake<IqlConfig>] = &[
-    ("discount", |c| c.discount += 1e-3),
-    ("τ", |c| c.tau *= 1.01),
-    ("expectile", |c| c.expectile += 1e-3),
-    ("β", |c| c.beta *= 1.01),
-    ("clamp", |c| c.max_weight *= 1.01),
-    ("schedule", |c| c.actor_updates += 1),
-    ("step size of the actor", |c| c.lr_actor *= 1.01),
-    ("step size of the critics", |c| c.lr_q *= 1.01),
-    ("step size of V", |c| c.lr_v *= 1.01),
-];
 
 #[test]
 fn golden_iql_gaussian() {
-    golden("iql_gaussian", iql, Iql::new, IQL_MISTAKES);
+    golden("iql_gaussian", iql, Iql::new);
     step_sizes("iql_gaussian");
 }
 
 #[test]
 fn golden_iql_deterministic() {
-    golden("iql_deterministic", iql, Iql::new, IQL_MISTAKES);
+    golden("iql_deterministic", iql, Iql::new);
     step_sizes("iql_deterministic");
 }
 
@@ -454,7 +442,54 @@ fn step_sizes(stem: &str) {
 
 #[test]
 fn golden_awac() {
-    golden(
+    golden("awac", awac, Awac::new);
+}
+
+#[test]
+fn mistakes_of_td3_bc_are_noticed() {
+    noticed(
+        "td3_bc",
+        td3_bc,
+        Td3Bc::new,
+        &[
+            ("discount", |c| c.discount += 1e-3),
+            ("τ", |c| c.tau *= 1.01),
+            ("noise", |c| c.policy_noise *= 1.01),
+            ("clip of the noise", |c| c.noise_clip *= 1.01),
+            ("frequency", |c| c.policy_freq += 1),
+            ("α", |c| c.alpha *= 1.01),
+            ("step size of the actor", |c| c.lr_actor *= 1.01),
+            ("step size of the critics", |c| c.lr_critic *= 1.01),
+            ("bound", |c| c.max_action *= 1.01),
+        ],
+    );
+}
+
+#[test]
+fn mistakes_of_iql_are_noticed() {
+    for stem in ["iql_gaussian", "iql_deterministic"] {
+        noticed(
+            stem,
+            iql,
+            Iql::new,
+            &[
+                ("discount", |c| c.discount += 1e-3),
+                ("τ", |c| c.tau *= 1.01),
+                ("expectile", |c| c.expectile += 1e-3),
+                ("β", |c| c.beta *= 1.01),
+                ("clamp", |c| c.max_weight *= 1.01),
+                ("schedule", |c| c.actor_updates += 1),
+                ("step size of the actor", |c| c.lr_actor *= 1.01),
+                ("step size of the critics", |c| c.lr_q *= 1.01),
+                ("step size of V", |c| c.lr_v *= 1.01),
+            ],
+        );
+    }
+}
+
+#[test]
+fn mistakes_of_awac_are_noticed() {
+    noticed(
         "awac",
         awac,
         Awac::new,
@@ -464,7 +499,8 @@ fn golden_awac() {
             ("λ", |c| c.lambda *= 1.01),
             ("clamp", |c| c.max_weight *= 1.01),
             ("step size", |c| c.lr *= 1.01),
-            ("bound", |c| c.max_action *= 0.99),
+            ("smallest action", |c| c.min_action *= 0.99),
+            ("largest action", |c| c.max_action *= 0.99),
         ],
     );
 }

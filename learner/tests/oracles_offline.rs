@@ -5,6 +5,7 @@ use hilt_learner::agents::{
     Agent, Draws, Figures, Transitions,
     awac::{self, Awac, AwacConfig},
     bc::{Bc, BcConfig},
+    front::{FrontConfig, MapFront, Sight, SightTransitions, Sighted, Teaches},
     gradients,
     guard::{BadState, Watch, check_state},
     iql::{self, Iql, IqlConfig},
@@ -419,4 +420,117 @@ fn a_training_that_diverges_is_named() {
             "{name}: {refused}"
         );
     }
+}
+
+/// What an algorithm teaches its front is the slope of its critics' loss (of the policy's, without critics).
+fn teaches(make: impl Fn() -> Box<dyn Teaches>, loss: &str) {
+    let first = make();
+    let state = first.state();
+    let of = |change: f64| {
+        let mut agent = make();
+        agent.restore(&state, 1);
+        let batch = random_batch(7);
+        let _ = batch.observations.get(3).get(1).g_add_scalar_(change);
+        let (figures, taught) = agent.update_through(&batch, &mut Seeded::new(8), true);
+        let value = figures
+            .read()
+            .into_iter()
+            .find(|(name, _)| *name == loss)
+            .unwrap()
+            .1;
+        (value, taught.unwrap())
+    };
+    let taught = of(0.0).1;
+    assert_eq!(taught.size(), [16, 3]);
+    let slope = (of(1e-6).0 - of(-1e-6).0) / 2e-6;
+    let ours = taught.double_value(&[3, 1]);
+    assert!(
+        (ours - slope).abs() < 1e-6 * slope.abs().max(1.0),
+        "{loss}: {ours} {slope}"
+    );
+    assert!(slope.abs() > 1e-5);
+}
+
+#[test]
+fn a_front_is_taught_by_the_critics_loss() {
+    one_thread();
+    let (kind, device) = F64;
+    teaches(
+        || Box::new(Bc::new(BcConfig::default(), 3, 2, kind, device)),
+        "actor_loss",
+    );
+    teaches(
+        || Box::new(Td3Bc::new(Td3BcConfig::default(), 3, 2, kind, device)),
+        "critic_loss",
+    );
+    teaches(
+        || Box::new(Iql::new(IqlConfig::default(), 3, 2, kind, device)),
+        "critic_loss",
+    );
+    teaches(
+        || Box::new(Awac::new(AwacConfig::default(), 3, 2, kind, device)),
+        "critic_loss",
+    );
+}
+
+/// The reward is in one cell of one camera's map: critics find it through the front, and a restored front goes
+/// on the same.
+#[test]
+fn td3_bc_learns_from_maps() {
+    one_thread();
+    let (kind, device) = F64;
+    let cameras = [("front".to_owned(), [2, 2, 3])];
+    let front = || {
+        let config = FrontConfig {
+            spatial_features: 4,
+            bottleneck: 16,
+            proprio_latent: 4,
+            lr: 1e-3,
+        };
+        MapFront::new(&config, &cameras, 2, kind, device)
+    };
+    let make = || {
+        let front = front();
+        let config = Td3BcConfig {
+            hidden: vec![32],
+            lr_critic: 1e-3,
+            ..Default::default()
+        };
+        let agent = Td3Bc::new(config, front.width(), 1, kind, device);
+        Sighted::new(front, agent)
+    };
+    let mut ours = make();
+    let started = ours.front().params().flat().copy();
+    let batch = |seed: u64| {
+        let mut draws = Seeded::new(seed);
+        let mut sight = || Sight {
+            maps: vec![draws.normal("", &[64, 2, 2, 3])],
+            proprio: draws.normal("", &[64, 2]),
+        };
+        let (observations, next_observations) = (sight(), sight());
+        let rewards = observations.maps[0].select(1, 1).select(1, 0).select(1, 2);
+        SightTransitions {
+            masks: rewards.zeros_like(),
+            actions: draws.uniform("", &[64, 1]),
+            observations,
+            next_observations,
+            rewards,
+            returns: None,
+        }
+    };
+    let loss = |figures: Figures| figures.read()[0].1;
+    let before = loss(ours.update(&batch(0), &mut Seeded::new(0)));
+    for update in 1..1000 {
+        ours.update(&batch(update), &mut Seeded::new(update));
+    }
+    let after = loss(ours.update(&batch(1000), &mut Seeded::new(0)));
+    assert!(after < 0.1 * before, "{before} {after}");
+    assert_ne!(started, *ours.front().params().flat());
+    let mut other = make();
+    check_state(&other.state(), &ours.state()).unwrap();
+    other.restore(&ours.state(), ours.agent().updates());
+    let next = |agent: &mut Sighted<Td3Bc>| agent.update(&batch(1001), &mut Seeded::new(1)).read();
+    assert_eq!(next(&mut ours), next(&mut other));
+    let at = batch(1002).observations;
+    assert_eq!(ours.act(&at, None), other.act(&at, None));
 }

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{
-    Agent, Draws, Figures, Transitions, gradients,
+    Agent, Draws, Figures, Transitions,
+    front::Teaches,
+    gradients,
     net::Net,
     policy::{self, LOG_STD},
     td::{self, CriticMetrics},
@@ -124,7 +126,7 @@ impl Awac {
         let adam = AdamConfig::new(config.lr);
         let critics = Mlp::ensemble("critics", 2, &sizes(observation + action, 1));
         Self {
-            critics: Net::new(critics, &[], adam, kind, device).with_target(),
+            critics: Net::new(critics.as_torch(), &[], adam, kind, device).with_target(),
             actor: policy::gaussian_net(&sizes(observation, action), adam, kind, device),
             config,
             updates: 0,
@@ -152,19 +154,22 @@ impl Awac {
         batch: &Transitions,
         state_actions: &Tensor,
         draws: &mut dyn Draws,
-    ) -> CriticMetrics {
+        through: bool,
+    ) -> (CriticMetrics, Option<Tensor>) {
         let next = &batch.next_observations;
         let noise = draws.normal("target", &batch.actions.size());
         let actions = self.drawn(&self.actor.value(next), &noise);
         let next_q = self.critics.target_value(&td::joined(next, &actions));
         let next_q = next_q.squeeze_dim(-1).amin(0, false);
         let target = td::target(batch, self.config.discount, &next_q);
-        let pass = self.critics.forward(state_actions);
-        let (loss, metrics) = critic_loss(&pass.out.squeeze_dim(-1), &target);
-        let grad = gradients(&loss, &[&pass.out]);
-        let grads = self.critics.backward(&pass, &grad[0], vec![]);
-        self.critics.step(&grads);
-        metrics
+        td::step(
+            &mut self.critics,
+            batch,
+            state_actions,
+            &target,
+            critic_loss,
+            through,
+        )
     }
 
     fn update_actor(
@@ -192,14 +197,26 @@ impl Awac {
     }
 }
 
-impl Agent for Awac {
-    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
+impl Teaches for Awac {
+    fn update_through(
+        &mut self,
+        batch: &Transitions,
+        draws: &mut dyn Draws,
+        through: bool,
+    ) -> (Figures, Option<Tensor>) {
         self.updates += 1;
         let state_actions = td::joined(&batch.observations, &batch.actions);
-        let mut figures = self.update_critics(batch, &state_actions, draws).figures();
-        figures.extend(self.update_actor(batch, &state_actions, draws).figures());
+        let (critics, taught) = self.update_critics(batch, &state_actions, draws, through);
+        let actor = self.update_actor(batch, &state_actions, draws);
         self.critics.track(self.config.tau);
-        Figures(figures)
+        let figures = [critics.figures(), actor.figures()];
+        (Figures(figures.into_iter().flatten().collect()), taught)
+    }
+}
+
+impl Agent for Awac {
+    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
+        self.update_through(batch, draws, false).0
     }
 
     fn updates(&self) -> u64 {

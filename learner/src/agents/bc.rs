@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{Agent, Draws, Figures, Transitions, gradients, net::Net};
-use crate::nn::{AdamConfig, Mlp};
+use super::{Agent, Draws, Figures, Transitions, front::Teaches, gradients, net::Net};
+use crate::nn::{AdamConfig, Mlp, mlp::Wanted};
 
 /// Hyperparameters. The default is CORL's (tinkoff-ai/CORL@6afec90, `any_percent_bc.py`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ impl Bc {
         device: Device,
     ) -> Self {
         let sizes = [&[observation], config.hidden.as_slice(), &[action]].concat();
-        let mlp = Mlp::one("actor", &sizes);
+        let mlp = Mlp::one("actor", &sizes).as_torch();
         Self {
             actor: Net::new(mlp, &[], AdamConfig::new(config.lr), kind, device),
             updates: 0,
@@ -62,15 +62,31 @@ impl Bc {
     }
 }
 
-impl Agent for Bc {
-    fn update(&mut self, batch: &Transitions, _: &mut dyn Draws) -> Figures {
+impl Teaches for Bc {
+    fn update_through(
+        &mut self,
+        batch: &Transitions,
+        _: &mut dyn Draws,
+        through: bool,
+    ) -> (Figures, Option<Tensor>) {
         self.updates += 1;
         let pass = self.actor.forward(&batch.observations);
         let loss = actor_loss(&pass.out.tanh(), &batch.actions);
         let grad = gradients(&loss, &[&pass.out]);
-        let grads = self.actor.backward(&pass, &grad[0], vec![]);
-        self.actor.step(&grads);
-        Figures(vec![("actor_loss", loss.detach())])
+        let wanted = if through {
+            Wanted::Both
+        } else {
+            Wanted::Params
+        };
+        let back = (self.actor.mlp()).backward(self.actor.params(), &pass, &grad[0], wanted);
+        self.actor.step(&back.params);
+        (Figures(vec![("actor_loss", loss.detach())]), back.input)
+    }
+}
+
+impl Agent for Bc {
+    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
+        self.update_through(batch, draws, false).0
     }
 
     fn updates(&self) -> u64 {

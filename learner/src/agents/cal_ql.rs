@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 use super::{
     Agent, Draws, Figures, Transitions,
     cql::{Cql, CqlConfig},
+    front::Teaches,
 };
 
 /// Hyperparameters. The default is CORL's `TrainConfig`.
@@ -96,6 +97,17 @@ impl CalQl {
 }
 
 const ONLINE: &str = "online";
+
+impl Teaches for CalQl {
+    fn update_through(
+        &mut self,
+        batch: &Transitions,
+        draws: &mut dyn Draws,
+        through: bool,
+    ) -> (Figures, Option<Tensor>) {
+        self.cql.update_through(batch, draws, through)
+    }
+}
 
 impl Agent for CalQl {
     fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {

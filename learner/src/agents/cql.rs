@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{
-    Agent, Draws, Figures, Transitions, cal_ql, gradients,
+    Agent, Draws, Figures, Transitions, cal_ql,
+    front::Teaches,
+    gradients,
     net::Net,
     sac::{self, Judgement, actor_loss, log_temperature_loss},
     scalar::Scalar,
@@ -278,6 +280,17 @@ impl Cql {
         draws: &mut dyn Draws,
         look: &mut dyn FnMut(&'static str, &[Tensor]),
     ) -> Figures {
+        self.update_all(batch, draws, look, false).0
+    }
+
+    /// The same; `through` as in [`Teaches::update_through`].
+    fn update_all(
+        &mut self,
+        batch: &Transitions,
+        draws: &mut dyn Draws,
+        look: &mut dyn FnMut(&'static str, &[Tensor]),
+        through: bool,
+    ) -> (Figures, Option<Tensor>) {
         let (rows, actions) = (batch.rows(), batch.actions.size()[1]);
         let (n, config) = (self.config.sampled_actions, &self.config);
 
@@ -361,7 +374,15 @@ impl Cql {
         let (loss, loss_of_multiplier, critic) =
             critic_loss(&q, &y, &log_density, multiplier.as_ref(), config);
         let of_values = Tensor::run_backward(&[loss], &[&judged.out], multiplier.is_some(), false);
-        let critic_grads = self.critics.backward(&judged, &of_values[0], vec![]);
+        let (critic_grads, taught) =
+            (self.critics).backward_through(&judged, &of_values[0], through);
+        // Each observation stands beside all of its actions.
+        let taught = taught.map(|of_each| {
+            let of_all = of_each.sum_dim_intlist(0, false, None::<Kind>);
+            let of_rows =
+                (of_all.view([rows, columns, -1])).sum_dim_intlist(1, false, None::<Kind>);
+            of_rows.narrow(1, 0, batch.observations.size()[1])
+        });
         let multiplier_grads = (multiplier.as_ref())
             .map(|_| gradients(&loss_of_multiplier, &[self.log_alpha_prime.leaf()]));
 
@@ -388,7 +409,7 @@ impl Cql {
             ("alpha_loss", alpha_loss.detach()),
             ("alpha", alpha),
         ]);
-        figures
+        (figures, taught)
     }
 }
 
@@ -417,9 +438,20 @@ fn figures(c: &CriticMetrics, next_value: Tensor, multiplier: Option<(Tensor, Te
     ])
 }
 
+impl Teaches for Cql {
+    fn update_through(
+        &mut self,
+        batch: &Transitions,
+        draws: &mut dyn Draws,
+        through: bool,
+    ) -> (Figures, Option<Tensor>) {
+        self.update_all(batch, draws, &mut |_, _| (), through)
+    }
+}
+
 impl Agent for Cql {
     fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
-        self.update_with(batch, draws, &mut |_, _| ())
+        self.update_through(batch, draws, false).0
     }
 
     fn updates(&self) -> u64 {

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{
-    Agent, Draws, Figures, Transitions, gradients,
+    Agent, Draws, Figures, Transitions,
+    front::Teaches,
+    gradients,
     net::Net,
     policy::{self, LOG_STD},
     td::{self, CriticMetrics},
@@ -164,7 +166,7 @@ impl Iql {
         device: Device,
     ) -> Self {
         let sizes = |input, output| [&[input], config.hidden.as_slice(), &[output]].concat();
-        let net = |mlp, lr| Net::new(mlp, &[], AdamConfig::new(lr), kind, device);
+        let net = |mlp: Mlp, lr| Net::new(mlp.as_torch(), &[], AdamConfig::new(lr), kind, device);
         let v = Mlp::one("v", &sizes(observation, 1));
         let critics = Mlp::ensemble("critics", 2, &sizes(observation + action, 1));
         let policy = sizes(observation, action);
@@ -221,14 +223,17 @@ impl Iql {
         batch: &Transitions,
         state_actions: &Tensor,
         next_v: &Tensor,
-    ) -> CriticMetrics {
+        through: bool,
+    ) -> (CriticMetrics, Option<Tensor>) {
         let target = td::target(batch, self.config.discount, next_v);
-        let pass = self.critics.forward(state_actions);
-        let (loss, metrics) = critic_loss(&pass.out.squeeze_dim(-1), &target);
-        let grad = gradients(&loss, &[&pass.out]);
-        let grads = self.critics.backward(&pass, &grad[0], vec![]);
-        self.critics.step(&grads);
-        metrics
+        td::step(
+            &mut self.critics,
+            batch,
+            state_actions,
+            &target,
+            critic_loss,
+            through,
+        )
     }
 
     fn update_actor(&mut self, batch: &Transitions, advantages: &Tensor) -> ActorMetrics {
@@ -260,21 +265,28 @@ impl Iql {
     }
 }
 
-impl Agent for Iql {
-    fn update(&mut self, batch: &Transitions, _: &mut dyn Draws) -> Figures {
+impl Teaches for Iql {
+    fn update_through(
+        &mut self,
+        batch: &Transitions,
+        _: &mut dyn Draws,
+        through: bool,
+    ) -> (Figures, Option<Tensor>) {
         self.updates += 1;
         let state_actions = td::joined(&batch.observations, &batch.actions);
         let next_v = self.v.value(&batch.next_observations).squeeze_dim(-1);
         let (advantages, value) = self.update_value(batch, &state_actions);
-        let critics = self.update_critics(batch, &state_actions, &next_v);
+        let (critics, taught) = self.update_critics(batch, &state_actions, &next_v, through);
         self.critics.track(self.config.tau);
         let actor = self.update_actor(batch, &advantages);
-        Figures(
-            [value.figures(), critics.figures(), actor.figures()]
-                .into_iter()
-                .flatten()
-                .collect(),
-        )
+        let figures = [value.figures(), critics.figures(), actor.figures()];
+        (Figures(figures.into_iter().flatten().collect()), taught)
+    }
+}
+
+impl Agent for Iql {
+    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
+        self.update_through(batch, draws, false).0
     }
 
     fn updates(&self) -> u64 {

@@ -3,19 +3,19 @@
 //!
 //! - [`sac_grasp`]: HIL-SERL's agent, on the maps of a frozen encoder, with grippers.
 //! - Those on state vectors share what is here: they learn from [`Transitions`], take their random numbers
-//!   from [`Draws`] by the names that the golden files give them ([`draws`]: where training takes them from),
-//!   stand on [`net::Net`]s, and are driven as an [`Agent`]; [`guard`] looks for bad batches and for losses
-//!   that diverge.
-//! - [`bc`], [`td3_bc`], [`iql`], [`awac`], with [`td`] and [`policy`] for what critics and Gaussian policies
-//!   share.
-//! - [`sac`], [`redq`], [`rlpd`], and offline [`cql`], [`cal_ql`]: soft actor-critics, whose policy is a
-//!   [`tanh_gaussian`] and whose temperature a [`scalar`].
+//!   from [`Draws`] by the names that the golden files give them, stand on [`net::Net`]s, and are driven as
+//!   an [`Agent`]; [`guard`] looks for bad batches and for losses that diverge.
+//!   [`bc`], [`td3_bc`], [`iql`], [`awac`], with [`td`] and [`policy`] for what critics and Gaussian policies
+//!   share; [`front`] puts them on images.
+//!   [`sac`], [`redq`], [`rlpd`], and offline [`cql`], [`cal_ql`]: soft actor-critics, whose policy is a
+//!   [`tanh_gaussian`] and whose temperature a [`scalar`]. [`draws`]: where training takes [`Draws`] from.
 
 pub mod awac;
 pub mod bc;
 pub mod cal_ql;
 pub mod cql;
 pub mod draws;
+pub mod front;
 pub mod guard;
 pub mod iql;
 pub mod net;

@@ -90,6 +90,21 @@ impl Net {
         grads
     }
 
+    /// Gradients of its parameters, and with `through` that of what went in, for each member.
+    pub fn backward_through(
+        &self,
+        pass: &Pass,
+        grad: &Tensor,
+        through: bool,
+    ) -> (Vec<Tensor>, Option<Tensor>) {
+        let wanted = match through {
+            true => Wanted::Both,
+            false => Wanted::Params,
+        };
+        let back = self.mlp.backward(&self.params, pass, grad, wanted);
+        (back.params, back.input)
+    }
+
     /// The gradient of what went in, for each member, and none of the parameters.
     pub fn backward_input(&self, pass: &Pass, grad: &Tensor) -> Tensor {
         self.mlp.backward_input(&self.params, pass, grad)
@@ -112,13 +127,7 @@ impl Net {
 
     /// Parameters, target and optimizer, to save.
     pub fn state(&self, name: &str) -> Vec<(String, Tensor)> {
-        let (m, v) = self.adam.moments();
-        let mut state = vec![
-            (format!("{name}.params"), self.params.flat().copy()),
-            (format!("{name}.m"), m),
-            (format!("{name}.v"), v),
-            (format!("{name}.steps"), Tensor::from(self.adam.steps())),
-        ];
+        let mut state = kept(name, &self.params, &self.adam);
         if let Some(target) = &self.target {
             state.push((format!("{name}.target"), target.flat().copy()));
         }
@@ -128,19 +137,35 @@ impl Net {
     /// Puts back what [`Net::state`] gave. A part that is missing or of another size is a mistake of the
     /// caller, who checks a file before: it panics.
     pub fn restore(&mut self, name: &str, state: &[(String, Tensor)]) {
-        let get = |part: &str| {
-            let wanted = format!("{name}.{part}");
-            match state.iter().find(|(name, _)| *name == wanted) {
-                Some((_, tensor)) => tensor,
-                None => panic!("the state has no `{wanted}`"),
-            }
-        };
-        self.params.set_flat(get("params"));
-        self.adam
-            .restore(get("m"), get("v"), get("steps").int64_value(&[]));
+        put_back(name, state, &self.params, &mut self.adam);
         if let Some(target) = &self.target {
-            target.set_flat(get("target"));
+            target.set_flat(part(state, &format!("{name}.target")));
         }
+    }
+}
+
+/// Parameters and their optimizer, to save.
+pub fn kept(name: &str, params: &Params, adam: &Adam) -> Vec<(String, Tensor)> {
+    let (m, v) = adam.moments();
+    vec![
+        (format!("{name}.params"), params.flat().copy()),
+        (format!("{name}.m"), m),
+        (format!("{name}.v"), v),
+        (format!("{name}.steps"), Tensor::from(adam.steps())),
+    ]
+}
+
+/// Puts back what [`kept`] gave; panics as [`Net::restore`].
+pub fn put_back(name: &str, state: &[(String, Tensor)], params: &Params, adam: &mut Adam) {
+    let get = |what: &str| part(state, &format!("{name}.{what}"));
+    params.set_flat(get("params"));
+    adam.restore(get("m"), get("v"), get("steps").int64_value(&[]));
+}
+
+fn part<'a>(state: &'a [(String, Tensor)], wanted: &str) -> &'a Tensor {
+    match state.iter().find(|(name, _)| name == wanted) {
+        Some((_, tensor)) => tensor,
+        None => panic!("the state has no `{wanted}`"),
     }
 }
 

@@ -12,15 +12,16 @@ const LOG_STD_MAX: f64 = 2.0;
 /// Name of log σ \[A\] among the policy's parameters.
 pub const LOG_STD: &str = "actor.log_std";
 
-/// A policy's network of these layer sizes, with log σ behind the perceptron's parameters, 0 at the start
-/// (CORL).
+/// A policy's network of these layer sizes, with log σ behind the perceptron's parameters; it starts as CORL's
+/// do, log σ at 0.
 pub fn gaussian_net(sizes: &[i64], adam: AdamConfig, kind: Kind, device: Device) -> Net {
     let log_std = ParamSpec {
         name: LOG_STD.to_owned(),
         shape: sizes[sizes.len() - 1..].to_vec(),
         init: Init::Constant(0.0),
     };
-    Net::new(Mlp::one("actor", sizes), &[log_std], adam, kind, device)
+    let mlp = Mlp::one("actor", sizes).as_torch();
+    Net::new(mlp, &[log_std], adam, kind, device)
 }
 
 fn bounded(log_std: &Tensor) -> Tensor {

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    Agent, Draws, Figures, Transitions, gradients,
+    Agent, Draws, Figures, Transitions,
+    front::Teaches,
+    gradients,
     sac::{self, Errors, Judgement, Plan, SoftActorCritic, log_temperature_loss},
     tanh_gaussian::Squash,
 };
@@ -126,16 +128,17 @@ impl Redq {
     fn update_once(
         &mut self,
         batch: &Transitions,
-        due: bool,
+        (due, through): (bool, bool),
         draws: &mut dyn Draws,
         look: &mut dyn FnMut(&'static str, &[Tensor]),
-    ) -> Figures {
+    ) -> (Figures, Option<Tensor>) {
         let asked = (self.config.asked != self.config.critics).then_some(self.config.asked);
         let alpha = self.temperature();
         let nets = &mut self.networks;
         let next_values = nets.next_values(batch, asked, Some(&alpha), draws);
         let y = sac::target(batch, &next_values, self.config.discount);
-        let (critic_grads, critic) = nets.critic_gradients(batch, &y, Errors::Summed);
+        let (critic_grads, critic, taught) =
+            nets.critic_gradients(batch, &y, Errors::Summed, through);
         look("critics", &critic_grads);
         let mut figures = vec![
             ("critic_loss", critic.critic_loss),
@@ -163,7 +166,7 @@ impl Redq {
             nets.actor.step(&grads);
         }
         nets.critics.track(self.config.target_update_rate);
-        Figures(figures)
+        (Figures(figures), taught)
     }
 
     /// As [`Agent::update`], with the figures of every critic update; `look` sees the gradients of each network
@@ -174,23 +177,47 @@ impl Redq {
         draws: &mut dyn Draws,
         look: &mut dyn FnMut(&'static str, &[Tensor]),
     ) -> Vec<Figures> {
+        self.update_all(batch, draws, look, false).0
+    }
+
+    /// The same; with `through` also the gradient at the observations, each part's at its rows.
+    fn update_all(
+        &mut self,
+        batch: &Transitions,
+        draws: &mut dyn Draws,
+        look: &mut dyn FnMut(&'static str, &[Tensor]),
+        through: bool,
+    ) -> (Vec<Figures>, Option<Tensor>) {
         let parts = self.config.update_to_data;
-        let figures = (0..parts)
+        let (figures, taught): (Vec<Figures>, Vec<Option<Tensor>>) = (0..parts)
             .map(|inner| {
                 let part = sac::part(batch, inner, parts);
-                self.update_once(&part, self.policy_is_due(inner), draws, look)
+                let due = self.policy_is_due(inner);
+                self.update_once(&part, (due, through), draws, look)
             })
-            .collect();
+            .unzip();
         self.updates += 1;
-        figures
+        let taught: Option<Vec<Tensor>> = taught.into_iter().collect();
+        (figures, taught.map(|parts| Tensor::cat(&parts, 0)))
+    }
+}
+
+impl Teaches for Redq {
+    fn update_through(
+        &mut self,
+        batch: &Transitions,
+        draws: &mut dyn Draws,
+        through: bool,
+    ) -> (Figures, Option<Tensor>) {
+        let (figures, taught) = self.update_all(batch, draws, &mut |_, _| (), through);
+        (figures.into_iter().last().unwrap_or_default(), taught)
     }
 }
 
 impl Agent for Redq {
     /// The figures are the last critic update's, as the authors'.
     fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
-        let figures = self.update_with(batch, draws, &mut |_, _| ());
-        figures.into_iter().last().unwrap_or_default()
+        self.update_through(batch, draws, false).0
     }
 
     fn updates(&self) -> u64 {

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    Agent, Draws, Figures, Transitions, gradients,
+    Agent, Draws, Figures, Transitions,
+    front::Teaches,
+    gradients,
     sac::{self, CriticMetrics, Errors, Judgement, Plan, SoftActorCritic, temperature_loss},
     tanh_gaussian::Squash,
 };
@@ -118,17 +120,22 @@ impl Rlpd {
     }
 
     /// A step of the critics and their targets.
-    pub fn update_critics(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> CriticMetrics {
+    fn update_critics(
+        &mut self,
+        batch: &Transitions,
+        draws: &mut dyn Draws,
+        through: bool,
+    ) -> (CriticMetrics, Option<Tensor>) {
         let config = &self.config;
         let nets = &mut self.networks;
         let asked = config.asked.filter(|&asked| asked != config.critics);
         let alpha = config.backup_entropy.then(|| nets.log_alpha.value().exp());
         let next_values = nets.next_values(batch, asked, alpha.as_ref(), draws);
         let y = sac::target(batch, &next_values, config.discount);
-        let (grads, metrics) = nets.critic_gradients(batch, &y, Errors::Averaged);
+        let (grads, metrics, taught) = nets.critic_gradients(batch, &y, Errors::Averaged, through);
         nets.critics.step(&grads);
         nets.critics.track(config.target_update_rate);
-        metrics
+        (metrics, taught)
     }
 
     /// As [`Agent::update`], with the metrics of every critic update.
@@ -137,10 +144,21 @@ impl Rlpd {
         batch: &Transitions,
         draws: &mut dyn Draws,
     ) -> (Vec<CriticMetrics>, Figures) {
+        let (critics, figures, _) = self.update_all(batch, draws, false);
+        (critics, figures)
+    }
+
+    /// The same; with `through` also the gradient at the observations, each part's at its rows.
+    fn update_all(
+        &mut self,
+        batch: &Transitions,
+        draws: &mut dyn Draws,
+        through: bool,
+    ) -> (Vec<CriticMetrics>, Figures, Option<Tensor>) {
         let parts = self.config.update_to_data;
-        let critics = (0..parts)
-            .map(|i| self.update_critics(&sac::part(batch, i, parts), draws))
-            .collect();
+        let (critics, taught): (Vec<CriticMetrics>, Vec<Option<Tensor>>) = (0..parts)
+            .map(|i| self.update_critics(&sac::part(batch, i, parts), draws, through))
+            .unzip();
         let last = sac::part(batch, parts - 1, parts);
         let nets = &mut self.networks;
         let alpha = nets.log_alpha.value().exp();
@@ -157,14 +175,19 @@ impl Rlpd {
             ("temperature", alpha),
             ("temperature_loss", loss.detach()),
         ]);
-        (critics, figures)
+        let taught: Option<Vec<Tensor>> = taught.into_iter().collect();
+        (critics, figures, taught.map(|parts| Tensor::cat(&parts, 0)))
     }
 }
 
-impl Agent for Rlpd {
-    /// The critics' figures are the last critic update's, as the authors'.
-    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
-        let (critics, mut figures) = self.update_with(batch, draws);
+impl Teaches for Rlpd {
+    fn update_through(
+        &mut self,
+        batch: &Transitions,
+        draws: &mut dyn Draws,
+        through: bool,
+    ) -> (Figures, Option<Tensor>) {
+        let (critics, mut figures, taught) = self.update_all(batch, draws, through);
         if let Some(last) = critics.into_iter().last() {
             figures.0.extend([
                 ("critic_loss", last.critic_loss),
@@ -172,7 +195,14 @@ impl Agent for Rlpd {
                 ("target", last.target),
             ]);
         }
-        figures
+        (figures, taught)
+    }
+}
+
+impl Agent for Rlpd {
+    /// The critics' figures are the last critic update's, as the authors'.
+    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
+        self.update_through(batch, draws, false).0
     }
 
     fn updates(&self) -> u64 {

@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{
-    Agent, Draws, Figures, Transitions, gradients,
+    Agent, Draws, Figures, Transitions,
+    front::Teaches,
+    gradients,
     net::Net,
     scalar::Scalar,
     tanh_gaussian::{Squash, TanhGaussian, policy_gradients},
@@ -255,16 +257,24 @@ impl SoftActorCritic {
         })
     }
 
+    /// Gradients of the critics' parameters, and with `through` that of the observations \[B, O\].
     pub(super) fn critic_gradients(
         &self,
         batch: &Transitions,
         y: &Tensor,
         errors: Errors,
-    ) -> (Vec<Tensor>, CriticMetrics) {
+        through: bool,
+    ) -> (Vec<Tensor>, CriticMetrics, Option<Tensor>) {
         let pass = (self.critics).forward(&Tensor::cat(&[&batch.observations, &batch.actions], 1));
         let (loss, metrics) = critic_loss(&pass.out.squeeze_dim(-1), y, errors);
         let of_values = gradients(&loss, &[&pass.out]);
-        (self.critics.backward(&pass, &of_values[0], vec![]), metrics)
+        let (params, taught) = self.critics.backward_through(&pass, &of_values[0], through);
+        let columns = batch.observations.size()[1];
+        let at_observations = |of_each: Tensor| {
+            let of_all = of_each.sum_dim_intlist(0, false, None::<Kind>);
+            of_all.narrow(1, 0, columns)
+        };
+        (params, metrics, taught.map(at_observations))
     }
 
     pub(super) fn actor_gradients(
@@ -385,23 +395,33 @@ impl Sac {
         &self.networks
     }
 
-    /// A step of the critics and their targets.
-    pub fn update_critics(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> CriticMetrics {
+    /// A step of the critics and their targets; `through` as in [`Teaches::update_through`].
+    pub fn update_critics(
+        &mut self,
+        batch: &Transitions,
+        draws: &mut dyn Draws,
+        through: bool,
+    ) -> (CriticMetrics, Option<Tensor>) {
         let nets = &mut self.networks;
         let alpha = nets.log_alpha.value().exp();
         let next_values = nets.next_values(batch, None, Some(&alpha), draws);
         let y = target(batch, &next_values, self.config.discount);
-        let (grads, metrics) = nets.critic_gradients(batch, &y, Errors::Summed);
+        let (grads, metrics, taught) = nets.critic_gradients(batch, &y, Errors::Summed, through);
         nets.critics.step(&grads);
         nets.critics.track(self.config.target_update_rate);
-        metrics
+        (metrics, taught)
     }
 }
 
-impl Agent for Sac {
+impl Teaches for Sac {
     /// Critics, then actor and temperature with the critics after their step.
-    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
-        let critic = self.update_critics(batch, draws);
+    fn update_through(
+        &mut self,
+        batch: &Transitions,
+        draws: &mut dyn Draws,
+        through: bool,
+    ) -> (Figures, Option<Tensor>) {
+        let (critic, taught) = self.update_critics(batch, draws, through);
         let nets = &mut self.networks;
         let alpha = nets.log_alpha.value().exp();
         let (grads, actor) = nets.actor_gradients(batch, &alpha, Judgement::Least, draws);
@@ -411,7 +431,7 @@ impl Agent for Sac {
         let grads = gradients(&loss, &[log_alpha]);
         nets.log_alpha.step(grads[0].shallow_clone());
         self.updates += 1;
-        Figures(vec![
+        let figures = Figures(vec![
             ("critic_loss", critic.critic_loss),
             ("q", critic.q),
             ("target", critic.target),
@@ -419,7 +439,14 @@ impl Agent for Sac {
             ("entropy", actor.entropy),
             ("temperature", alpha),
             ("temperature_loss", loss.detach()),
-        ])
+        ]);
+        (figures, taught)
+    }
+}
+
+impl Agent for Sac {
+    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
+        self.update_through(batch, draws, false).0
     }
 
     fn updates(&self) -> u64 {

@@ -2,7 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::Transitions;
+use super::{Transitions, gradients, net::Net};
+use crate::nn::mlp::Wanted;
 
 /// What a critic reads: observations \[B, O\] and actions \[B, A\] side by side.
 pub fn joined(observations: &Tensor, actions: &Tensor) -> Tensor {
@@ -60,6 +61,38 @@ impl CriticMetrics {
             ("target_q", self.target),
         ]
     }
+}
+
+/// A loss of critics' values \[N, B\] against one target \[B\].
+pub type CriticLoss = fn(&Tensor, &Tensor) -> (Tensor, CriticMetrics);
+
+/// The critics' step on what they read ([`joined`]); `through` asks for the loss's gradient there too, at the
+/// observations \[B, O\].
+pub fn step(
+    critics: &mut Net,
+    batch: &Transitions,
+    state_actions: &Tensor,
+    target: &Tensor,
+    loss: CriticLoss,
+    through: bool,
+) -> (CriticMetrics, Option<Tensor>) {
+    let pass = critics.forward(state_actions);
+    let (loss, metrics) = loss(&pass.out.squeeze_dim(-1), target);
+    let grad = gradients(&loss, &[&pass.out]);
+    let wanted = if through {
+        Wanted::Both
+    } else {
+        Wanted::Params
+    };
+    let back = (critics.mlp()).backward(critics.params(), &pass, &grad[0], wanted);
+    critics.step(&back.params);
+    let at_observations = |of_each: Tensor| {
+        let columns = batch.observations.size()[1];
+        of_each
+            .sum_dim_intlist(0, false, None::<Kind>)
+            .narrow(1, 0, columns)
+    };
+    (metrics, back.input.map(at_observations))
 }
 
 #[cfg(test)]

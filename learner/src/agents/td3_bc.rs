@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{
-    Agent, Draws, Figures, Transitions, gradients,
+    Agent, Draws, Figures, Transitions,
+    front::Teaches,
+    gradients,
     net::Net,
     pulled_back,
     td::{self, CriticMetrics},
@@ -139,7 +141,9 @@ impl Td3Bc {
         let actor = Mlp::one("actor", &[&[observation], hidden, &[action]].concat());
         let critics = [&[observation + action], hidden, &[1]].concat();
         let critics = Mlp::ensemble("critics", 2, &critics);
-        let net = |mlp, lr| Net::new(mlp, &[], AdamConfig::new(lr), kind, device).with_target();
+        let net = |mlp: Mlp, lr| {
+            Net::new(mlp.as_torch(), &[], AdamConfig::new(lr), kind, device).with_target()
+        };
         Self {
             actor: net(actor, config.lr_actor),
             critics: net(critics, config.lr_critic),
@@ -166,7 +170,12 @@ impl Td3Bc {
         }
     }
 
-    fn update_critics(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> CriticMetrics {
+    fn update_critics(
+        &mut self,
+        batch: &Transitions,
+        draws: &mut dyn Draws,
+        through: bool,
+    ) -> (CriticMetrics, Option<Tensor>) {
         let c = &self.config;
         let next = &batch.next_observations;
         let target = no_grad(|| {
@@ -175,12 +184,15 @@ impl Td3Bc {
             let q = self.critics.target_value(&td::joined(next, &actions));
             td::target(batch, c.discount, &q.squeeze_dim(-1).amin(0, false))
         });
-        let pass = (self.critics).forward(&td::joined(&batch.observations, &batch.actions));
-        let (loss, metrics) = critic_loss(&pass.out.squeeze_dim(-1), &target);
-        let grad = gradients(&loss, &[&pass.out]);
-        let grads = self.critics.backward(&pass, &grad[0], vec![]);
-        self.critics.step(&grads);
-        metrics
+        let state_actions = td::joined(&batch.observations, &batch.actions);
+        td::step(
+            &mut self.critics,
+            batch,
+            &state_actions,
+            &target,
+            critic_loss,
+            through,
+        )
     }
 
     fn update_actor(&mut self, batch: &Transitions) -> ActorMetrics {
@@ -205,16 +217,28 @@ impl Td3Bc {
     }
 }
 
-impl Agent for Td3Bc {
-    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
+impl Teaches for Td3Bc {
+    fn update_through(
+        &mut self,
+        batch: &Transitions,
+        draws: &mut dyn Draws,
+        through: bool,
+    ) -> (Figures, Option<Tensor>) {
         self.updates += 1;
-        let mut figures = self.update_critics(batch, draws).figures();
+        let (critics, taught) = self.update_critics(batch, draws, through);
+        let mut figures = critics.figures();
         if self.updates.is_multiple_of(self.config.policy_freq) {
             figures.extend(self.update_actor(batch).figures());
             self.critics.track(self.config.tau);
             self.actor.track(self.config.tau);
         }
-        Figures(figures)
+        (Figures(figures), taught)
+    }
+}
+
+impl Agent for Td3Bc {
+    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
+        self.update_through(batch, draws, false).0
     }
 
     fn updates(&self) -> u64 {

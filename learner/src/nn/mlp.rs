@@ -14,6 +14,7 @@ use tch::{Kind, Tensor, no_grad};
 use super::{
     layers::LAYER_NORM_EPS,
     params::{Init, ParamSpec, Params},
+    product,
 };
 
 /// ReLU between linear layers; with `norm`, LayerNorm before each ReLU.
@@ -28,6 +29,7 @@ pub struct Mlp {
     member: Option<i64>,
     sizes: Vec<i64>,
     norm: bool,
+    as_torch: bool,
 }
 
 /// A forward pass, kept for the backward one.
@@ -70,6 +72,7 @@ impl Mlp {
             member: None,
             sizes: sizes.to_vec(),
             norm: false,
+            as_torch: false,
         }
     }
 
@@ -87,6 +90,14 @@ impl Mlp {
             members: None,
             member: Some(index),
             ..self.clone()
+        }
+    }
+
+    /// The same, starting as torch's `nn.Linear` do, biases too: uniform in ±1 / √fan in.
+    pub fn as_torch(self) -> Self {
+        Self {
+            as_torch: true,
+            ..self
         }
     }
 
@@ -108,7 +119,7 @@ impl Mlp {
         self.norm && layer + 1 < self.layers()
     }
 
-    /// What it stands on: weights Xavier-uniform member by member, biases zero.
+    /// What it stands on: weights Xavier-uniform member by member, biases zero, if not [`Mlp::as_torch`].
     pub fn specs(&self) -> Vec<ParamSpec> {
         let mut specs = Vec::new();
         for layer in 0..self.layers() {
@@ -125,8 +136,12 @@ impl Mlp {
                     init,
                 });
             };
-            add("weight", &[outputs, inputs], Init::Xavier);
-            add("bias", &[outputs], Init::Constant(0.0));
+            let (weight, bias) = match self.as_torch {
+                true => (Init::Linear(inputs), Init::Linear(inputs)),
+                false => (Init::Xavier, Init::Constant(0.0)),
+            };
+            add("weight", &[outputs, inputs], weight);
+            add("bias", &[outputs], bias);
             if self.has_norm(layer) {
                 add("norm.weight", &[outputs], Init::Constant(1.0));
                 add("norm.bias", &[outputs], Init::Constant(0.0));
@@ -140,20 +155,6 @@ impl Mlp {
         match self.member {
             Some(index) => whole.get(index),
             None => whole,
-        }
-    }
-
-    fn linear(&self, weight: &Tensor, bias: &Tensor, x: &Tensor) -> Tensor {
-        match self.members {
-            None => x.linear(weight, Some(bias)),
-            Some(_) => {
-                let x = match x.dim() {
-                    2 => (x.unsqueeze(0)).expand([weight.size()[0], -1, -1], true),
-                    _ => x.shallow_clone(),
-                };
-                bias.unsqueeze(1)
-                    .baddbmm(&x, &weight.transpose(1, 2), 1.0, 1.0)
-            }
         }
     }
 
@@ -201,22 +202,24 @@ impl Mlp {
     ) -> Tensor {
         let mut x = x.detach();
         for layer in 0..self.layers() {
-            let mut z = self.linear(&param(layer, "weight"), &param(layer, "bias"), &x);
+            let inner = layer + 1 < self.layers();
+            let (weight, bias) = (param(layer, "weight"), param(layer, "bias"));
+            let relu = inner && !self.has_norm(layer);
+            let mut z = product::forward(&x, &weight, &bias, relu);
             if let Some((inputs, _)) = &mut kept {
                 inputs.push(x);
             }
             if self.has_norm(layer) {
                 let (normed, scale) = normalise(&z);
-                z = &normed * self.beside_rows(&param(layer, "norm.weight"))
-                    + self.beside_rows(&param(layer, "norm.bias"));
+                let [weight, bias] =
+                    ["norm.weight", "norm.bias"].map(|what| self.beside_rows(&param(layer, what)));
+                z = bias.addcmul(&normed, &weight);
                 if let Some((_, norms)) = &mut kept {
                     norms.push((normed, scale));
                 }
+                z = z.relu_();
             }
-            x = match layer + 1 < self.layers() {
-                true => z.relu_(),
-                false => z,
-            };
+            x = z;
         }
         x
     }
@@ -232,56 +235,90 @@ impl Mlp {
     /// The way back from `grad`, the gradient of [`Pass::out`].
     pub fn backward(&self, p: &Params, pass: &Pass, grad: &Tensor, wanted: Wanted) -> Backward {
         no_grad(|| {
-            let mut grad = grad.shallow_clone();
-            let mut params = Vec::new();
-            for layer in (0..self.layers()).rev() {
-                let mut own = Vec::new();
-                if layer + 1 < self.layers() {
-                    // What came out of this layer went into the next.
-                    grad = pass.inputs[layer + 1].threshold_backward(&grad, 0);
-                }
-                if self.has_norm(layer) {
-                    let (normed, scale) = &pass.norms[layer];
-                    if wanted != Wanted::Input {
-                        let of_weight = (&grad * normed).sum_dim_intlist(-2, false, None::<Kind>);
-                        own = vec![of_weight, grad.sum_dim_intlist(-2, false, None::<Kind>)];
-                    }
-                    let weight = self.beside_rows(&self.param(p, layer, "norm.weight"));
-                    grad = normalise_backward(&(grad * weight), normed, scale);
-                }
-                let input = &pass.inputs[layer];
-                if wanted != Wanted::Input {
-                    let rows = grad.transpose(-2, -1);
-                    let of_weight = match (self.members, input.dim()) {
-                        (Some(members), 2) => {
-                            rows.bmm(&input.unsqueeze(0).expand([members, -1, -1], true))
-                        }
-                        _ => rows.matmul(input),
-                    };
-                    let of_bias = grad.sum_dim_intlist(-2, false, None::<Kind>);
-                    // Collected from the last to the first, turned round at the end.
-                    params.extend(own.into_iter().rev());
-                    params.extend([of_bias, of_weight]);
-                }
-                if layer > 0 || wanted != Wanted::Params {
-                    grad = grad.matmul(&self.param(p, layer, "weight"));
-                }
+            let rows = grad.size()[grad.dim() - 2];
+            // Many rows go back some at a time, so that what one layer leaves is near when the next begins.
+            let some = match wanted {
+                Wanted::Params => product::ROWS as i64,
+                _ => rows.max(1),
+            };
+            let mut sums = Vec::new();
+            let mut input = None;
+            for first in (0..rows).step_by(some as usize) {
+                let of = |x: &Tensor| x.narrow(-2, first, some.min(rows - first));
+                let inputs: Vec<Tensor> = pass.inputs.iter().map(of).collect();
+                let norms: Vec<(Tensor, Tensor)> = (pass.norms.iter())
+                    .map(|(x, scale)| (of(x), of(scale)))
+                    .collect();
+                input = self.backward_rows(p, (&inputs, &norms), &of(grad), wanted, &mut sums);
             }
-            params.reverse();
+            // Collected from the last to the first.
+            sums.reverse();
             Backward {
-                params,
-                input: (wanted != Wanted::Params).then_some(grad),
+                params: sums,
+                input,
             }
         })
+    }
+
+    /// Adds the gradients of the parameters from these rows to `sums`, the last parameter's first.
+    fn backward_rows(
+        &self,
+        p: &Params,
+        (inputs, norms): (&[Tensor], &[(Tensor, Tensor)]),
+        grad: &Tensor,
+        wanted: Wanted,
+        sums: &mut Vec<Tensor>,
+    ) -> Option<Tensor> {
+        let mut grad = grad.shallow_clone();
+        let mut place = 0;
+        let mut collect = |part: &dyn Fn(Option<Tensor>) -> Tensor| {
+            let there = sums.get(place).map(Tensor::shallow_clone);
+            match there {
+                Some(_) => sums[place] = part(there),
+                None => sums.push(part(None)),
+            }
+            place += 1;
+        };
+        let sum = |x: &Tensor, onto: Option<Tensor>| {
+            let part = x.sum_dim_intlist(-2, false, None::<Kind>);
+            match onto {
+                Some(mut onto) => onto.g_add_(&part),
+                None => part,
+            }
+        };
+        for layer in (0..self.layers()).rev() {
+            let mut of_norm = None;
+            if self.has_norm(layer) {
+                let (normed, scale) = &norms[layer];
+                let weight = self.beside_rows(&self.param(p, layer, "norm.weight"));
+                let before = normalise_backward(&(&grad * weight), normed, scale);
+                of_norm = Some((std::mem::replace(&mut grad, before), normed));
+            }
+            let input = &inputs[layer];
+            if wanted != Wanted::Input {
+                if let Some((grad, normed)) = &of_norm {
+                    collect(&|onto| sum(grad, onto));
+                    collect(&|onto| sum(&(grad * *normed), onto));
+                }
+                collect(&|onto| sum(&grad, onto));
+                collect(&|onto| product::of_weight(&grad, input, onto));
+            }
+            if layer > 0 || wanted != Wanted::Params {
+                // What goes into an inner layer came out of the ReLU before it.
+                let relu = (layer > 0).then_some(input);
+                grad = product::of_input(&grad, &self.param(p, layer, "weight"), relu);
+            }
+        }
+        (wanted != Wanted::Params).then_some(grad)
     }
 }
 
 /// Rows with mean 0 and variance 1, and what each was multiplied with.
 fn normalise(z: &Tensor) -> (Tensor, Tensor) {
-    let centred = z - z.mean_dim(-1, true, None::<Kind>);
-    let variance = (&centred * &centred).mean_dim(-1, true, None::<Kind>);
-    let scale = (variance + LAYER_NORM_EPS).rsqrt();
-    (centred * &scale, scale)
+    let width = &z.size()[z.dim() - 1..];
+    let none = None::<&Tensor>;
+    let (normed, _, scale) = z.native_layer_norm(width, none, none, LAYER_NORM_EPS);
+    (normed, scale)
 }
 
 fn normalise_backward(grad: &Tensor, normed: &Tensor, scale: &Tensor) -> Tensor {
@@ -332,21 +369,24 @@ mod tests {
         }
     }
 
-    fn agree(mlp: &Mlp, x: &Tensor) {
-        let p = Params::new(&mlp.specs(), OPTIONS.0, OPTIONS.1);
+    /// Within `exact` of torch's own, or within that share of the largest entry.
+    fn agree(mlp: &Mlp, x: &Tensor, exact: f64) {
+        let options = (x.kind(), x.device());
+        let p = Params::new(&mlp.specs(), options.0, options.1);
         // Biases and norms that are not where they start.
-        p.set_flat(&(p.flat() + Tensor::randn(p.flat().size(), OPTIONS) * 0.3));
+        p.set_flat(&(p.flat() + Tensor::randn(p.flat().size(), options) * 0.3));
         let x = x.set_requires_grad(true);
         let theirs = by_autograd(mlp, &p, &x);
         let pass = mlp.forward(&p, &x);
         let near = |a: &Tensor, b: &Tensor| {
             assert_eq!(a.size(), b.size());
             let off = (a.detach() - b.detach()).abs().max().double_value(&[]);
-            assert!(off < 1e-11, "{off}");
+            let largest = b.detach().abs().max().double_value(&[]);
+            assert!(off < exact * largest.max(1.0), "{off} of {largest}");
         };
         near(&pass.out, &theirs);
         near(&mlp.value(&p, &x), &theirs);
-        let way = Tensor::randn(theirs.size(), OPTIONS);
+        let way = Tensor::randn(theirs.size(), options);
         let mut leaves: Vec<&Tensor> = p.names().iter().map(|name| p.get(name)).collect();
         leaves.push(&x);
         let sum = (&theirs * &way).sum(None::<Kind>);
@@ -385,14 +425,36 @@ mod tests {
             Mlp::one("n", &[5, 8, 6, 2]).normed(),
             Mlp::one("n", &[5, 2]),
         ] {
-            agree(&mlp, &rows);
+            agree(&mlp, &rows, 1e-11);
         }
         for mlp in [
             Mlp::ensemble("n", 3, &[5, 8, 6, 1]),
             Mlp::ensemble("n", 3, &[5, 8, 6, 1]).normed(),
         ] {
-            agree(&mlp, &rows);
-            agree(&mlp, &own_rows);
+            agree(&mlp, &rows, 1e-11);
+            agree(&mlp, &own_rows, 1e-11);
+            // More rows than go back at a time.
+            let many = 2 * product::ROWS as i64 + 9;
+            agree(&mlp, &Tensor::randn([many, 5], OPTIONS), 1e-10);
+        }
+    }
+
+    #[test]
+    fn wide_layers_are_the_same() {
+        tch::set_num_threads(1);
+        tch::manual_seed(4);
+        let options = (Kind::Float, Device::Cpu);
+        let (rows, own_rows) = (
+            Tensor::randn([40, 5], options),
+            Tensor::randn([3, 40, 5], options),
+        );
+        for sizes in [&[5, 80, 96, 2][..], &[5, 80, 8, 72, 64]] {
+            for mlp in [Mlp::one("n", sizes), Mlp::one("n", sizes).normed()] {
+                agree(&mlp, &rows, 1e-5);
+            }
+            let all = Mlp::ensemble("n", 3, sizes).normed();
+            agree(&all, &rows, 1e-5);
+            agree(&all, &own_rows, 1e-5);
         }
     }
 
@@ -451,5 +513,14 @@ mod tests {
         );
         assert!(weight.get(0) != weight.get(1));
         assert_eq!(p.get("n.1.bias").size(), [4, 1]);
+        let torch = Mlp::one("n", &[64, 512, 1]).as_torch();
+        let p = Params::new(&torch.specs(), Kind::Float, Device::Cpu);
+        for name in ["n.0.weight", "n.0.bias"] {
+            let largest = p.get(name).abs().max().double_value(&[]);
+            assert!(
+                (0.95 / 8.0..=1.0 / 8.0).contains(&largest),
+                "{name} {largest}"
+            );
+        }
     }
 }

@@ -17,6 +17,8 @@ pub enum Init {
     Xavier,
     /// Normal with variance 1 / fan in (LeCun), the fan given.
     Lecun(i64),
+    /// Uniform in ±1 / √fan in, the fan given: weights and biases of torch's `nn.Linear`.
+    Linear(i64),
     /// One number everywhere.
     Constant(f64),
 }
@@ -50,6 +52,10 @@ fn init(spec: &ParamSpec, options: (Kind, Device)) -> Tensor {
             Tensor::rand(&spec.shape, options) * (2.0 * bound) - bound
         }
         Init::Lecun(fan_in) => Tensor::randn(&spec.shape, options) * (1.0 / fan_in as f64).sqrt(),
+        Init::Linear(fan_in) => {
+            let bound = (1.0 / fan_in as f64).sqrt();
+            Tensor::rand(&spec.shape, options) * (2.0 * bound) - bound
+        }
         Init::Constant(value) => Tensor::full(&spec.shape, value, options),
     }
 }
@@ -165,6 +171,10 @@ impl Params {
     /// the online set is larger.
     pub fn track(&self, online: &Params, tau: f64) {
         no_grad(|| {
+            if self.names == online.names {
+                let _ = self.flat.shallow_clone().lerp_(&online.flat, tau);
+                return;
+            }
             for (name, leaf) in self.names.iter().zip(&self.leaves) {
                 let _ = leaf.detach().lerp_(&online.get(name).detach(), tau);
             }
@@ -230,6 +240,10 @@ mod tests {
         target.track(&online, 0.25);
         assert_eq!(target.get("a").double_value(&[1, 2]), 1.5);
         assert!(!target.get("a").requires_grad());
+        let whole = params().frozen_copy(|_| true);
+        whole.track(&online, 0.25);
+        assert_eq!(whole.get("a").double_value(&[1, 2]), 1.5);
+        assert_eq!(whole.get("b").double_value(&[3]), 2.0);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Reading golden files: one `.safetensors` per case, hyperparameters in its metadata.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use tch::{Kind, Tensor};
 
@@ -15,16 +18,26 @@ pub struct Golden {
 
 /// `HILT_GOLDEN`, or the repository's own `tests/golden`.
 pub fn folder() -> PathBuf {
-    std::env::var_os("HILT_GOLDEN").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden"),
-        PathBuf::from,
-    )
+    std::env::var_os("HILT_GOLDEN").map_or_else(own_folder, PathBuf::from)
+}
+
+fn own_folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden")
 }
 
 impl Golden {
     /// Reads `<stem>.safetensors`; a missing file fails the test.
     pub fn read(stem: &str) -> Self {
-        let path = folder().join(format!("{stem}.safetensors"));
+        Self::read_in(&folder(), stem)
+    }
+
+    /// The same in the repository's own folder, whatever `HILT_GOLDEN` says: for what a test knows of its file.
+    pub fn read_own(stem: &str) -> Self {
+        Self::read_in(&own_folder(), stem)
+    }
+
+    fn read_in(folder: &Path, stem: &str) -> Self {
+        let path = folder.join(format!("{stem}.safetensors"));
         let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
         let metadata = header.metadata().clone().unwrap();

@@ -124,7 +124,7 @@ mod tests {
         assert!(error.contains("hilt calibrate joints"), "{error}");
         let mut calibration = read_or_new(&path, "so101").unwrap();
         write(&path, &calibration).unwrap();
-        calibration.camera_mut("front").latency_ms = Some(40.0);
+        calibration.camera_mut("front").device = Some("/dev/video0".into());
         write(&path, &calibration).unwrap();
         assert_eq!(read(&path, "so101").unwrap(), calibration);
         let error = read(&path, "koch").unwrap_err().to_string();
@@ -139,9 +139,11 @@ mod tests {
         let good = Calibration::of_rig("so101");
         write(&path, &good).unwrap();
         let mut bad = good.clone();
-        bad.camera_mut("front").latency_ms = Some(f64::NAN);
+        bad.camera_mut("");
+        bad.camera_mut("front");
+        bad.cameras[0].name = "front".into();
         let error = write(&path, &bad).unwrap_err().to_string();
-        assert!(error.contains("latency_ms"), "{error}");
+        assert!(error.contains("`front` again"), "{error}");
         assert_eq!(read(&path, "so101").unwrap(), good);
         // A folder stands where the file should be: the rename fails.
         let folder = dir.path().join("folder");

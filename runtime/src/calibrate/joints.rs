@@ -2,6 +2,7 @@
 //! with plain lines where there is no terminal; and LeRobot's files.
 
 use std::{
+    f64::consts::{PI, TAU},
     io::{self, BufRead, IsTerminal, Write},
     sync::{
         atomic::{AtomicBool, Ordering},
@@ -12,7 +13,9 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use hilt_calibration::joints::{Bar, Key, Screen, Subject, View, calibrate, lerobot, write};
+use hilt_calibration::joints::{
+    Bar, Key, Screen, Subject, View, calibrate, check, lerobot, positive, write,
+};
 use hilt_drivers::bus::{Maintenance, SerialWire};
 use hilt_protocol::calibration::ArmCalibration;
 use ratatui::{
@@ -23,12 +26,14 @@ use ratatui::{
     widgets::{Paragraph, Wrap},
 };
 
-use crate::rig::Rig;
+use crate::rig::{Rig, ServoArmSettings};
 
 /// So often the bars are drawn.
 const DRAWN: Duration = Duration::from_millis(50);
 /// So often the joints are told in plain lines, while they have to be as a step wants them.
 const TOLD: Duration = Duration::from_secs(5);
+/// So often its angles are told to whoever turns it by hand.
+const LOOKED: Duration = Duration::from_millis(500);
 /// Columns of a joint's name, and of its angle.
 const NAME_WIDTH: usize = 15;
 const ANGLE_WIDTH: usize = 9;
@@ -77,24 +82,65 @@ pub fn import_lerobot(
     Ok(write(&mut servos, &plan, arm, date)?)
 }
 
+/// Shows an arm's joints as they are turned by hand, by what was measured of them, until `stop`. Nothing is
+/// moved and nothing written; an arm that holds goes on to.
+pub fn look(rig: &Rig, arm: usize, of_leader: bool, stop: &AtomicBool) -> anyhow::Result<()> {
+    let calibration = rig.calibrated();
+    let measured = match of_leader {
+        true => calibration.and_then(|c| c.leader(arm)),
+        false => calibration.and_then(|c| c.arm(arm)),
+    };
+    let measured = measured.context("its joints are not calibrated; run: hilt calibrate joints")?;
+    let settings = settings(rig, arm, of_leader)?;
+    let (mut servos, subject) = open(rig, arm, of_leader)?;
+    check(&mut servos, measured)?;
+    let zeros = vec![0.0; measured.joints.len()];
+    for (place, joint) in measured.joints.iter().enumerate() {
+        let grows = positive(subject.chain(), &zeros, place);
+        println!("{}: its angle grows so that {grows}", joint.name);
+    }
+    println!("turn each joint by hand; Ctrl-C ends this");
+    while !stop.load(Ordering::Relaxed) {
+        let mut words = Vec::new();
+        for (joint, servo) in measured.joints.iter().zip(&settings.servos.joints) {
+            words.push(match servos.position(servo.id) {
+                Ok(counts) => {
+                    // Before it is started a servo may count a turn more or less.
+                    let turned = (servo.radians(counts) + PI).rem_euclid(TAU) - PI;
+                    format!("{} {:.1}°", joint.name, turned.to_degrees())
+                }
+                Err(error) => format!("{} ({error})", joint.name),
+            });
+        }
+        println!("{}", words.join(", "));
+        thread::sleep(LOOKED);
+    }
+    Ok(())
+}
+
+/// What the rig's file says of an arm of servos, or of a leader.
+fn settings(rig: &Rig, arm: usize, of_leader: bool) -> anyhow::Result<&ServoArmSettings> {
+    let (what, arms): (_, Vec<_>) = match of_leader {
+        true => ("leaders", rig.leaders.iter().map(Some).collect()),
+        false => ("arms", rig.arms.iter().map(|arm| arm.servos()).collect()),
+    };
+    match arms.get(arm) {
+        Some(Some(settings)) => Ok(settings),
+        Some(None) => bail!("arm {arm} of the rig has no servos to calibrate; give another --arm"),
+        None => bail!(
+            "the rig's file names {} {what}, and none number {arm}",
+            arms.len()
+        ),
+    }
+}
+
 /// The servos of an arm of the rig, and what has to be known of it.
 fn open(
     rig: &Rig,
     arm: usize,
     of_leader: bool,
 ) -> anyhow::Result<(Maintenance<SerialWire>, Subject)> {
-    let (what, arms): (_, Vec<_>) = match of_leader {
-        true => ("leaders", rig.leaders.iter().map(Some).collect()),
-        false => ("arms", rig.arms.iter().map(|arm| arm.servos()).collect()),
-    };
-    let settings = match arms.get(arm) {
-        Some(Some(settings)) => settings,
-        Some(None) => bail!("arm {arm} of the rig has no servos to calibrate; give another --arm"),
-        None => bail!(
-            "the rig's file names {} {what}, and none number {arm}",
-            arms.len()
-        ),
-    };
+    let settings = settings(rig, arm, of_leader)?;
     let port = settings.port.display();
     let failed = || format!("the arm at {port}");
     let subject = Subject::new(&settings.servos, settings.chain()?, None).with_context(failed)?;

@@ -45,7 +45,17 @@ pub fn date() -> String {
 mod tests {
     use std::path::Path;
 
+    use hilt_protocol::calibration::Latency;
+
     use super::*;
+
+    fn latency(delay_ms: f64) -> Latency {
+        Latency {
+            date: "2026-11-21T12:00:00Z".into(),
+            delay_ms,
+            spread_ms: 0.5,
+        }
+    }
 
     #[test]
     fn what_is_found_is_added_to_what_is_there() {
@@ -59,12 +69,18 @@ mod tests {
         );
         let text = format!("calibration = \"c.toml\"\n{text}");
         let rig = Rig::parse("desk.toml", dir.path(), &text, &[]).unwrap();
-        keep(&rig, |c| c.camera_mut("front").latency_ms = Some(20.0)).unwrap();
+        keep(&rig, |c| {
+            c.camera_mut("front").latency = Some(latency(20.0))
+        })
+        .unwrap();
         // The rig in memory knows nothing of it, the file does.
-        let path = keep(&rig, |c| c.camera_mut("wrist").latency_ms = Some(30.0)).unwrap();
+        let path = keep(&rig, |c| {
+            c.camera_mut("wrist").latency = Some(latency(30.0))
+        })
+        .unwrap();
         let kept = file::read(Path::new(&path), "desk").unwrap();
-        assert_eq!(kept.camera("front").unwrap().latency_ms, Some(20.0));
-        assert_eq!(kept.camera("wrist").unwrap().latency_ms, Some(30.0));
+        assert_eq!(kept.camera("front").unwrap().latency, Some(latency(20.0)));
+        assert_eq!(kept.camera("wrist").unwrap().latency, Some(latency(30.0)));
         let again = Rig::parse("desk.toml", dir.path(), &text, &[]).unwrap();
         assert_eq!(again.latency_ns("wrist"), 30_000_000);
     }

@@ -58,7 +58,7 @@ pub enum CalibrateError {
     Latency(#[from] LatencyError),
     /// Its lens has to be known first.
     #[error(
-        "the lens of camera `{0}` is not calibrated; run: hilt calibrate intrinsics --rig FILE --camera {0}"
+        "the lens of camera `{0}`, of this device at this size, is not calibrated; run: hilt calibrate intrinsics --rig FILE --camera {0}"
     )]
     NoLens(String),
 }

@@ -9,13 +9,21 @@ use super::{
 };
 use crate::rig::Rig;
 
-/// The lens of the rig's camera of this name.
+/// The lens of the rig's camera of this name, if it was measured of the device that is there, at its size.
 pub fn lens(rig: &Rig, camera: &str) -> Result<Intrinsics, CalibrateError> {
-    let calibration = rig
-        .calibrated()
-        .and_then(|calibration| calibration.camera(camera));
-    let lens = calibration.and_then(|camera| camera.intrinsics.clone());
-    lens.ok_or_else(|| CalibrateError::NoLens(camera.to_owned()))
+    let missing = || CalibrateError::NoLens(camera.to_owned());
+    let calibration = rig.calibrated().and_then(|c| c.camera(camera));
+    let measured = calibration.ok_or_else(missing)?;
+    let lens = measured.intrinsics.clone().ok_or_else(missing)?;
+    let settings = rig.cameras.iter().find(|other| other.name == camera);
+    if let Some(v4l2) = settings.and_then(|camera| camera.v4l2.as_ref()) {
+        let device = Some(v4l2.device.display().to_string());
+        if measured.device != device || (lens.width_px, lens.height_px) != (v4l2.width, v4l2.height)
+        {
+            return Err(missing());
+        }
+    }
+    Ok(lens)
 }
 
 /// Lets the arm go about, and finds it.

@@ -3,16 +3,15 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hilt_drivers::{ArmState, EpisodeStart};
+use hilt_drivers::{ArmState, EpisodeStart, v4l2::Crop};
 use hilt_kinematics::Chain;
-use hilt_protocol::{Image, JointVector, MAX_ARMS, SetupMode};
+use hilt_protocol::{GripperCommand, Image, JointVector, MAX_ARMS, SetupMode};
 
 use crate::{
     cell::{Cell, CellError},
     control::JointBounds,
-    decision::homeward,
     pace::Pace,
-    rig::Rig,
+    rig::{CameraSettings, Rig},
 };
 
 /// Why a procedure ended before its end.
@@ -75,6 +74,10 @@ const REST_RAD_S: f64 = 0.02;
 const REST_NS: u64 = 400_000_000;
 /// So long it may take to come to rest.
 const RESTLESS_NS: u64 = 6_000_000_000;
+/// Of their highest speed the joints take this share.
+const SHARE: f64 = 0.3;
+/// So long a gripper takes, nanoseconds.
+const GRIP_NS: u64 = 1_500_000_000;
 /// Commands that may come too late on end.
 const LATE: u32 = 20;
 
@@ -91,11 +94,7 @@ const FASTEST_RAD_S: f64 = 1.5;
 /// think between two steps, arms not too fast, and cameras' latencies left out, so that they are measured and not corrected twice.
 pub fn rig_for_calibration(rig: &Rig) -> Rig {
     let mut rig = rig.clone();
-    for camera in &mut rig.cameras {
-        if let Some(v4l2) = &camera.v4l2 {
-            (camera.width, camera.height) = (v4l2.width, v4l2.height);
-        }
-    }
+    rig.cameras.iter_mut().for_each(at_full_size);
     rig.mode = match rig.mode {
         SetupMode::SingleArmLearnedGripper => SetupMode::SingleArmFixedGripper,
         SetupMode::DualArmLearnedGripper => SetupMode::DualArmFixedGripper,
@@ -106,11 +105,40 @@ pub fn rig_for_calibration(rig: &Rig) -> Rig {
     if let Some(calibration) = rig.calibrated() {
         let mut calibration = calibration.clone();
         for camera in &mut calibration.cameras {
-            camera.latency_ms = None;
+            camera.latency = None;
         }
         rig.calibration = Some(crate::rig::RigCalibration::Values(Box::new(calibration)));
     }
     rig
+}
+
+/// A camera's frames as its sensor gives them: all of each, and not squeezed.
+pub(super) fn at_full_size(camera: &mut CameraSettings) {
+    if let Some(v4l2) = &mut camera.v4l2 {
+        v4l2.crop = Crop::Whole;
+        (camera.width, camera.height) = (v4l2.width, v4l2.height);
+    }
+}
+
+/// Refuses a camera or an arm that the rig does not have, before anything moves.
+pub fn check(
+    rig: &Rig,
+    camera: &str,
+    arms: impl IntoIterator<Item = usize>,
+) -> Result<(), StationError> {
+    let cameras = rig.spec().cameras;
+    if !cameras.iter().any(|other| other.name == camera) {
+        let names: Vec<_> = cameras.iter().map(|camera| camera.name.as_str()).collect();
+        return Err(StationError::NoCamera {
+            name: camera.to_owned(),
+            there: names.join(", "),
+        });
+    }
+    let there = rig.mode.arms();
+    match arms.into_iter().find(|arm| *arm >= there) {
+        Some(arm) => Err(StationError::NoArm { arm, arms: there }),
+        None => Ok(()),
+    }
 }
 
 impl<'a> Station<'a> {
@@ -206,20 +234,37 @@ impl<'a> Station<'a> {
         })
     }
 
-    /// Brings an arm to these joints, slowly, and looks when it has come to rest.
+    /// Brings an arm to these joints, slowly and straight (all joints arrive together, as whoever planned the
+    /// way has checked it), and looks when it has come to rest.
     pub fn look_at(&mut self, arm: usize, joints: &JointVector) -> Result<Look, StationError> {
         let mut goal = *joints;
         self.chain(arm)?.clamp(goal.as_mut_slice());
-        let mut from = [None; MAX_ARMS];
-        let gripper = hilt_protocol::GripperCommand::Closed;
-        from[arm] = Some((self.target(arm)?, gripper));
-        while let Some(next) = homeward(&from, &goal, &self.bounds, self.period_ns) {
-            if let Some((joints, _)) = &next[arm] {
-                self.step(arm, joints)?;
-            }
-            from = next;
+        let from = self.target(arm)?;
+        let step = SHARE * self.fastest_rad_s(arm) * self.period_ns as f64 * 1e-9;
+        for next in straight(&from, &goal, step) {
+            self.step(arm, &next)?;
         }
         self.rest(arm, &goal)
+    }
+
+    /// Tells an arm's gripper, and gives it time.
+    pub fn grip(&mut self, arm: usize, gripper: GripperCommand) -> Result<(), StationError> {
+        let stands = self.target(arm)?;
+        self.cell.grip(arm, gripper);
+        let until_ns = self.now_ns() + GRIP_NS;
+        while self.now_ns() < until_ns {
+            self.step(arm, &stands)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the arms stand until `done`.
+    pub fn wait(&mut self, mut done: impl FnMut() -> bool) -> Result<(), StationError> {
+        let stands = self.target(0)?;
+        while !done() {
+            self.step(0, &stands)?;
+        }
+        Ok(())
     }
 
     /// Waits until an arm stands still at these joints, and looks.
@@ -247,9 +292,39 @@ impl<'a> Station<'a> {
     }
 }
 
+/// Targets on the straight way in joint space, no joint moving by more than `step` from one to the next.
+fn straight(from: &JointVector, goal: &JointVector, step: f64) -> Vec<JointVector> {
+    let moves = from.as_slice().iter().zip(goal.as_slice());
+    let farthest = moves.map(|(a, b)| (b - a).abs()).fold(0.0, f64::max);
+    let steps = (farthest / step.max(1e-6)).ceil() as usize;
+    let between = |number: usize| {
+        let mut at = *from;
+        for (q, goal) in at.as_mut_slice().iter_mut().zip(goal.as_slice()) {
+            *q += (goal - *q) * number as f64 / steps as f64;
+        }
+        at
+    };
+    (1..=steps).map(between).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_joints_arrive_together() {
+        let vector = |values: &[f64]| JointVector::from_slice(values).unwrap();
+        let (from, goal) = (vector(&[0.0, 1.0, 0.0]), vector(&[1.0, 0.5, 0.0]));
+        let way = straight(&from, &goal, 0.15);
+        assert_eq!(way.len(), 7);
+        assert_eq!(way[6], goal);
+        for (number, at) in (1..).zip(&way) {
+            let share = f64::from(number) / 7.0;
+            assert!((at.as_slice()[0] - share).abs() < 1e-12);
+            assert!((at.as_slice()[1] - (1.0 - 0.5 * share)).abs() < 1e-12);
+        }
+        assert!(straight(&goal, &goal, 0.15).is_empty());
+    }
 
     fn rig(name: &str, overrides: &[&str]) -> Rig {
         let rigs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../rigs");

@@ -19,7 +19,7 @@ use hilt_protocol::{
 };
 use nalgebra::Isometry3;
 
-use super::{CalibrateError, Station, StationError};
+use super::{CalibrateError, Station, StationError, station::at_full_size};
 use crate::rig::{Device, Rig};
 
 /// Why there are no views.
@@ -170,24 +170,19 @@ pub fn camera_alone(rig: &Rig, name: &str) -> Result<Box<dyn Camera>, CalibrateE
     if rig.device != Device::Real {
         return Err(ViewsError::Nobody.into());
     }
-    let camera = rig.cameras.iter().find(|camera| camera.name == name);
-    let camera = camera.ok_or_else(|| {
-        let names: Vec<_> = rig.cameras.iter().map(|c| c.name.as_str()).collect();
-        StationError::NoCamera {
-            name: name.to_owned(),
-            there: names.join(", "),
-        }
-    })?;
     let open = |reason: String| ViewsError::Open {
         name: name.to_owned(),
         reason,
     };
+    let camera = rig.cameras.iter().find(|camera| camera.name == name);
+    let mut camera = camera
+        .cloned()
+        .ok_or_else(|| open("the rig has none".to_owned()))?;
+    at_full_size(&mut camera);
+    let spec = camera.spec();
     let v4l2 = camera
         .v4l2
-        .clone()
         .ok_or_else(|| open("it has no device".to_owned()))?;
-    let mut spec = camera.spec();
-    (spec.width, spec.height) = (v4l2.width, v4l2.height);
     let opened = V4l2Camera::open(v4l2, spec).map_err(|error| open(error.to_string()))?;
     Ok(Box::new(opened))
 }
@@ -276,6 +271,8 @@ const FIRST_VIEWS: usize = 9;
 /// For these the hand is turned and moved by so much.
 const FIRST_TURN_RAD: f64 = 0.3;
 const FIRST_REACH_M: f64 = 0.05;
+/// A hand with a board in it sinks no farther meanwhile, metres.
+const SINKS_M: f64 = 0.005;
 /// Fewer poses than this are no tour.
 const LEAST_POSES: usize = 8;
 
@@ -299,7 +296,12 @@ impl Tour {
             seed: self.seed,
             ..PlanOptions::default()
         };
-        let near = options(FIRST_VIEWS, FIRST_TURN_RAD, FIRST_REACH_M);
+        let mut near = options(FIRST_VIEWS, FIRST_TURN_RAD, FIRST_REACH_M);
+        if self.frame == Frame::Base {
+            // How the board sits in the hand is not known yet: the hand goes no lower than it is.
+            let height_m = chain.base_from_tool(start.as_slice()).translation.z;
+            near.lowest_m = near.lowest_m.max(height_m - SINKS_M);
+        }
         let poses = view_poses(&chain, &start, &near, None)?;
         let of = FIRST_VIEWS + self.views;
         let mut shots = Vec::new();

@@ -422,7 +422,8 @@ impl Cell {
     /// acceleration. `false`: it came too late and the arms stay.
     pub fn drive(&mut self, arm: usize, joints: &JointVector) -> Result<bool, CellError> {
         self.stands()?;
-        let target = self.filters[arm].target_at(joints, self.gripper);
+        let gripper = self.targets[arm].gripper;
+        let target = self.filters[arm].target_at(joints, gripper);
         let before = std::mem::replace(&mut self.targets[arm], target);
         self.sequence += 1;
         let followed = self.body.follow(ArmCommand {
@@ -434,6 +435,13 @@ impl Cell {
             self.targets[arm] = before;
         }
         followed
+    }
+
+    /// Tells an arm's gripper, with the next command.
+    pub fn grip(&mut self, arm: usize, gripper: GripperCommand) {
+        if let Some(target) = self.targets.get_mut(arm) {
+            target.gripper = gripper;
+        }
     }
 
     /// Where an arm is being sent, radians.

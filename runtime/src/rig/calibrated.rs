@@ -18,6 +18,17 @@ pub enum RigCalibration {
     Values(Box<Calibration>),
 }
 
+/// How much of its calibration a rig takes over when it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// All; what does not fit is an error.
+    Whole,
+    /// What was measured of the joints: for whoever measures the cameras anew.
+    Joints,
+    /// Nothing: for whoever measures the joints anew.
+    Nothing,
+}
+
 impl Rig {
     /// What was measured, as far as it was.
     pub fn calibrated(&self) -> Option<&Calibration> {
@@ -30,8 +41,8 @@ impl Rig {
     /// How late the camera of this name stamps its frames, nanoseconds; 0 where nobody has measured.
     pub fn latency_ns(&self, camera: &str) -> u64 {
         let calibration = self.calibrated().and_then(|c| c.camera(camera));
-        let latency_ms = calibration.and_then(|camera| camera.latency_ms);
-        (latency_ms.unwrap_or(0.0) * 1e6) as u64
+        let latency = calibration.and_then(|camera| camera.latency.as_ref());
+        latency.map_or(0, |latency| (latency.delay_ms * 1e6) as u64)
     }
 
     /// Which arm or leader has to be calibrated before anything may move; `None`: none, also where the rig
@@ -55,16 +66,19 @@ impl Rig {
 
     /// Reads the file that `calibration` names, where there is one, and gives arms and leaders the counts
     /// that were measured of them.
-    pub(super) fn read_calibration(&mut self, base: &Path) -> Result<(), Problem> {
+    pub(super) fn read_calibration(&mut self, base: &Path, take: Take) -> Result<(), Problem> {
         let problem = |words: String| ("calibration".to_owned(), words);
         if let Some(RigCalibration::File(path)) = &self.calibration {
             let path = base.join(path);
+            self.calibration_file = Some(path.clone());
+            if take == Take::Nothing {
+                return Ok(());
+            }
             match file::read(&path, &self.name) {
                 Ok(values) => self.calibration = Some(RigCalibration::Values(Box::new(values))),
                 Err(FileError::Missing(_)) => {}
                 Err(error) => return Err(problem(error.to_string())),
             }
-            self.calibration_file = Some(path);
         }
         let Some(RigCalibration::Values(calibration)) = &self.calibration else {
             return Ok(());
@@ -93,7 +107,20 @@ impl Rig {
                 })?;
             }
         }
-        self.check_cameras_calibration(&calibration)
+        match take {
+            Take::Whole => self.check_cameras_calibration(&calibration),
+            Take::Joints | Take::Nothing => Ok(()),
+        }
+    }
+
+    /// How old a camera's newest frame is at most when none is lost, milliseconds: what it is late, and the time
+    /// until the next one.
+    pub fn least_frame_ms(&self, camera: &str, latency_ms: f64) -> f64 {
+        let settings = self.cameras.iter().find(|other| other.name == camera);
+        let fps = settings
+            .and_then(|camera| camera.v4l2.as_ref())
+            .map_or(30, |v4l2| v4l2.fps);
+        latency_ms + 1e3 / f64::from(fps.max(1))
     }
 
     /// What was measured of another camera, or at another size, or leaves no time, is not used.
@@ -123,11 +150,12 @@ impl Rig {
             }
         }
         for camera in &self.spec().cameras {
-            let latency_ms = self.latency_ns(&camera.name) as f64 * 1e-6;
-            if latency_ms >= self.ages.frame_ms {
+            let least_ms =
+                self.least_frame_ms(&camera.name, self.latency_ns(&camera.name) as f64 * 1e-6);
+            if least_ms > self.ages.frame_ms {
                 let words = format!(
-                    "is {}; a frame of camera `{}` is {latency_ms:.0} ms old when it comes, by the rig's calibration: give \
-                     it that and two of its frames",
+                    "is {}; by the rig's calibration a frame of camera `{}` is {least_ms:.0} ms old before the next one \
+                     comes: allow that and one frame more",
                     self.ages.frame_ms, camera.name
                 );
                 return Err(("ages.frame_ms".into(), words));
@@ -141,7 +169,7 @@ impl Rig {
 mod tests {
     use hilt_drivers::bus::Direction;
     use hilt_protocol::calibration::{
-        ArmCalibration, GripperCalibration, Intrinsics, JointCalibration, ServoIdentity,
+        ArmCalibration, GripperCalibration, Intrinsics, JointCalibration, Latency, ServoIdentity,
     };
 
     use super::*;
@@ -183,12 +211,16 @@ mod tests {
     }
 
     fn with(calibration: &Calibration, overrides: &[&str]) -> Result<Rig, String> {
+        taking(Take::Whole, calibration, overrides)
+    }
+
+    fn taking(take: Take, calibration: &Calibration, overrides: &[&str]) -> Result<Rig, String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("so101.toml");
         std::fs::write(&path, SO101).unwrap();
         file::write(&dir.path().join("so101.calibration.toml"), calibration).unwrap();
         let overrides: Vec<_> = overrides.iter().map(|&s| s.to_owned()).collect();
-        Rig::read(&path, &overrides).map_err(|error| error.to_string())
+        Rig::read_taking(&path, &overrides, take).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -276,14 +308,32 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_fit_can_be_measured_again() {
+        let mut wrong = measured([1, 2, 3, 4, 5, 7]);
+        wrong.camera_mut("front").device = Some("/dev/video7".into());
+        let rig = taking(Take::Nothing, &wrong, &[]).unwrap();
+        assert!(rig.uncalibrated().is_some() && rig.arms[0].servos().unwrap().measured.is_none());
+        assert!(rig.calibration_file.is_some());
+        assert!(taking(Take::Joints, &wrong, &[]).is_err());
+        let mut cameras = measured([1, 2, 3, 4, 5, 6]);
+        cameras.camera_mut("front").device = Some("/dev/video7".into());
+        let rig = taking(Take::Joints, &cameras, &[]).unwrap();
+        assert_eq!(rig.uncalibrated(), None);
+    }
+
+    #[test]
     fn a_late_camera_must_leave_time() {
         let mut late = Calibration::of_rig("so101");
-        late.camera_mut("wrist").latency_ms = Some(120.0);
+        late.camera_mut("wrist").latency = Some(Latency {
+            date: "2026-11-21T12:00:00Z".into(),
+            delay_ms: 75.0,
+            spread_ms: 0.5,
+        });
         let error = with(&late, &[]).unwrap_err();
         assert!(error.contains("`ages.frame_ms` is 100"), "{error}");
-        assert!(error.contains("camera `wrist` is 120 ms old"), "{error}");
+        assert!(error.contains("camera `wrist` is 108 ms old"), "{error}");
         let rig = with(&late, &["ages.frame_ms=200.0"]).unwrap();
-        assert_eq!(rig.latency_ns("wrist"), 120_000_000);
+        assert_eq!(rig.latency_ns("wrist"), 75_000_000);
         assert_eq!(rig.latency_ns("front"), 0);
     }
 }

@@ -21,7 +21,7 @@ use hilt_protocol::{
 use hilt_sim::{OperatorConfig, SceneConfig, TakeoverConfig};
 use serde::{Deserialize, Serialize};
 
-pub use calibrated::RigCalibration;
+pub use calibrated::{RigCalibration, Take};
 pub use real::{ArmSettings, CameraSettings, ServoArmSettings};
 pub use realtime::{Ages, Realtime};
 pub use shape::{Shape, ShapeError, UrdfShape};
@@ -283,13 +283,18 @@ type Problem = (String, String);
 impl Rig {
     /// Reads a rig's file and applies `overrides` (`a.b=value`).
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self, RigError> {
+        Self::read_taking(path, overrides, Take::Whole)
+    }
+
+    /// The same, with a part of what was measured of it.
+    pub fn read_taking(path: &Path, overrides: &[String], take: Take) -> Result<Self, RigError> {
         let text = std::fs::read_to_string(path).map_err(|source| RigError::Read {
             path: path.to_owned(),
             source,
         })?;
         let origin = path.display().to_string();
         let base = path.parent().unwrap_or_else(|| Path::new("."));
-        Self::parse(&origin, base, &text, overrides)
+        Self::parse_taking(&origin, base, &text, overrides, take)
     }
 
     /// As [`Rig::read`], from the text of a file called `origin`, with paths relative to `base`.
@@ -299,13 +304,23 @@ impl Rig {
         text: &str,
         overrides: &[String],
     ) -> Result<Self, RigError> {
+        Self::parse_taking(origin, base, text, overrides, Take::Whole)
+    }
+
+    fn parse_taking(
+        origin: &str,
+        base: &Path,
+        text: &str,
+        overrides: &[String],
+        take: Take,
+    ) -> Result<Self, RigError> {
         let mut rig: Self = settings::parse(origin, text, overrides)?;
         let name = Path::new(origin).file_stem().unwrap_or_default();
         rig.name = name.to_string_lossy().into_owned();
         rig.model = rig.model.map(|model| base.join(model));
         let read = rig
             .read_shapes(base)
-            .and_then(|()| rig.read_calibration(base));
+            .and_then(|()| rig.read_calibration(base, take));
         match read.and_then(|()| rig.check()) {
             Ok(()) => Ok(rig),
             Err((field, problem)) => {

@@ -13,15 +13,27 @@ pub struct CameraCalibration {
     /// The device that it was measured of, as the rig's file names it; none for a simulated one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// How much later than the motion its frames are stamped, milliseconds.
+    /// How much later than what they show its frames are stamped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latency_ms: Option<f64>,
+    pub latency: Option<Latency>,
     /// Lens and sensor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intrinsics: Option<Intrinsics>,
     /// Where it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mounting: Option<Mounting>,
+}
+
+/// How late a camera's frames are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Latency {
+    /// When it was measured: RFC 3339, UTC.
+    pub date: String,
+    /// A frame shows what was so much before its stamp, milliseconds.
+    pub delay_ms: f64,
+    /// One standard deviation of it.
+    pub spread_ms: f64,
 }
 
 /// A pinhole with the distortion of Brown and Conrady, as OpenCV has it: with x = X/Z, y = Y/Z of a
@@ -113,18 +125,23 @@ impl CameraCalibration {
         Self {
             name: name.to_owned(),
             device: None,
-            latency_ms: None,
+            latency: None,
             intrinsics: None,
             mounting: None,
         }
     }
 
     pub(super) fn check(&self, field: &str) -> Result<(), CalibrationError> {
-        if let Some(latency) = self.latency_ms
-            && !(0.0..=10_000.0).contains(&latency)
-        {
-            let problem = format!("is {latency}; it must be 0 to 10000");
-            return Err(value(format!("{field}.latency_ms"), problem));
+        if let Some(latency) = &self.latency {
+            for (name, ms) in [
+                ("delay_ms", latency.delay_ms),
+                ("spread_ms", latency.spread_ms),
+            ] {
+                if !(0.0..=10_000.0).contains(&ms) {
+                    let problem = format!("is {ms}; it must be 0 to 10000");
+                    return Err(value(format!("{field}.latency.{name}"), problem));
+                }
+            }
         }
         if let Some(intrinsics) = &self.intrinsics {
             intrinsics.check(&format!("{field}.intrinsics"))?;

@@ -10,7 +10,7 @@ mod camera;
 mod joints;
 mod pose;
 
-pub use camera::{CameraCalibration, Frame, Intrinsics, Mounting, Spread};
+pub use camera::{CameraCalibration, Frame, Intrinsics, Latency, Mounting, Spread};
 pub use joints::{ArmCalibration, Direction, GripperCalibration, JointCalibration, ServoIdentity};
 pub use pose::Pose;
 
@@ -134,15 +134,46 @@ impl Calibration {
         &mut self.cameras[place]
     }
 
-    /// Puts what was measured of an arm in the place of what was there.
+    /// Puts what was measured of an arm in the place of what was there. Where cameras and bases stand was
+    /// measured by the arm as it was before, so that is gone.
     pub fn put_arm(&mut self, of_leader: bool, arm: ArmCalibration) {
         let arms = match of_leader {
             true => &mut self.leaders,
             false => &mut self.arms,
         };
-        arms.retain(|other| other.index != arm.index);
+        let index = arm.index;
+        arms.retain(|other| other.index != index);
         arms.push(arm);
         arms.sort_by_key(|arm| arm.index);
+        if of_leader {
+            return;
+        }
+        for camera in &mut self.cameras {
+            camera.mounting.take_if(|mounting| mounting.arm == index);
+        }
+        self.bases = None;
+    }
+
+    /// Puts a camera's lens in the place of what was there. Where it stands was measured through the lens as
+    /// it was before, so that is gone.
+    pub fn put_lens(&mut self, camera: &str, lens: Intrinsics) {
+        let camera = self.camera_mut(camera);
+        (camera.intrinsics, camera.mounting) = (Some(lens), None);
+    }
+
+    /// The place for what is measured of the camera of this name, which now is this device. What was measured
+    /// of another is gone.
+    pub fn camera_of_device(
+        &mut self,
+        name: &str,
+        device: Option<String>,
+    ) -> &mut CameraCalibration {
+        let camera = self.camera_mut(name);
+        if camera.device != device {
+            *camera = CameraCalibration::of(name);
+            camera.device = device;
+        }
+        camera
     }
 
     /// Checks what the types cannot: finite values of their units' range, each device named once.
@@ -213,7 +244,11 @@ mod tests {
         );
         let camera = calibration.camera_mut("front");
         camera.device = Some("usb-FRONT-video-index0".into());
-        camera.latency_ms = Some(31.5);
+        camera.latency = Some(Latency {
+            date: "2026-11-21T12:00:00Z".into(),
+            delay_ms: 31.5,
+            spread_ms: 0.5,
+        });
         camera.intrinsics = Some(Intrinsics {
             date: "2026-11-21T12:00:00Z".into(),
             width_px: 640,
@@ -284,9 +319,9 @@ mod tests {
                 "`arms[0].gripper`",
             ),
             (
-                "latency_ms = 31.5",
-                "latency_ms = -1.0",
-                "`cameras[0].latency_ms` is -1",
+                "delay_ms = 31.5",
+                "delay_ms = -1.0",
+                "`cameras[0].latency.delay_ms` is -1",
             ),
             ("612.5", "nan", "`cameras[0].intrinsics.focal_px`"),
             (
@@ -325,7 +360,33 @@ mod tests {
         assert_eq!(calibration.arms, [arm.clone()]);
         calibration.put_arm(true, arm.clone());
         assert_eq!(calibration.leader(0), Some(&arm));
-        calibration.camera_mut("front").latency_ms = None;
         assert_eq!(calibration.cameras.len(), 1);
+    }
+
+    #[test]
+    fn what_rests_on_what_is_measured_again_is_gone() {
+        let mut calibration = full();
+        let (arm, lens) = (
+            calibration.arms[0].clone(),
+            calibration.cameras[0].intrinsics.clone(),
+        );
+        calibration.put_arm(true, arm.clone());
+        assert!(calibration.bases.is_some() && calibration.cameras[0].mounting.is_some());
+        calibration.put_arm(false, arm);
+        assert!(calibration.bases.is_none() && calibration.cameras[0].mounting.is_none());
+        assert!(calibration.cameras[0].intrinsics.is_some());
+        let mut calibration = full();
+        calibration.put_lens("front", lens.unwrap());
+        let camera = &calibration.cameras[0];
+        assert!(camera.mounting.is_none() && camera.latency.is_some());
+        let same = camera.device.clone();
+        assert!(
+            calibration
+                .camera_of_device("front", same)
+                .intrinsics
+                .is_some()
+        );
+        let other = calibration.camera_of_device("front", Some("/dev/video7".into()));
+        assert!(other.intrinsics.is_none() && other.latency.is_none());
     }
 }

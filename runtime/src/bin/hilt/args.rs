@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use super::calibrate::Calibrate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hilt_runtime::{cell::realtime::keep_core, rig::Rig};
+use hilt_runtime::{
+    cell::realtime::keep_core,
+    rig::{Rig, Take},
+};
 
 /// Reinforcement learning on a real robot arm: the robot's side.
 #[derive(Parser)]
@@ -197,7 +200,12 @@ pub struct RigArgs {
 
 impl RigArgs {
     pub fn read(&self) -> anyhow::Result<Rig> {
-        let rig = Rig::read(&self.rig, &self.set)?;
+        self.read_taking(Take::Whole)
+    }
+
+    /// With a part of what was measured of the rig.
+    pub fn read_taking(&self, take: Take) -> anyhow::Result<Rig> {
+        let rig = Rig::read_taking(&self.rig, &self.set, take)?;
         keep_core(&rig);
         Ok(Rig {
             // This very program, also when its file has been replaced since.

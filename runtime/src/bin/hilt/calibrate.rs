@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
+    sync::{atomic::AtomicBool, mpsc},
 };
 
 use anyhow::{Context, bail};
@@ -16,15 +16,16 @@ use hilt_calibration::{
     page::{self, Page},
 };
 use hilt_protocol::{
-    Image,
-    calibration::{ArmCalibration, Calibration, Frame},
+    GripperCommand, Image,
+    calibration::{ArmCalibration, Calibration, CameraCalibration, Frame, Intrinsics, Latency},
 };
 use hilt_runtime::{
     calibrate::{
         CalibrateError, Station, StationError, bases, joints, kept, latency, lens, mounting,
+        station,
         views::{self, Shot, Tour, Watch},
     },
-    rig::{Device, Rig},
+    rig::{Device, Rig, Take},
 };
 use hilt_show::Show;
 
@@ -59,6 +60,12 @@ pub enum Calibrate {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// See an arm's joints turn: their angles by the calibration while they are turned by hand. Nothing is moved
+    /// and nothing written.
+    Look {
+        #[command(flatten)]
+        arm: ArmArgs,
+    },
     /// Write an arm's joints as a calibration of LeRobot's.
     Export {
         #[command(flatten)]
@@ -92,6 +99,9 @@ pub enum Calibrate {
         /// Do not ask whether the arm may move.
         #[arg(long)]
         yes: bool,
+        /// Keep what is found though it is not good, in the place of what was there.
+        #[arg(long)]
+        keep_anyway: bool,
     },
     /// Where a camera is fixed, to the hand or to the room: the arm goes about by itself, the board lies
     /// still or is in its hand.
@@ -162,6 +172,9 @@ pub struct TourArgs {
     /// Do not ask whether the arm may move.
     #[arg(long)]
     yes: bool,
+    /// Keep what is found though it is not good, in the place of what was there.
+    #[arg(long)]
+    keep_anyway: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -185,35 +198,36 @@ pub fn calibrate(what: Calibrate, stop: &AtomicBool) -> anyhow::Result<()> {
     match what {
         Calibrate::Board { board, out } => draw(&board, &out),
         Calibrate::Joints { arm } => {
-            let rig = arm.rig.read()?;
-            kept::place(&rig)?;
+            let rig = arm.read()?;
             let date = kept::date();
             let found = joints::calibrate_joints(&rig, arm.arm, arm.leader, &date, stop)?;
             arm.keep(&rig, found)
         }
         Calibrate::Import { arm, file } => {
-            let rig = arm.rig.read()?;
-            kept::place(&rig)?;
+            let rig = arm.read()?;
             let name = || file.display().to_string();
             let text = fs::read_to_string(&file).with_context(name)?;
             let date = kept::date();
             let found = joints::import_lerobot(&rig, arm.arm, arm.leader, &text, &date);
             arm.keep(&rig, found.with_context(name)?)?;
             println!(
-                "which way the joints turn is not in it: see with hilt doctor --rig FILE --hardware, a hand on the switch"
+                "which way the joints turn is not in it. Before the arm is started: hilt calibrate look --rig FILE, turn each \
+                 joint by hand, and where it goes the other way write direction = \"against\" into the calibration"
             );
             Ok(())
         }
-        Calibrate::Export { arm, file } => {
-            let rig = arm.rig.read()?;
-            let known = rig.calibrated().and_then(|c| match arm.leader {
-                true => c.leader(arm.arm),
-                false => c.arm(arm.arm),
-            });
+        Calibrate::Look { arm } => joints::look(&arm.rig.read()?, arm.arm, arm.leader, stop),
+        Calibrate::Export { arm, file: out } => {
+            let rig = arm.rig.read_taking(Take::Nothing)?;
+            let calibration = file::read(&kept::place(&rig)?, &rig.name)?;
+            let known = match arm.leader {
+                true => calibration.leader(arm.arm),
+                false => calibration.arm(arm.arm),
+            };
             let known =
                 known.context("these joints are not calibrated; run: hilt calibrate joints")?;
-            file::write_text(&file, &lerobot::export(known))?;
-            println!("written to {}", file.display());
+            file::write_text(&out, &lerobot::export(known))?;
+            println!("written to {}", out.display());
             Ok(())
         }
         Calibrate::Intrinsics {
@@ -225,10 +239,12 @@ pub fn calibrate(what: Calibrate, stop: &AtomicBool) -> anyhow::Result<()> {
             on,
             views,
             yes,
+            keep_anyway,
         } => {
-            let rig = rig.read()?;
+            let rig = rig.read_taking(Take::Joints)?;
             kept::place(&rig)?;
             board.check()?;
+            station::check(&rig, &camera, move_arm)?;
             let mut screen = Screen::new("intrinsics", Some(views as u64));
             let shots = match (pictures, move_arm, on) {
                 (Some(folder), ..) => views::of_pictures(&folder, &board)?,
@@ -236,7 +252,10 @@ pub fn calibrate(what: Calibrate, stop: &AtomicBool) -> anyhow::Result<()> {
                     may_move(&rig, yes)?;
                     let tour = tour(&rig, &camera, arm, on.into(), board, views);
                     let mut station = Station::open(&rig, stop)?;
-                    lens::tour(&mut station, &tour, &mut screen)?
+                    board_in_hand(&rig, &mut station, &tour, true)?;
+                    let shots = lens::tour(&mut station, &tour, &mut screen)?;
+                    board_in_hand(&rig, &mut station, &tour, false)?;
+                    shots
                 }
                 _ => {
                     let mut camera = views::camera_alone(&rig, &camera)?;
@@ -247,18 +266,20 @@ pub fn calibrate(what: Calibrate, stop: &AtomicBool) -> anyhow::Result<()> {
                 }
             };
             screen.end();
-            intrinsics(&rig, &camera, &board, &shots)
+            intrinsics(&rig, &camera, &board, &shots, keep_anyway)
         }
         Calibrate::HandEye {
             tour: args,
             on,
             arm,
         } => {
-            let (rig, lens) = args.read()?;
+            let (rig, lens) = args.read([arm])?;
             let tour = tour(&rig, &args.camera, arm, on.into(), args.board, args.views);
             let mut screen = Screen::new("hand-eye", None);
             let mut station = Station::open(&rig, stop)?;
+            board_in_hand(&rig, &mut station, &tour, true)?;
             let (found, shots) = mounting::tour(&mut station, &tour, &lens, &mut screen)?;
+            board_in_hand(&rig, &mut station, &tour, false)?;
             drop(station);
             screen.end();
             let (views, pictures) = (views::with_hand(&shots), views::pictures(&shots));
@@ -274,28 +295,30 @@ pub fn calibrate(what: Calibrate, stop: &AtomicBool) -> anyhow::Result<()> {
                 found.rms_px
             );
             let mounting = found.mounting(&kept::date(), arm);
-            let path = kept::keep(&rig, |c| {
-                about(&rig, c, &args.camera).mounting = Some(mounting);
-            })?;
-            written(&path, &format!("{}-mounting", args.camera), &page)
+            let name = format!("{}-mounting", args.camera);
+            let keeps = found.verdict().is_good() || args.keep_anyway;
+            finish(&rig, &name, &page, keeps, |c| {
+                let camera = about(&rig, c, &args.camera);
+                let was = camera.mounting.replace(mounting).is_some();
+                // The two were fitted together, and belong together.
+                camera.intrinsics = Some(found.lens(&lens));
+                was
+            })
         }
         Calibrate::Bases { tour: args } => {
-            let (rig, lens) = args.read()?;
+            let (rig, lens) = args.read([0, 1])?;
             if rig.mode.arms() != 2 {
                 bail!("the rig has one arm; bases are those of two");
             }
             let tour = tour(&rig, &args.camera, 0, Frame::Base, args.board, args.views);
             let mut screen = Screen::new("bases", None);
             let mut station = Station::open(&rig, stop)?;
-            let asks = rig.device == Device::Real;
-            let ready = |arm: usize| {
-                if asks {
-                    println!(
-                        "put the board into the hand of arm {arm}, take hands away, then press enter"
-                    );
-                    wait_for_enter()?;
-                }
-                Ok(())
+            let ready = |station: &mut Station, arm: usize, takes: bool| {
+                let tour = Tour {
+                    arm,
+                    ..tour.clone()
+                };
+                board_in_hand(&rig, station, &tour, takes)
             };
             let (found, [first, second]) =
                 bases::tours(&mut station, &tour, &lens, ready, &mut screen)?;
@@ -311,8 +334,10 @@ pub fn calibrate(what: Calibrate, stop: &AtomicBool) -> anyhow::Result<()> {
                 [&pictures[0], &pictures[1]],
             );
             println!("{}", found.verdict());
-            let path = kept::keep(&rig, |c| c.bases = Some(found.bases(&kept::date())))?;
-            written(&path, "bases", &page)
+            let keeps = found.verdict().is_good() || args.keep_anyway;
+            finish(&rig, "bases", &page, keeps, |c| {
+                c.bases.replace(found.bases(&kept::date())).is_some()
+            })
         }
         Calibrate::Latency {
             rig,
@@ -320,8 +345,9 @@ pub fn calibrate(what: Calibrate, stop: &AtomicBool) -> anyhow::Result<()> {
             arm,
             yes,
         } => {
-            let rig = rig.read()?;
+            let rig = rig.read_taking(Take::Joints)?;
             kept::place(&rig)?;
+            station::check(&rig, &camera, [arm])?;
             may_move(&rig, yes)?;
             let mut screen = Screen::new("latency", None);
             let mut station = Station::open_for_sweep(&rig, stop)?;
@@ -332,36 +358,41 @@ pub fn calibrate(what: Calibrate, stop: &AtomicBool) -> anyhow::Result<()> {
                 "frames of camera {camera} are {:.1} ms late, ± {:.1} ms",
                 found.delay_ms, found.spread_ms
             );
-            let path = kept::keep(&rig, |c| {
-                about(&rig, c, &camera).latency_ms = Some(found.delay_ms);
-            })?;
-            let page = page::latency(&camera, &found, &swing.joint);
-            written(&path, &format!("{camera}-latency"), &page)?;
-            if found.delay_ms >= rig.ages.frame_ms {
+            let least_ms = rig.least_frame_ms(&camera, found.delay_ms);
+            if least_ms > rig.ages.frame_ms {
                 println!(
-                    "give the rig an ages.frame_ms above that; it is {}, and no frame is young enough now",
-                    rig.ages.frame_ms
+                    "its newest frame is up to {least_ms:.0} ms old, and the rig's ages.frame_ms is {}: give it {:.0} at \
+                     least, or the rig will not be read",
+                    rig.ages.frame_ms,
+                    least_ms.ceil()
                 );
             }
-            Ok(())
+            let page = page::latency(&camera, &found, &swing.joint);
+            finish(&rig, &format!("{camera}-latency"), &page, true, |c| {
+                let latency = Latency {
+                    date: kept::date(),
+                    delay_ms: found.delay_ms,
+                    spread_ms: found.spread_ms,
+                };
+                about(&rig, c, &camera).latency.replace(latency).is_some()
+            })
         }
         Calibrate::Show { rig } => {
-            let rig = rig.read()?;
-            match rig.calibrated() {
-                Some(calibration) => print!("{}", words(calibration)),
-                None => println!("nothing was measured of rig `{}`", rig.name),
-            }
+            let rig = rig.read_taking(Take::Nothing)?;
+            let path = kept::place(&rig)?;
+            print!("{}", words(&file::read(&path, &rig.name)?));
             Ok(())
         }
     }
 }
 
 impl TourArgs {
-    /// The rig, and the camera's lens, when the arm may move.
-    fn read(&self) -> anyhow::Result<(Rig, hilt_protocol::calibration::Intrinsics)> {
-        let rig = self.rig.read()?;
+    /// The rig, and the camera's lens, when the arms may move.
+    fn read(&self, arms: impl IntoIterator<Item = usize>) -> anyhow::Result<(Rig, Intrinsics)> {
+        let rig = self.rig.read_taking(Take::Joints)?;
         kept::place(&rig)?;
         self.board.check()?;
+        station::check(&rig, &self.camera, arms)?;
         let lens = mounting::lens(&rig, &self.camera)?;
         may_move(&rig, self.yes)?;
         Ok((rig, lens))
@@ -380,20 +411,25 @@ fn tour(rig: &Rig, camera: &str, arm: usize, frame: Frame, board: Board, views: 
     }
 }
 
-/// The place for what is measured of a camera, which says which device that is.
+/// The place for what is measured of a camera; what was measured of another device there is gone.
 fn about<'a>(
     rig: &Rig,
     calibration: &'a mut Calibration,
     camera: &str,
-) -> &'a mut hilt_protocol::calibration::CameraCalibration {
+) -> &'a mut CameraCalibration {
     let settings = rig.cameras.iter().find(|other| other.name == camera);
     let v4l2 = settings.and_then(|camera| camera.v4l2.as_ref());
-    let place = calibration.camera_mut(camera);
-    place.device = v4l2.map(|v4l2| v4l2.device.display().to_string());
-    place
+    let device = v4l2.map(|v4l2| v4l2.device.display().to_string());
+    calibration.camera_of_device(camera, device)
 }
 
-fn intrinsics(rig: &Rig, camera: &str, board: &Board, shots: &[Shot]) -> anyhow::Result<()> {
+fn intrinsics(
+    rig: &Rig,
+    camera: &str,
+    board: &Board,
+    shots: &[Shot],
+    keep_anyway: bool,
+) -> anyhow::Result<()> {
     let report = lens::of_shots(board, shots)?;
     let with_board = shots
         .iter()
@@ -410,32 +446,146 @@ fn intrinsics(rig: &Rig, camera: &str, board: &Board, shots: &[Shot]) -> anyhow:
     lens.date = kept::date();
     let ([fx, fy], [cx, cy]) = (lens.focal_px, lens.centre_px);
     println!("focal length {fx:.1} {fy:.1} px, centre {cx:.1} {cy:.1} px");
-    let path = kept::keep(rig, |c| about(rig, c, camera).intrinsics = Some(lens))?;
-    written(&path, &format!("{camera}-lens"), &page)
+    let settings = rig.cameras.iter().find(|other| other.name == camera);
+    if let Some(v4l2) = settings.and_then(|camera| camera.v4l2.as_ref())
+        && (lens.width_px, lens.height_px) != (v4l2.width, v4l2.height)
+    {
+        bail!(
+            "the pictures are {}x{} and the rig opens the camera at {}x{}: take pictures of that size",
+            lens.width_px,
+            lens.height_px,
+            v4l2.width,
+            v4l2.height
+        );
+    }
+    let keeps = report.verdict.is_good() || keep_anyway;
+    finish(rig, &format!("{camera}-lens"), &page, keeps, |c| {
+        let was = about(rig, c, camera).intrinsics.is_some();
+        c.put_lens(camera, lens);
+        was
+    })
 }
 
-/// Leaves a procedure's page in the folder beside the calibration's file, and says where both are.
-fn written(calibration: &Path, name: &str, page: &Page) -> anyhow::Result<()> {
+/// Leaves the page, and keeps what `put` puts into the calibration: what is not good (`keeps` is false) only
+/// where there was nothing, which `put` says.
+fn finish(
+    rig: &Rig,
+    name: &str,
+    page: &Page,
+    keeps: bool,
+    put: impl FnOnce(&mut Calibration) -> bool,
+) -> anyhow::Result<()> {
+    let place = kept::place(rig)?;
+    let calibration = file::read_or_new(&place, &rig.name)?;
+    let mut with = calibration.clone();
+    let was_there = put(&mut with);
+    let page = leave(&place, name, page)?;
+    if was_there && !keeps {
+        bail!(
+            "it is not good, so what was there stays (--keep-anyway writes it); look at {}",
+            page.display()
+        );
+    }
+    for camera in &calibration.cameras {
+        let now = with.camera(&camera.name);
+        if camera.mounting.is_some() && now.is_some_and(|now| now.mounting.is_none()) {
+            println!(
+                "where camera {} is fixed rested on what was, and is to be measured again",
+                camera.name
+            );
+        }
+    }
+    if calibration.bases.is_some() && with.bases.is_none() {
+        println!("where the bases stand rested on what was, and is to be measured again");
+    }
+    file::write(&place, &with)?;
+    println!("written to {}; look at {}", place.display(), page.display());
+    Ok(())
+}
+
+/// Leaves a procedure's page in the folder beside the calibration's file.
+fn leave(calibration: &Path, name: &str, page: &Page) -> anyhow::Result<PathBuf> {
     let folder = calibration.with_extension("");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let place = folder.join(format!("{name}.html"));
     page.write(&place)?;
-    println!(
-        "written to {}; look at {}",
-        calibration.display(),
-        place.display()
-    );
-    Ok(())
+    Ok(place)
 }
 
 impl ArmArgs {
+    /// The rig as if its joints had not been measured, and its file when it can be written.
+    fn read(&self) -> anyhow::Result<Rig> {
+        let rig = self.rig.read_taking(Take::Nothing)?;
+        // Before the servos are written to: the two must not disagree for want of a disk.
+        kept::keep(&rig, |_| {})?;
+        Ok(rig)
+    }
+
     fn keep(&self, rig: &Rig, found: ArmCalibration) -> anyhow::Result<()> {
         let who = if self.leader { "leader" } else { "arm" };
         let mut page = Page::new(&format!("Joints of {who} {}", self.arm));
         page.verdict(true, "written to its servos, and read back");
         page.joints(&found);
-        let path = kept::keep(rig, |c| c.put_arm(self.leader, found))?;
-        written(&path, &format!("{who}-{}-joints", self.arm), &page)
+        finish(
+            rig,
+            &format!("{who}-{}-joints", self.arm),
+            &page,
+            true,
+            |c| {
+                c.put_arm(self.leader, found);
+                false
+            },
+        )
+        .context("the servos keep the new calibration and the file does not: calibrate again")
+    }
+}
+
+/// Opens the hand for a person to put the board in, or to take it out; nothing where the board is not in the
+/// hand, or where nobody is there. The arms are kept standing meanwhile.
+fn board_in_hand(
+    rig: &Rig,
+    station: &mut Station,
+    tour: &Tour,
+    takes: bool,
+) -> Result<(), CalibrateError> {
+    if rig.device != Device::Real || tour.frame != Frame::Base {
+        return Ok(());
+    }
+    let arm = tour.arm;
+    if takes {
+        station.grip(arm, GripperCommand::Open)?;
+        println!(
+            "hold the board between the fingers of arm {arm}, so that it has a hand's breadth of air below it, and press \
+             enter: they close"
+        );
+        enter(station)?;
+        station.grip(arm, GripperCommand::Closed)?;
+        println!("take your hands away, and press enter: the arm goes about");
+        enter(station)?;
+    } else {
+        println!("hold the board, and press enter: the fingers open");
+        enter(station)?;
+        station.grip(arm, GripperCommand::Open)?;
+    }
+    Ok(())
+}
+
+/// Waits for the key, the arms standing.
+fn enter(station: &mut Station) -> Result<(), CalibrateError> {
+    let (told, pressed) = mpsc::channel();
+    std::thread::spawn(move || {
+        // Whoever waits may have ended meanwhile.
+        let _ = told.send(io::stdin().read_line(&mut String::new()));
+    });
+    let mut key = None;
+    station.wait(|| {
+        key = pressed.try_recv().ok();
+        key.is_some()
+    })?;
+    match key {
+        Some(Ok(1..)) => Ok(()),
+        // Nobody is there any more.
+        _ => Err(StationError::Stopped.into()),
     }
 }
 
@@ -445,8 +595,9 @@ fn may_move(rig: &Rig, yes: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     println!(
-        "the arm goes home, closes its gripper, and then goes about by itself, slowly, within 20 cm; take hands and \
-         things away, and keep a hand on the power switch"
+        "the arms go home and close their grippers, and then the arm goes about by itself, slowly, within 20 cm of there. It \
+         keeps its hand above the workspace's lowest height, and knows nothing else that stands round it: take hands \
+         and things away, the other arm's too, and keep a hand on the power switch"
     );
     print!("type yes to go on: ");
     io::stdout().flush()?;
@@ -455,14 +606,6 @@ fn may_move(rig: &Rig, yes: bool) -> anyhow::Result<()> {
     match answer.trim() {
         "yes" => Ok(()),
         _ => bail!("the arm was left alone"),
-    }
-}
-
-fn wait_for_enter() -> Result<(), CalibrateError> {
-    match io::stdin().read_line(&mut String::new()) {
-        Ok(1..) => Ok(()),
-        // Nobody is there any more.
-        _ => Err(StationError::Stopped.into()),
     }
 }
 
@@ -557,8 +700,11 @@ fn words(calibration: &Calibration) -> String {
                 mounting.date
             ));
         }
-        if let Some(latency_ms) = camera.latency_ms {
-            lines.push(format!("camera {name}: frames are {latency_ms:.0} ms late"));
+        if let Some(latency) = &camera.latency {
+            lines.push(format!(
+                "camera {name}: frames are {:.0} ms late, ± {:.1} ms ({})",
+                latency.delay_ms, latency.spread_ms, latency.date
+            ));
         }
     }
     if let Some(bases) = &calibration.bases {

@@ -26,8 +26,14 @@ use hilt_drivers::{
     bus::{Family, Settings},
 };
 use hilt_runtime::{
-    actor::ActorOptions, doctor::Needs, evaluate::EvaluateOptions, operator::Operator,
-    record::RecordOptions, replay::Episode, rig::Rig, supervisor, top,
+    actor::ActorOptions,
+    doctor::Needs,
+    evaluate::EvaluateOptions,
+    operator::Operator,
+    record::RecordOptions,
+    replay::Episode,
+    rig::{Rig, Take},
+    supervisor, top,
 };
 use hilt_show::Request;
 use tracing_subscriber::EnvFilter;
@@ -116,7 +122,9 @@ fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
                 };
                 devices::set_up_motor(&port, family, Settings { id, baud })
             }
-            (Some(rig), ..) => devices::set_up_arm(&Rig::read(&rig, &set)?, arm, leader),
+            (Some(rig), ..) => {
+                devices::set_up_arm(&Rig::read_taking(&rig, &set, Take::Nothing)?, arm, leader)
+            }
             _ => bail!("name a rig with --rig, or a servo with --port, --family and --id"),
         },
         Command::Calibrate { what } => calibrate::calibrate(what, stop),

@@ -236,7 +236,8 @@ fn turner(frame: Frame) -> &'static str {
 }
 
 impl HandEye {
-    /// What the calibration's file keeps of it: measured at this time, of the arm of this number.
+    /// What the calibration's file keeps of it: measured at this time, of the arm of this number. It goes
+    /// with [`HandEye::lens`], which the file has to keep as well.
     pub fn mounting(&self, date: &str, arm: usize) -> Mounting {
         Mounting {
             date: date.to_owned(),
@@ -249,13 +250,17 @@ impl HandEye {
     }
 
     /// The focal length of that [`HandEye::lens`] over the given one's. Farther than one percent from 1
-    /// the given one is doubtful.
+    /// the given one is doubtful, and [`HandEye::verdict`] says so.
     pub fn focal(&self) -> f64 {
         self.lens.lens[0].exp()
     }
 
     /// The lens with which arm and pictures go together best: the one that was given, with a focal length
     /// and a centre within what such a lens is known to.
+    ///
+    /// The mounting is the best one for this lens, not for the given one: with that, it predicts the board
+    /// some pixels beside where it is seen. Whoever keeps [`HandEye::mounting`] keeps this lens in place of
+    /// the given one.
     pub fn lens(&self, given: &Intrinsics) -> Intrinsics {
         fit::bent(given, &self.lens.lens.into())
     }

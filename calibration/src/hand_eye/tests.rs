@@ -106,6 +106,63 @@ fn a_lens_that_is_known_to_half_a_percent_is_allowed_for() {
 }
 
 #[test]
+fn what_the_file_keeps_predicts_the_corners() {
+    for frame in FRAMES {
+        let world = World::new(ArmKind::So101, frame, 3);
+        let mut given = lens();
+        given.focal_px = given.focal_px.map(|focal| focal * 1.005);
+        given.centre_px[0] += 2.0;
+        let views = world.views(15, 3);
+        let found = hand_eye(&given, &world.board, frame, &views).unwrap();
+        let mounting = found.mounting("2026-11-21T12:00:00Z", 0);
+        let camera_from_frame = Isometry3::from(mounting.frame_from_camera).inverse();
+        let rms_px = |lens: &Intrinsics| {
+            let (mut squares, mut corners) = (0.0, 0);
+            for view in &views {
+                let motion = match mounting.frame {
+                    Frame::Hand => view.base_from_hand.inverse(),
+                    Frame::Base => view.base_from_hand,
+                };
+                let pose = camera_from_frame * motion * found.other_from_board;
+                for corner in &view.seen.corners {
+                    let point = pose * world.board.corner_m(corner.id);
+                    let [u, v] = lens.project(point.coords.into()).unwrap();
+                    squares += (u - corner.pixel[0]).powi(2) + (v - corner.pixel[1]).powi(2);
+                    corners += 1;
+                }
+            }
+            pose::rms_px(squares, corners)
+        };
+        assert_eq!(found.used(), views.len());
+        let (kept, old) = (rms_px(&found.lens(&given)), rms_px(&given));
+        assert!(
+            (kept - found.rms_px).abs() < 1e-6,
+            "{kept} {}",
+            found.rms_px
+        );
+        // The given lens does not go with this mounting.
+        assert!(old > 3.0 * kept, "{frame:?}: {old} {kept}");
+    }
+}
+
+#[test]
+fn a_lens_that_is_off_by_more_than_a_percent_is_to_be_calibrated_again() {
+    for (factor, word) in [(1.0 / 1.013, "longer"), (1.013, "shorter")] {
+        let world = World::new(ArmKind::So101, Frame::Hand, 3);
+        let mut given = lens();
+        given.focal_px = given.focal_px.map(|focal| focal * factor);
+        let found = hand_eye(&given, &world.board, Frame::Hand, &world.views(15, 3)).unwrap();
+        let text = found.verdict().to_string();
+        assert!(!found.verdict().is_good(), "{text}");
+        let wanted = format!("% {word} than calibrated: calibrate the lens again");
+        assert!(
+            text.starts_with("the lens seems 1.") && text.contains(&wanted),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn bad_views_are_named_and_left_out() {
     for frame in FRAMES {
         let mut world = World::new(ArmKind::Desk6, frame, 7);

@@ -21,11 +21,22 @@ const WORN: Spread = Spread {
 /// Less than this about the second axis, root mean square between two views, is hardly a turn.
 const WELL_TURNED_RAD: f64 = 0.2;
 
+/// A lens that the arm's motion shows to be longer or shorter by more was not calibrated well, or its focus
+/// was moved since: its distortion, which is not fitted along, cannot be trusted then either.
+const LENS_OFF: f64 = 0.01;
+
 /// Whether it is good, and what to do where it is not. Its text is for a person.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Verdict {
     /// Good.
     Good(Spread),
+    /// The lens is not the one that was given.
+    Lens {
+        /// Its focal length over the given one's: [`HandEye::focal`].
+        focal: f64,
+        /// What is known if it is taken for another one.
+        spread: Spread,
+    },
     /// The hand was turned about one axis and hardly about others.
     Turn {
         /// In which frame the axis is.
@@ -63,6 +74,13 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Good(spread) => write!(f, "good: {}", Known(spread)),
+            Self::Lens { focal, spread } => write!(
+                f,
+                "the lens seems {:.1} % {} than calibrated: calibrate the lens again; so far {}",
+                (focal - 1.0).abs() * 100.0,
+                if *focal > 1.0 { "longer" } else { "shorter" },
+                Known(spread),
+            ),
             Self::Turn {
                 about,
                 across_rad,
@@ -143,7 +161,10 @@ pub(crate) fn more(spread: &Spread, good: &Spread, views: usize) -> usize {
 }
 
 pub(super) fn verdict(result: &HandEye) -> Verdict {
-    let (frame, spread) = (result.frame, result.spread);
+    let (frame, spread, focal) = (result.frame, result.spread, result.focal());
+    if (focal - 1.0).abs() > LENS_OFF {
+        return Verdict::Lens { focal, spread };
+    }
     if is_good(&spread) {
         return Verdict::Good(spread);
     }

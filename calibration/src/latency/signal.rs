@@ -59,7 +59,7 @@ impl Frame {
 }
 
 /// The strongest patterns of change: how much each frame has of each, a column per pattern, of length 1
-/// and of mean 0 (the left singular vectors of frames × cells).
+/// and of mean 0 (the left singular vectors of frames × cells). There is one at least.
 pub(super) fn patterns(frames: &[Frame]) -> Result<DMatrix<f64>, LatencyError> {
     let normal: Vec<(Vec<f64>, f64)> = frames.iter().map(Frame::normal).collect();
     let dark = normal
@@ -89,9 +89,15 @@ pub(super) fn patterns(frames: &[Frame]) -> Result<DMatrix<f64>, LatencyError> {
     let kept = order
         .into_iter()
         .take(PATTERNS.min(frames.len() * PATTERNS / LEAST_FRAMES));
-    let kept = kept.filter(|i| eigen.eigenvalues[*i] > 1e-9 * strongest);
+    // Less, of cells whose spread is 1, is what rounding leaves of light that grew brighter and dimmer.
+    let rounding = 1e-12 * (cells * frames.len()) as f64;
+    let least = rounding.max(1e-9 * strongest);
+    let kept = kept.filter(|i| eigen.eigenvalues[*i] > least);
     let columns: Vec<_> = kept
         .map(|i| eigen.eigenvectors.column(i).into_owned())
         .collect();
+    if columns.is_empty() {
+        return Err(LatencyError::NotSeen { quality: 0.0 });
+    }
     Ok(DMatrix::from_columns(&columns))
 }

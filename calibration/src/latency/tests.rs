@@ -181,6 +181,27 @@ fn pictures_that_do_not_show_the_swing_are_refused() {
 }
 
 #[test]
+fn pictures_that_grow_brighter_and_no_more_are_refused() {
+    let swing = |t| sweep().offset_rad(t);
+    // The first sums up without rounding, the second does not.
+    let halves = |x: u32, _: u32| if x < WIDTH / 2 { 60u8 } else { 160 };
+    let grain = |x: u32, y: u32| texture(8, f64::from(x), f64::from(y)) as u8;
+    for gray in [&halves as &dyn Fn(u32, u32) -> u8, &grain] {
+        let mut brighter = frames(Sees::Nothing, &swing, 20.0, 1);
+        for (i, frame) in brighter.iter_mut().enumerate() {
+            let light = (i % 40) as u8;
+            let pixels = (0..HEIGHT).flat_map(|y| (0..WIDTH).map(move |x| gray(x, y) + light));
+            let picture = Gray::new(WIDTH, HEIGHT, pixels.collect()).unwrap();
+            *frame = Frame::new(frame.stamped_ns, &picture);
+        }
+        assert_eq!(
+            estimate(&joint(&swing), &brighter),
+            Err(LatencyError::NotSeen { quality: 0.0 })
+        );
+    }
+}
+
+#[test]
 fn a_swing_that_repeats_itself_is_ambiguous() {
     let swing = |t: f64| 0.12 * (t * std::f64::consts::TAU * 2.0).sin();
     let error = estimate(&joint(&swing), &frames(Sees::Hand(150.0), &swing, 100.0, 1)).unwrap_err();

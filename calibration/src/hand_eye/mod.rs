@@ -13,7 +13,8 @@
 //! lens known exactly: its focal length and centre are fitted along, held to what they were measured as.
 //!
 //! A view that disagrees far more than the others is left out and named; a [`Verdict`] says in words
-//! whether what came out is good, and what to do where it is not. [`view_poses`] is where to take views.
+//! whether what came out is good, and what to do where it is not. [`view_poses`] is where to take views, and
+//! [`is_clear`] whether the way there is.
 
 mod fit;
 mod plan;
@@ -25,7 +26,7 @@ mod verdict;
 mod tests;
 
 pub(crate) use fit::{LENS, LensKnown};
-pub use plan::{PlanError, PlanOptions, Sight, view_poses};
+pub use plan::{PlanError, PlanOptions, Sight, is_clear, view_poses};
 pub use verdict::{GOOD, Verdict};
 pub(crate) use verdict::{Known, more};
 

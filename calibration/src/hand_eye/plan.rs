@@ -103,8 +103,8 @@ const COMPARED: usize = 1500;
 const FREE: f64 = 0.04;
 /// A board is seen at most so obliquely: cosine of the angle to its normal.
 const OBLIQUE: f64 = 0.5;
-/// Where the way between two views is looked at.
-const ON_THE_WAY: usize = 8;
+/// The way between two views is looked at wherever a joint has moved so far, radians.
+const ON_THE_WAY_RAD: f64 = 0.05;
 /// Two views whose second axis is turned about less than this determine little.
 const LEAST_ACROSS_RAD: f64 = 0.12;
 
@@ -256,6 +256,41 @@ fn far_apart(candidates: &[Candidate], views: usize) -> Vec<Candidate> {
     chosen
 }
 
+/// How far the joint goes that goes farthest, radians.
+fn far(from: &JointVector, to: &JointVector) -> f64 {
+    let moves = from.as_slice().iter().zip(to.as_slice());
+    moves.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+}
+
+/// Whether nothing that is carried comes below a height, metres in the base's frame, on the way that takes
+/// all joints from the one to the other in proportion, its end included. The hand counts, and with a sight
+/// the camera or the board as well. False of joints that are not this chain's, or no numbers.
+pub fn is_clear(
+    chain: &Chain,
+    from: &JointVector,
+    to: &JointVector,
+    lowest_m: f64,
+    sight: Option<&Sight>,
+) -> bool {
+    let known = |joints: &JointVector| {
+        let joints = joints.as_slice();
+        joints.len() == chain.dof() && joints.iter().all(|q| q.is_finite())
+    };
+    if !known(from) || !known(to) {
+        return false;
+    }
+    let steps = (far(from, to) / ON_THE_WAY_RAD).ceil().max(1.0);
+    (1..=steps as usize).all(|step| {
+        let share = step as f64 / steps;
+        let mut between = *from;
+        for (q, to) in between.as_mut_slice().iter_mut().zip(to.as_slice()) {
+            *q += share * (to - *q);
+        }
+        let pose = chain.base_from_tool(between.as_slice());
+        self::lowest_m(&pose, sight) >= lowest_m
+    })
+}
+
 /// From one to the nearest of the rest that can be got to without coming too low.
 fn tour(
     chain: &Chain,
@@ -266,21 +301,7 @@ fn tour(
     let mut rest: Vec<JointVector> = chosen.iter().map(|(joints, _)| *joints).collect();
     let mut at = rest.remove(0);
     let mut tour = vec![at];
-    let far = |a: &JointVector, b: &JointVector| {
-        let moves = a.as_slice().iter().zip(b.as_slice());
-        moves.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
-    };
-    let clear = |a: &JointVector, b: &JointVector| {
-        (1..ON_THE_WAY).all(|step| {
-            let share = step as f64 / ON_THE_WAY as f64;
-            let mut between = *a;
-            for (q, b) in between.as_mut_slice().iter_mut().zip(b.as_slice()) {
-                *q += share * (b - *q);
-            }
-            let pose = chain.base_from_tool(between.as_slice());
-            lowest_m(&pose, sight) >= options.lowest_m
-        })
-    };
+    let clear = |a: &JointVector, b: &JointVector| is_clear(chain, a, b, options.lowest_m, sight);
     loop {
         let reached = (0..rest.len()).filter(|i| clear(&at, &rest[*i]));
         let nearest = reached.min_by(|a, b| far(&at, &rest[*a]).total_cmp(&far(&at, &rest[*b])));

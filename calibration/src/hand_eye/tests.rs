@@ -1,4 +1,7 @@
-use hilt_protocol::noise::{Uniforms, mix};
+use hilt_protocol::{
+    JointVector,
+    noise::{Uniforms, mix},
+};
 use hilt_sim::ArmKind;
 
 use super::*;
@@ -526,4 +529,44 @@ fn where_no_views_can_be_planned_it_says_why() {
     };
     let error = plan(&start, &stiff, &world.sight(&lens));
     assert!(matches!(error, PlanError::OneAxis { .. }), "{error}");
+}
+
+#[test]
+fn a_way_is_clear_if_nothing_that_is_carried_comes_too_low_on_it() {
+    let lens = lens();
+    let world = World::new(ArmKind::Desk6, Frame::Base, 9);
+    let at = |joint: usize, by: f64| {
+        let mut joints = middle(&world.chain);
+        joints.as_mut_slice()[joint] += by;
+        joints
+    };
+    let height_m = |joints: &JointVector| {
+        let pose = world.chain.base_from_tool(joints.as_slice());
+        pose.translation.z
+    };
+    let clear = |from: &_, to: &_, lowest_m| is_clear(&world.chain, from, to, lowest_m, None);
+    // The wrist swings the hand from one side to the other, and through below: both ends are high.
+    let [from, through, to] = [-0.6, 0.0, 0.6].map(|by| at(4, by));
+    let dip_m = height_m(&through);
+    assert!(height_m(&from).min(height_m(&to)) > dip_m + 0.02);
+    assert!(clear(&from, &to, dip_m - 1e-3));
+    assert!(!clear(&from, &to, dip_m + 1e-3));
+    // Where the way ends counts, where the arm is already does not.
+    let (high, low) = (at(1, 0.0), at(1, 0.3));
+    let between_m = height_m(&low) + 0.005;
+    assert!(height_m(&high) > between_m + 0.05);
+    assert!(!clear(&high, &low, between_m) && clear(&low, &high, between_m));
+    // What hangs from the hand comes lower than the hand.
+    let sight = world.sight(&lens);
+    let lowest = |sight| {
+        let mut heights = (0..1000).map(|i| f64::from(i) * 1e-3);
+        heights.find(|height| !is_clear(&world.chain, &from, &to, *height, sight))
+    };
+    assert!(lowest(Some(&sight)).unwrap() < lowest(None).unwrap() - 0.01);
+    // A way to nowhere.
+    let [none, never] = [f64::NAN, f64::INFINITY].map(|by| at(0, by));
+    assert!(!clear(&from, &none, -9.0) && !clear(&none, &to, -9.0));
+    assert!(!clear(&from, &never, -9.0));
+    let other = JointVector::from_slice(&[0.0; 5]).unwrap();
+    assert!(!clear(&from, &other, -9.0) && clear(&from, &to, -9.0));
 }

@@ -178,7 +178,8 @@ fn a_joint_swings_and_shows_how_late_a_camera_is() {
     lens.centre_px = lens.centre_px.map(|px| px / 4.0);
     let truth_ms = camera.latency_ms;
     let mut station = Station::open_for_sweep(&rig, &stop).unwrap();
-    let (found, swing) = latency::measure(&mut station, "front", 0, &mut quiet(&stop)).unwrap();
+    let (found, swing) =
+        latency::measure(&mut station, "front", 0, 0.0, &mut quiet(&stop)).unwrap();
     assert!(
         (found.delay_ms - truth_ms).abs() < 2.0,
         "{} ms",

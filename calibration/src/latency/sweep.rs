@@ -5,6 +5,8 @@ use std::f64::consts::{PI, TAU};
 use hilt_kinematics::Chain;
 use hilt_protocol::JointVector;
 
+use crate::hand_eye::is_clear;
+
 /// A swing about where the arm is: to and fro, faster and faster, so that no two moments are alike; at
 /// rest before and after.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,9 +35,12 @@ pub enum SweepError {
     Start,
     /// No joint may swing.
     #[error(
-        "no joint can swing by {LEAST_RAD} rad from here; move the arm away from its limits, or allow more speed or more way"
+        "no joint can swing by {LEAST_RAD} rad from here, and the hand stay above {lowest_m:.2} m; move the hand higher and the arm away from its limits, or allow more speed or more way"
     )]
-    NoRoom,
+    NoRoom {
+        /// The lowest height of the hand that is allowed, metres.
+        lowest_m: f64,
+    },
 }
 
 /// A smaller swing is lost between a servo's counts, radians.
@@ -44,12 +49,14 @@ const LEAST_RAD: f64 = 0.02;
 const MOST_RAD: f64 = 0.35;
 
 /// The swing that moves the hand most without moving it by more than `reach_m` to either side, any joint
-/// faster than `speed_rad_s` or one beyond its limits.
+/// faster than `speed_rad_s`, one beyond its limits, or the hand below `lowest_m` in the base's frame; if it
+/// is below that already, below where it is.
 pub fn plan(
     chain: &Chain,
     start: &JointVector,
     reach_m: f64,
     speed_rad_s: f64,
+    lowest_m: f64,
 ) -> Result<Sweep, SweepError> {
     let joints = start.as_slice();
     let within =
@@ -57,7 +64,16 @@ pub fn plan(
     if joints.len() != chain.dof() || !joints.iter().zip(chain.joints()).all(within) {
         return Err(SweepError::Start);
     }
-    let (_, jacobian) = chain.jacobian(joints);
+    let (home, jacobian) = chain.jacobian(joints);
+    // A turn of the base keeps the height, but for rounding.
+    let floor_m = lowest_m.min(home.translation.z) - 1e-6;
+    let stays_above = |joint: usize, amplitude_rad: f64| {
+        [-amplitude_rad, amplitude_rad].iter().all(|by| {
+            let mut side = *start;
+            side.as_mut_slice()[joint] += by;
+            is_clear(chain, start, &side, floor_m, None)
+        })
+    };
     let (from_hz, to_hz) = (0.4, 1.4);
     let sweeps = joints.iter().zip(chain.joints()).enumerate();
     let sweeps = sweeps.filter_map(|(i, (q, joint))| {
@@ -67,10 +83,14 @@ pub fn plan(
             .min(room)
             .min(speed_rad_s / (TAU * to_hz))
             .min(MOST_RAD);
-        (amplitude_rad >= LEAST_RAD).then_some((i, amplitude_rad, amplitude_rad * carried_m))
+        (amplitude_rad >= LEAST_RAD && stays_above(i, amplitude_rad)).then_some((
+            i,
+            amplitude_rad,
+            amplitude_rad * carried_m,
+        ))
     });
     let most = sweeps.max_by(|(.., a), (.., b)| a.total_cmp(b));
-    let (joint, amplitude_rad, _) = most.ok_or(SweepError::NoRoom)?;
+    let (joint, amplitude_rad, _) = most.ok_or(SweepError::NoRoom { lowest_m })?;
     Ok(Sweep {
         joint,
         amplitude_rad,

@@ -273,7 +273,7 @@ fn a_sweep_moves_the_hand_and_stays_within_what_is_allowed() {
     for arm in [ArmKind::Desk6, ArmKind::So101, ArmKind::Koch] {
         let chain = hilt_sim::chain(arm).unwrap();
         let start = middle(&chain);
-        let sweep = sweep::plan(&chain, &start, 0.04, 1.5).unwrap();
+        let sweep = sweep::plan(&chain, &start, 0.04, 1.5, -9.0).unwrap();
         let home = chain.base_from_tool(start.as_slice());
         let (mut farthest, mut fastest, mut before) = (0.0f64, 0.0f64, 0.0);
         let steps = (sweep.length_s() / 0.001) as usize;
@@ -297,13 +297,51 @@ fn a_sweep_moves_the_hand_and_stays_within_what_is_allowed() {
             *q = joint.upper;
         }
         assert_eq!(
-            sweep::plan(&chain, &limit, 0.04, 1.5),
-            Err(SweepError::NoRoom)
+            sweep::plan(&chain, &limit, 0.04, 1.5, -9.0),
+            Err(SweepError::NoRoom { lowest_m: -9.0 })
         );
         limit.as_mut_slice()[0] += 1.0;
         assert_eq!(
-            sweep::plan(&chain, &limit, 0.04, 1.5),
+            sweep::plan(&chain, &limit, 0.04, 1.5, -9.0),
             Err(SweepError::Start)
+        );
+    }
+}
+
+#[test]
+fn a_sweep_does_not_bring_the_hand_too_low() {
+    for arm in [ArmKind::So101, ArmKind::Koch] {
+        let chain = hilt_sim::chain(arm).unwrap();
+        let mut start = middle(&chain);
+        let home_m = chain.base_from_tool(start.as_slice()).translation.z;
+        let lowest = |sweep: &Sweep| {
+            let heights = (-10..=10).map(|part| {
+                let mut joints = start;
+                joints.as_mut_slice()[sweep.joint] += 0.1 * f64::from(part) * sweep.amplitude_rad;
+                chain.base_from_tool(joints.as_slice()).translation.z
+            });
+            heights.fold(f64::INFINITY, f64::min)
+        };
+        let plan = |start: &_, lowest_m| sweep::plan(&chain, start, 0.04, 1.5, lowest_m);
+        // The joint that moves it most moves it down.
+        let free = plan(&start, -9.0).unwrap();
+        assert!(lowest(&free) < home_m - 0.03, "{arm:?} {free:?}");
+        // A hand that is too low already stays where it is.
+        for lowest_m in [home_m - 0.005, home_m, home_m + 0.1] {
+            let sweep = plan(&start, lowest_m).unwrap();
+            let floor_m = home_m.min(lowest_m) - 1e-4;
+            assert!(lowest(&sweep) > floor_m, "{arm:?} {lowest_m} {sweep:?}");
+        }
+        // The joints that keep its height are at their limits.
+        for joint in [0, 4] {
+            start.as_mut_slice()[joint] = chain.joints()[joint].upper;
+        }
+        assert!(plan(&start, -9.0).is_ok());
+        let error = plan(&start, 9.0).unwrap_err();
+        assert_eq!(error, SweepError::NoRoom { lowest_m: 9.0 });
+        assert!(
+            error.to_string().contains("move the hand higher"),
+            "{error}"
         );
     }
 }

@@ -25,7 +25,7 @@ fn measured(camera: usize, latency_ms: f64) -> Latency {
     let mut stage = Stage::new(&scene, so101_board());
     let chain = stage.simulation.chain().clone();
     let start = stage.simulation.arm_state().q;
-    let sweep = sweep::plan(&chain, &start, 0.05, 2.0).unwrap();
+    let sweep = sweep::plan(&chain, &start, 0.05, 2.0, 0.03).unwrap();
     let (mut joint, mut frames) = (Vec::new(), Vec::new());
     let steps = (sweep.length_s() * 1e9) as u64 / STEP_NS;
     for step in 0..steps {

@@ -21,12 +21,13 @@ pub struct Swing {
     pub frames: Vec<Frame>,
 }
 
-/// Lets a joint of the arm swing, and finds how late the camera's frames are. The station is one for
-/// sweeps.
+/// Lets a joint of the arm swing, and finds how late the camera's frames are. The hand does not come
+/// below `lowest_m` in the arm's base frame. The station is one for sweeps.
 pub fn measure(
     station: &mut Station,
     camera: &str,
     arm: usize,
+    lowest_m: f64,
     watch: &mut dyn Watch,
 ) -> Result<(Latency, Swing), CalibrateError> {
     let index = station.camera(camera)?;
@@ -36,6 +37,7 @@ pub fn measure(
         &start,
         REACH_M,
         SPEED_SHARE * station.fastest_rad_s(arm),
+        lowest_m,
     )?;
     let began_ns = station.now_ns();
     let mut swing = Swing::default();

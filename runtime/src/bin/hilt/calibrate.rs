@@ -351,7 +351,9 @@ pub fn calibrate(what: Calibrate, stop: &AtomicBool) -> anyhow::Result<()> {
             may_move(&rig, yes)?;
             let mut screen = Screen::new("latency", None);
             let mut station = Station::open_for_sweep(&rig, stop)?;
-            let (found, swing) = latency::measure(&mut station, &camera, arm, &mut screen)?;
+            let lowest_m = rig.limits.workspace_min_m[2];
+            let (found, swing) =
+                latency::measure(&mut station, &camera, arm, lowest_m, &mut screen)?;
             drop(station);
             screen.end();
             println!(

@@ -89,7 +89,7 @@ pub struct BoardView {
 }
 
 /// Why there can be no such board.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum BoardError {
     /// Too few squares, or too many for the dictionary.
     #[error(

@@ -11,7 +11,7 @@ use nalgebra::{
 };
 
 use crate::{
-    board::{Board, BoardView, Corner},
+    board::{Board, BoardError, BoardView, Corner},
     homography::Homography,
     least_squares::{self, Fit},
 };
@@ -31,6 +31,20 @@ pub struct BoardPose {
 /// Why a picture gives no pose.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum PoseError {
+    /// The board cannot be.
+    #[error(transparent)]
+    Board(#[from] BoardError),
+    /// The picture is not of the size that the lens was measured with.
+    #[error(
+        "is of a picture of {} x {} pixels, the lens was calibrated with {} x {}; use the same mode of the camera, or calibrate the lens in this one",
+        found[0], found[1], lens[0], lens[1]
+    )]
+    PictureSize {
+        /// Columns and rows of the picture.
+        found: [u32; 2],
+        /// Of the lens's.
+        lens: [u32; 2],
+    },
     /// A pose needs four corners.
     #[error(
         "shows {0} corners of the board; at least 4 are needed: bring the board into the picture"
@@ -101,12 +115,24 @@ pub fn board_pose(
     board: &Board,
     view: &BoardView,
 ) -> Result<BoardPose, PoseError> {
+    board.check()?;
+    check_size(intrinsics, view)?;
     let (best, other) = poses(intrinsics, board, &view.corners)?;
     Ok(BoardPose {
         camera_from_board: best.camera_from_board,
         rms_px: best.rms_px,
         other: other.map(|other| (other.camera_from_board, other.rms_px)),
     })
+}
+
+/// Refuses a picture of another size than the lens's: its pixels are others.
+pub(crate) fn check_size(intrinsics: &Intrinsics, view: &BoardView) -> Result<(), PoseError> {
+    let lens = [intrinsics.width_px, intrinsics.height_px];
+    let found = [view.width_px, view.height_px];
+    match found == lens {
+        true => Ok(()),
+        false => Err(PoseError::PictureSize { found, lens }),
+    }
 }
 
 /// The pose that these corners fit best, and the other one that a flat board looks alike in.
@@ -385,6 +411,27 @@ mod tests {
             corner.pixel[0] = f64::from(view.width_px) - 1.0 - corner.pixel[0];
         }
         assert_eq!(of(&mirrored), PoseError::Mirrored);
+        let mut halved = view.clone();
+        (halved.width_px, halved.height_px) = (320, 240);
+        let error = of(&halved);
+        assert_eq!(
+            error,
+            PoseError::PictureSize {
+                found: [320, 240],
+                lens: [640, 480]
+            }
+        );
+        let text = error.to_string();
+        assert!(
+            text.contains("320 x 240 pixels, the lens was calibrated with 640 x 480"),
+            "{text}"
+        );
+        let none = Board::charuco(9, 6, 0.03, 0.04);
+        let error = board_pose(&lens(), &none, &view).unwrap_err();
+        assert!(
+            matches!(error, PoseError::Board(BoardError::Lengths { .. })),
+            "{error}"
+        );
         let mut blind = lens();
         blind.distortion = [-9.0, 0.0, 0.0, 0.0, 0.0];
         assert_eq!(board_pose(&blind, &board(), &view), Err(PoseError::NoFit));

@@ -36,7 +36,7 @@ use hilt_protocol::calibration::{Frame, Intrinsics, Mounting, Spread};
 use nalgebra::{Isometry3, Matrix3, Matrix6, Vector3};
 
 use crate::{
-    board::{Board, BoardView, Corner, Pattern},
+    board::{Board, BoardError, BoardView, Corner, Pattern},
     pose::{self, PoseError, Refined},
 };
 
@@ -129,6 +129,17 @@ pub enum LeftOut {
 /// Why nothing came out.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum HandEyeError {
+    /// The board cannot be.
+    #[error(transparent)]
+    Board(#[from] BoardError),
+    /// A picture that is not of the size that the lens was measured with.
+    #[error("view {view} {source}")]
+    PictureSize {
+        /// Counted from 1.
+        view: usize,
+        /// The sizes.
+        source: PoseError,
+    },
     /// Too few views.
     #[error(
         "{usable} of {taken} views can be used and {LEAST_VIEWS} are the least: take more{}",
@@ -314,6 +325,11 @@ pub fn hand_eye(
     frame: Frame,
     views: &[View],
 ) -> Result<HandEye, HandEyeError> {
+    board.check()?;
+    for (view, taken) in (1..).zip(views) {
+        pose::check_size(intrinsics, &taken.seen)
+            .map_err(|source| HandEyeError::PictureSize { view, source })?;
+    }
     let (mut shown, mut left_out) = show(intrinsics, board, frame, views);
     blurred(&mut shown, &mut left_out);
     let mirrored = |why: &Option<LeftOut>| *why == Some(LeftOut::Pose(PoseError::Mirrored));

@@ -238,6 +238,21 @@ fn numbers_that_are_none_end_in_a_reason() {
 }
 
 #[test]
+fn pictures_of_another_size_and_a_board_that_cannot_be_are_refused() {
+    let mut world = World::new(ArmKind::Desk6, Frame::Hand, 2);
+    let mut views = world.views(8, 2);
+    (views[4].seen.width_px, views[4].seen.height_px) = (1280, 960);
+    let error = refused(&world, &views).to_string();
+    let wanted =
+        "view 5 is of a picture of 1280 x 960 pixels, the lens was calibrated with 640 x 480";
+    assert!(error.starts_with(wanted), "{error}");
+    (views[4].seen.width_px, views[4].seen.height_px) = (640, 480);
+    world.board.square_m = 0.0;
+    let error = refused(&world, &views);
+    assert!(matches!(error, HandEyeError::Board(_)), "{error}");
+}
+
+#[test]
 fn a_board_that_does_not_move_with_the_arm_is_no_mounting() {
     // It was left on the table before a camera beside the arm.
     let world = World::new(ArmKind::Desk6, Frame::Base, 2);

@@ -117,8 +117,11 @@ struct View {
 }
 
 impl Ik {
-    /// A solver.
-    pub fn new(chain: Chain, options: IkOptions) -> Self {
+    /// A solver. A [`IkOptions::largest_move`] that is below zero or no number is taken for 0: no joint
+    /// moves then.
+    pub fn new(chain: Chain, mut options: IkOptions) -> Self {
+        // A range whose ends are crossed is none. `max` gives the 0 for what is no number.
+        options.largest_move = options.largest_move.max(0.0);
         let lever_m = if chain.dof() < 6 {
             LEVER_SHORT_M
         } else {

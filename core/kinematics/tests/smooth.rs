@@ -274,3 +274,22 @@ fn what_a_singularity_closes_goes_to_the_posture() {
     let after = (q.as_slice()[5] - posture[5]).abs();
     assert!(after < 0.8 * before, "{q:?}");
 }
+
+/// A bound that is none at all: the arm stays where it is, and nothing is said to fail.
+#[test]
+fn a_largest_move_that_cannot_be_moves_nothing() {
+    for largest_move in [-0.1, f64::NEG_INFINITY, f64::NAN] {
+        let posture = Some(vector(&[0.4; 6]));
+        for posture in [None, posture] {
+            let options = IkOptions {
+                largest_move,
+                posture,
+                ..IkOptions::default()
+            };
+            let ik = Ik::new(arm("desk6"), options);
+            let start = vector(&[0.2, 0.3, 0.6, -0.9, 0.3, 0.2]);
+            let goal = ik.chain().base_from_tool(&[0.3, 0.3, 0.6, -0.9, 0.3, 0.2]);
+            assert_eq!(ik.solve(&goal, &start).joints, start);
+        }
+    }
+}

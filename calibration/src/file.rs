@@ -80,26 +80,31 @@ pub fn write(path: &Path, calibration: &Calibration) -> Result<(), FileError> {
 }
 
 /// Writes a text in the place of what was there; whoever reads meanwhile, or after the power went, finds
-/// the old one or this one.
+/// the old one or this one. What a write that was killed left beside it goes with the next one.
 pub fn write_text(path: &Path, text: &str) -> Result<(), FileError> {
     let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.partial", std::process::id()));
+    beside.push(".partial");
     let beside = PathBuf::from(beside);
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = File::open(folder.unwrap_or(Path::new(".")));
+    // One at a time, where the file system knows how: all write to the same name beside.
+    let _ = folder.as_ref().map(File::lock);
     let put = || {
         let mut file = File::create(&beside)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&beside, path)?;
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        fs::rename(&beside, path)
     };
     put().map_err(|source| {
         // It may not even have been made.
         let _ = fs::remove_file(&beside);
         system(path, source)
-    })
+    })?;
+    // It is in its place. If the folder cannot be synced, the old one may come back with the power, whole.
+    let _ = folder.as_ref().map(File::sync_all);
+    Ok(())
 }
 
 fn system(path: &Path, source: io::Error) -> FileError {
@@ -150,5 +155,57 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         write(&folder, &good).unwrap_err();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn two_who_write_at_once_both_write_the_whole_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("so101.calibration.toml");
+        let texts = ["a".repeat(100_000), "b".repeat(200_000)];
+        std::thread::scope(|scope| {
+            for text in &texts {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        write_text(&path, text).unwrap();
+                        assert!(texts.contains(&fs::read_to_string(&path).unwrap()));
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// The file of the process that is killed in the middle of a write.
+    #[cfg(unix)]
+    const DOOMED: &str = "HILT_TEST_DOOMED_FILE";
+
+    /// This test runs itself once more, where no file may be longer than a kilobyte: the system kills who
+    /// writes on.
+    #[test]
+    #[cfg(unix)]
+    fn a_write_that_is_killed_leaves_the_old_file_and_the_next_one_nothing_else() {
+        use std::{os::unix::process::ExitStatusExt, process::Command};
+        if let Some(path) = std::env::var_os(DOOMED) {
+            write_text(Path::new(&path), &"new ".repeat(1000)).unwrap();
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("so101.calibration.toml");
+        write_text(&path, "old").unwrap();
+        for _ in 0..2 {
+            let killed = Command::new("sh")
+                .args(["-c", "ulimit -c 0; ulimit -f 1; exec \"$0\" \"$@\""])
+                .arg(std::env::current_exe().unwrap())
+                .arg("a_write_that_is_killed")
+                .env(DOOMED, &path)
+                .output()
+                .unwrap();
+            assert!(killed.status.signal().is_some(), "{killed:?}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        }
+        write_text(&path, "new").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

@@ -23,7 +23,7 @@ pub enum FileError {
         source: io::Error,
     },
     /// It holds something else.
-    #[error("{path} {source}")]
+    #[error("{path} {source}; correct it, or move it away and calibrate anew")]
     Content {
         /// The file.
         path: PathBuf,
@@ -32,7 +32,7 @@ pub enum FileError {
     },
     /// It is another rig's.
     #[error(
-        "{path} is the calibration of rig `{found}`, not of `{rig}`; calibrate this one, or give the file that is its own"
+        "{path} is the calibration of rig `{found}`, not of `{rig}`; name a file of its own in the rig's `calibration`, or move this one away"
     )]
     OtherRig {
         /// The file.

@@ -1,7 +1,9 @@
 //! Follows one joint by what its servo's sensor says, beyond the sensor's turn.
 
-/// Counts of a sensor's turn.
-pub(super) const TURN: i32 = 4096;
+use hilt_protocol::calibration::COUNTS_PER_TURN;
+
+/// Counts of a sensor's turn, as differences of positions are reckoned with.
+pub(super) const TURN: i32 = COUNTS_PER_TURN as i32;
 
 /// A joint that moved so far between two values could have gone either way round.
 const MOST_STEP: i32 = TURN / 4;

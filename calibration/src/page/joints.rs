@@ -2,13 +2,12 @@
 
 use std::fmt::Write;
 
-use hilt_protocol::calibration::{ArmCalibration, Direction};
+use hilt_protocol::calibration::{ArmCalibration, COUNTS_PER_TURN, Direction};
 use hilt_show::html::escape;
 
 use super::Page;
 
-/// Counts of a servo's turn.
-const TURN: f64 = 4096.0;
+const TURN: f64 = COUNTS_PER_TURN as f64;
 const WIDTH: f64 = 420.0;
 
 impl Page {
@@ -20,15 +19,7 @@ impl Page {
         ));
         for joint in &arm.joints {
             let servo = &joint.servo;
-            let degrees = |counts: u16| {
-                let away = f64::from(counts) - f64::from(joint.zero_counts);
-                let along = match joint.direction {
-                    Direction::Along => away,
-                    Direction::Against => -away,
-                };
-                along * 360.0 / TURN
-            };
-            let (a, b) = (degrees(servo.lowest_counts), degrees(servo.highest_counts));
+            let (least, greatest) = joint.range_rad();
             let bar = bar(
                 servo.lowest_counts,
                 servo.highest_counts,
@@ -38,8 +29,8 @@ impl Page {
                 "<tr><td>{}</td><td>{}</td><td>{bar}</td><td>{:.0}° to {:.0}°</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
                 escape(&joint.name),
                 servo.id,
-                a.min(b),
-                a.max(b),
+                least.to_degrees(),
+                greatest.to_degrees(),
                 joint.zero_counts,
                 match joint.direction {
                     Direction::Along => "with the counts",

@@ -8,9 +8,7 @@
 use std::f64::consts::TAU;
 
 pub use super::register::{Register, Sign};
-
-/// Counts of a whole turn.
-pub const COUNTS_PER_TURN: u16 = 4096;
+pub use hilt_protocol::calibration::COUNTS_PER_TURN;
 
 /// The highest position that a servo goes to; the lowest is 0.
 pub const LAST_COUNT: u16 = COUNTS_PER_TURN - 1;

@@ -6,12 +6,13 @@
 //! Feetech servo's. Source: ROBOTIS e-Manual, control tables of XL330-M288 and XL430-W250.
 
 pub use super::register::{Register, Sign};
+use hilt_protocol::calibration::COUNTS_PER_TURN;
 
 /// Counts/s of one unit of velocity: 0.229 rpm.
-pub const COUNTS_PER_S: f64 = 0.229 / 60.0 * 4096.0;
+pub const COUNTS_PER_S: f64 = 0.229 / 60.0 * COUNTS_PER_TURN as f64;
 
 /// Counts/s² of one unit of acceleration: 214.577 rev/min².
-pub const COUNTS_PER_S2: f64 = 214.577 / 3600.0 * 4096.0;
+pub const COUNTS_PER_S2: f64 = 214.577 / 3600.0 * COUNTS_PER_TURN as f64;
 
 /// [`GOAL_PWM`] and [`PRESENT_PWM`] of the whole supply: a unit is 0.113 %.
 pub const WHOLE_PWM: i32 = 885;
@@ -172,7 +173,7 @@ mod tests {
     #[test]
     fn units_are_those_of_the_manual() {
         // 265 units are the XL430's velocity limit: 61 rpm.
-        let turns_per_s = 265.0 * COUNTS_PER_S / 4096.0;
+        let turns_per_s = 265.0 * COUNTS_PER_S / f64::from(COUNTS_PER_TURN);
         assert!((turns_per_s * 60.0 - 60.685).abs() < 1e-3);
         assert!((COUNTS_PER_S2 - 244.14).abs() < 0.01);
     }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{CalibrationError, value};
 
-/// Counts of a servo's turn; the highest position is one less.
-const COUNTS_PER_TURN: u16 = 4096;
+/// Counts of a servo's turn, of every family; the highest position is one less.
+pub const COUNTS_PER_TURN: u16 = 4096;
 
 /// Which way a servo's counts grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,9 @@ mod joints;
 mod pose;
 
 pub use camera::{CameraCalibration, Frame, Intrinsics, Latency, Mounting, Spread};
-pub use joints::{ArmCalibration, Direction, GripperCalibration, JointCalibration, ServoIdentity};
+pub use joints::{
+    ArmCalibration, COUNTS_PER_TURN, Direction, GripperCalibration, JointCalibration, ServoIdentity,
+};
 pub use pose::Pose;
 
 use serde::{Deserialize, Serialize};

@@ -8,7 +8,7 @@ use std::{
 use hilt_calibration::{
     board::{Board, BoardView},
     detect::{self, DetectError},
-    hand_eye::{HandEye, PlanError, PlanOptions, Sight, View, hand_eye, view_poses},
+    hand_eye::{HandEye, PlanError, PlanOptions, Sight, View, hand_eye, is_clear, view_poses},
     intrinsics::{self, Missing},
     picture::{Gray, PixelsError},
 };
@@ -302,10 +302,10 @@ impl Tour {
             let height_m = chain.base_from_tool(start.as_slice()).translation.z;
             near.lowest_m = near.lowest_m.max(height_m - SINKS_M);
         }
-        let poses = view_poses(&chain, &start, &near, None)?;
+        let near_poses = view_poses(&chain, &start, &near, None)?;
         let of = FIRST_VIEWS + self.views;
         let mut shots = Vec::new();
-        self.take(station, &poses, of, &mut shots, watch)?;
+        self.take(station, &near_poses, of, &mut shots, watch)?;
         any_seen(&shots)?;
         let lens = lens(&shots);
         let rough: HandEye = hand_eye(&lens, &self.board, self.frame, &with_hand(&shots))?;
@@ -328,8 +328,20 @@ impl Tour {
             }
             poses => poses?,
         };
+        // Each way of a plan is clear; that to its begin, which is the start, and the one back may not be.
+        let home = |station: &mut Station, came: &[JointVector]| {
+            let here = station.target(self.arm)?;
+            let straight = is_clear(&chain, &here, &start, self.lowest_m, Some(&sight));
+            // Else back the way that it came.
+            let back = came.iter().rev().filter(|_| !straight);
+            for pose in back.chain([&start]) {
+                station.look_at(self.arm, pose)?;
+            }
+            Ok::<(), CalibrateError>(())
+        };
+        home(station, &near_poses)?;
         self.take(station, &poses, of, &mut shots, watch)?;
-        station.look_at(self.arm, &start)?;
+        home(station, &poses)?;
         Ok(shots)
     }
 

@@ -2,12 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::calibrate::Calibrate;
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use hilt_runtime::{
-    cell::realtime::keep_core,
-    rig::{Rig, Take},
-};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::{calibrate::args::Calibrate, rig_args::RigArgs};
 
 /// Reinforcement learning on a real robot arm: the robot's side.
 #[derive(Parser)]
@@ -186,33 +183,6 @@ pub enum ServoFamily {
     Sts3215,
     /// Dynamixel X: Koch, ALOHA, ViperX, WidowX.
     DynamixelX,
-}
-
-#[derive(Args)]
-pub struct RigArgs {
-    /// The rig's file.
-    #[arg(long, value_name = "FILE", default_value = "rigs/lift-sim.toml")]
-    rig: PathBuf,
-    /// Overrides a value of the rig, as `key.subkey=value`; may be given more than once.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    set: Vec<String>,
-}
-
-impl RigArgs {
-    pub fn read(&self) -> anyhow::Result<Rig> {
-        self.read_taking(Take::Whole)
-    }
-
-    /// With a part of what was measured of the rig.
-    pub fn read_taking(&self, take: Take) -> anyhow::Result<Rig> {
-        let rig = Rig::read_taking(&self.rig, &self.set, take)?;
-        keep_core(&rig);
-        Ok(Rig {
-            // This very program, also when its file has been replaced since.
-            supervisor: Some("/proc/self/exe".into()),
-            ..rig
-        })
-    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -9,6 +9,7 @@ mod args;
 mod calibrate;
 mod devices;
 mod machine;
+mod rig_args;
 mod runs;
 
 use std::{

@@ -1,14 +1,16 @@
 //! `hilt calibrate …`.
 
+pub mod args;
+mod keep;
+
 use std::{
     fs,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{atomic::AtomicBool, mpsc},
 };
 
 use anyhow::{Context, bail};
-use clap::{Args, Subcommand, ValueEnum};
 use hilt_calibration::{
     board::Board,
     file,
@@ -17,182 +19,22 @@ use hilt_calibration::{
 };
 use hilt_protocol::{
     GripperCommand, Image,
-    calibration::{ArmCalibration, Calibration, CameraCalibration, Frame, Intrinsics, Latency},
+    calibration::{ArmCalibration, Frame, Intrinsics, Latency},
 };
 use hilt_runtime::{
     calibrate::{
         CalibrateError, Station, StationError, bases, joints, kept, latency, lens, mounting,
         station,
-        views::{self, Shot, Tour, Watch},
+        views::{self, Tour, Watch},
     },
     rig::{Device, Rig, Take},
 };
 use hilt_show::Show;
 
-use super::{args::RigArgs, runs::picture};
+use args::{ArmArgs, Calibrate, TourArgs};
+use keep::{about, finish, intrinsics, words};
 
-/// The board that is printed if none is named: it fills a sheet of A4.
-const A4: &str = "charuco:7x5:38:28";
-
-#[derive(Subcommand)]
-pub enum Calibrate {
-    /// Draw the board that cameras are shown, to be printed: an SVG or a PNG.
-    Board {
-        /// Its squares, and millimetres of a square and a marker.
-        #[arg(long, value_name = "BOARD", default_value = A4)]
-        board: Board,
-        /// The file: .svg for a printer, .png for a screen.
-        #[arg(long, value_name = "FILE")]
-        out: PathBuf,
-    },
-    /// Where an arm's joints are zero, which way they turn and how far: a person leads it by hand. Written to
-    /// its servos and to the rig's calibration.
-    Joints {
-        #[command(flatten)]
-        arm: ArmArgs,
-    },
-    /// Take an arm's joints from a calibration of LeRobot's. Look at the arm afterwards: LeRobot does not know
-    /// which way a joint turns, and takes the middle of its range for zero.
-    Import {
-        #[command(flatten)]
-        arm: ArmArgs,
-        /// LeRobot's file.
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-    },
-    /// See an arm's joints turn: their angles by the calibration while they are turned by hand. Nothing is moved
-    /// and nothing written.
-    Look {
-        #[command(flatten)]
-        arm: ArmArgs,
-    },
-    /// Write an arm's joints as a calibration of LeRobot's.
-    Export {
-        #[command(flatten)]
-        arm: ArmArgs,
-        /// The file.
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-    },
-    /// A camera's lens and sensor, from views of a board: a person holds it up, or an arm goes about.
-    Intrinsics {
-        #[command(flatten)]
-        rig: RigArgs,
-        /// The camera's name.
-        #[arg(long)]
-        camera: String,
-        /// The board, its squares measured on the print.
-        #[arg(long, value_name = "BOARD", default_value = A4)]
-        board: Board,
-        /// Take the PNG files of this folder and no camera.
-        #[arg(long, value_name = "DIR", conflicts_with = "move_arm")]
-        pictures: Option<PathBuf>,
-        /// Let the arm of this number go about by itself.
-        #[arg(long, value_name = "ARM", requires = "on")]
-        move_arm: Option<usize>,
-        /// What the camera is fixed to; the board is fixed to the other.
-        #[arg(long, value_enum)]
-        on: Option<On>,
-        /// Views that the arm takes.
-        #[arg(long, default_value_t = 20)]
-        views: usize,
-        /// Do not ask whether the arm may move.
-        #[arg(long)]
-        yes: bool,
-        /// Keep what is found though it is not good, in the place of what was there.
-        #[arg(long)]
-        keep_anyway: bool,
-    },
-    /// Where a camera is fixed, to the hand or to the room: the arm goes about by itself, the board lies
-    /// still or is in its hand.
-    HandEye {
-        #[command(flatten)]
-        tour: TourArgs,
-        /// What the camera is fixed to; the board is fixed to the other.
-        #[arg(long, value_enum)]
-        on: On,
-        /// The arm.
-        #[arg(long, default_value_t = 0)]
-        arm: usize,
-    },
-    /// Where the bases of two arms stand to each other: a camera in the room sees a board in the hand of
-    /// each.
-    Bases {
-        #[command(flatten)]
-        tour: TourArgs,
-    },
-    /// How late a camera's frames are: a joint swings before it.
-    Latency {
-        #[command(flatten)]
-        rig: RigArgs,
-        /// The camera's name.
-        #[arg(long)]
-        camera: String,
-        /// The arm that swings.
-        #[arg(long, default_value_t = 0)]
-        arm: usize,
-        /// Do not ask whether the arm may move.
-        #[arg(long)]
-        yes: bool,
-    },
-    /// Show what was measured of a rig, and when.
-    Show {
-        #[command(flatten)]
-        rig: RigArgs,
-    },
-}
-
-/// An arm of servos.
-#[derive(Args)]
-pub struct ArmArgs {
-    #[command(flatten)]
-    rig: RigArgs,
-    /// Its number, from 0.
-    #[arg(long, default_value_t = 0)]
-    arm: usize,
-    /// The leader of that number, not the arm.
-    #[arg(long)]
-    leader: bool,
-}
-
-/// An arm that goes about before a camera.
-#[derive(Args)]
-pub struct TourArgs {
-    #[command(flatten)]
-    rig: RigArgs,
-    /// The camera's name.
-    #[arg(long)]
-    camera: String,
-    /// The board, its squares measured on the print.
-    #[arg(long, value_name = "BOARD", default_value = A4)]
-    board: Board,
-    /// Views.
-    #[arg(long, default_value_t = 20)]
-    views: usize,
-    /// Do not ask whether the arm may move.
-    #[arg(long)]
-    yes: bool,
-    /// Keep what is found though it is not good, in the place of what was there.
-    #[arg(long)]
-    keep_anyway: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub enum On {
-    /// The arm's hand; the board lies still.
-    Hand,
-    /// The room; the board is in the hand.
-    Base,
-}
-
-impl From<On> for Frame {
-    fn from(on: On) -> Self {
-        match on {
-            On::Hand => Self::Hand,
-            On::Base => Self::Base,
-        }
-    }
-}
+use crate::runs::picture;
 
 pub fn calibrate(what: Calibrate, stop: &AtomicBool) -> anyhow::Result<()> {
     match what {
@@ -413,107 +255,6 @@ fn tour(rig: &Rig, camera: &str, arm: usize, frame: Frame, board: Board, views: 
     }
 }
 
-/// The place for what is measured of a camera; what was measured of another device there is gone.
-fn about<'a>(
-    rig: &Rig,
-    calibration: &'a mut Calibration,
-    camera: &str,
-) -> &'a mut CameraCalibration {
-    let settings = rig.cameras.iter().find(|other| other.name == camera);
-    let v4l2 = settings.and_then(|camera| camera.v4l2.as_ref());
-    let device = v4l2.map(|v4l2| v4l2.device.display().to_string());
-    calibration.camera_of_device(camera, device)
-}
-
-fn intrinsics(
-    rig: &Rig,
-    camera: &str,
-    board: &Board,
-    shots: &[Shot],
-    keep_anyway: bool,
-) -> anyhow::Result<()> {
-    let report = lens::of_shots(board, shots)?;
-    let with_board = shots
-        .iter()
-        .enumerate()
-        .filter(|(_, shot)| shot.seen.is_ok());
-    for ((number, _), view) in with_board.zip(&report.views) {
-        if let Some(why) = &view.left_out {
-            println!("view {} was left out: {why}", number + 1);
-        }
-    }
-    println!("{}", report.verdict);
-    let page = page::intrinsics(&report, &views::seen(shots), &views::pictures(shots));
-    let mut lens = report.intrinsics;
-    lens.date = kept::date();
-    let ([fx, fy], [cx, cy]) = (lens.focal_px, lens.centre_px);
-    println!("focal length {fx:.1} {fy:.1} px, centre {cx:.1} {cy:.1} px");
-    let settings = rig.cameras.iter().find(|other| other.name == camera);
-    if let Some(v4l2) = settings.and_then(|camera| camera.v4l2.as_ref())
-        && (lens.width_px, lens.height_px) != (v4l2.width, v4l2.height)
-    {
-        bail!(
-            "the pictures are {}x{} and the rig opens the camera at {}x{}: take pictures of that size",
-            lens.width_px,
-            lens.height_px,
-            v4l2.width,
-            v4l2.height
-        );
-    }
-    let keeps = report.verdict.is_good() || keep_anyway;
-    finish(rig, &format!("{camera}-lens"), &page, keeps, |c| {
-        let was = about(rig, c, camera).intrinsics.is_some();
-        c.put_lens(camera, lens);
-        was
-    })
-}
-
-/// Leaves the page, and keeps what `put` puts into the calibration: what is not good (`keeps` is false) only
-/// where there was nothing, which `put` says.
-fn finish(
-    rig: &Rig,
-    name: &str,
-    page: &Page,
-    keeps: bool,
-    put: impl FnOnce(&mut Calibration) -> bool,
-) -> anyhow::Result<()> {
-    let place = kept::place(rig)?;
-    let calibration = file::read_or_new(&place, &rig.name)?;
-    let mut with = calibration.clone();
-    let was_there = put(&mut with);
-    let page = leave(&place, name, page)?;
-    if was_there && !keeps {
-        bail!(
-            "it is not good, so what was there stays (--keep-anyway writes it); look at {}",
-            page.display()
-        );
-    }
-    for camera in &calibration.cameras {
-        let now = with.camera(&camera.name);
-        if camera.mounting.is_some() && now.is_some_and(|now| now.mounting.is_none()) {
-            println!(
-                "where camera {} is fixed rested on what was, and is to be measured again",
-                camera.name
-            );
-        }
-    }
-    if calibration.bases.is_some() && with.bases.is_none() {
-        println!("where the bases stand rested on what was, and is to be measured again");
-    }
-    file::write(&place, &with)?;
-    println!("written to {}; look at {}", place.display(), page.display());
-    Ok(())
-}
-
-/// Leaves a procedure's page in the folder beside the calibration's file.
-fn leave(calibration: &Path, name: &str, page: &Page) -> anyhow::Result<PathBuf> {
-    let folder = calibration.with_extension("");
-    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let place = folder.join(format!("{name}.html"));
-    page.write(&place)?;
-    Ok(place)
-}
-
 impl ArmArgs {
     /// The rig as if its joints had not been measured, and its file when it can be written.
     fn read(&self) -> anyhow::Result<Rig> {
@@ -658,70 +399,4 @@ fn draw(board: &Board, out: &PathBuf) -> anyhow::Result<()> {
         out.display()
     );
     Ok(())
-}
-
-/// What was measured, a line each.
-fn words(calibration: &Calibration) -> String {
-    let mut lines = Vec::new();
-    for (who, arms) in [("arm", &calibration.arms), ("leader", &calibration.leaders)] {
-        for arm in arms {
-            let joints: Vec<_> = (arm.joints.iter())
-                .map(|joint| format!("{} {}", joint.name, joint.zero_counts))
-                .collect();
-            let (index, date) = (arm.index, &arm.date);
-            lines.push(format!(
-                "{who} {index}: zero at {} counts ({date})",
-                joints.join(", ")
-            ));
-        }
-    }
-    for camera in &calibration.cameras {
-        let name = &camera.name;
-        if let Some(lens) = &camera.intrinsics {
-            let ([fx, fy], [cx, cy]) = (lens.focal_px, lens.centre_px);
-            lines.push(format!(
-                "camera {name}: {}x{}, focal length {fx:.1} {fy:.1} px, centre {cx:.1} {cy:.1}, {:.2} px left over {} \
-                 views ({})",
-                lens.width_px, lens.height_px, lens.rms_px, lens.views, lens.date
-            ));
-        }
-        if let Some(mounting) = &camera.mounting {
-            let at = mounting.frame_from_camera.translation_m.map(|m| 1e3 * m);
-            let frame = match mounting.frame {
-                Frame::Base => "base",
-                Frame::Hand => "hand",
-            };
-            lines.push(format!(
-                "camera {name}: at {:.1} {:.1} {:.1} mm in the {frame} of arm {}, ± {:.1} mm, {:.2}° ({})",
-                at[0],
-                at[1],
-                at[2],
-                mounting.arm,
-                1e3 * mounting.spread.translation_m,
-                mounting.spread.rotation_rad.to_degrees(),
-                mounting.date
-            ));
-        }
-        if let Some(latency) = &camera.latency {
-            lines.push(format!(
-                "camera {name}: frames are {:.0} ms late, ± {:.1} ms ({})",
-                latency.delay_ms, latency.spread_ms, latency.date
-            ));
-        }
-    }
-    if let Some(bases) = &calibration.bases {
-        let at = bases.base0_from_base1.translation_m.map(|m| 1e3 * m);
-        lines.push(format!(
-            "arm 1 stands at {:.1} {:.1} {:.1} mm from arm 0, ± {:.1} mm ({})",
-            at[0],
-            at[1],
-            at[2],
-            1e3 * bases.spread.translation_m,
-            bases.date
-        ));
-    }
-    if lines.is_empty() {
-        lines.push("nothing yet".to_owned());
-    }
-    lines.join("\n") + "\n"
 }

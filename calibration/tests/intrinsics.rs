@@ -41,12 +41,25 @@ fn cameras() -> [Camera; 3] {
     [narrow, wide, off].map(Camera::new)
 }
 
-/// Greatest error of focal lengths, in parts of them, and of the centre, in parts of the width.
+/// Greatest error of focal lengths and of the centre's coordinates, in parts of each.
 fn error(found: &Intrinsics, truth: &Intrinsics) -> f64 {
     let focal = [0, 1].map(|i| (found.focal_px[i] / truth.focal_px[i] - 1.0).abs());
-    let centre = [0, 1].map(|i| (found.centre_px[i] - truth.centre_px[i]).abs());
-    let centre = centre.map(|off| off / f64::from(truth.width_px));
+    let centre = [0, 1].map(|i| (found.centre_px[i] / truth.centre_px[i] - 1.0).abs());
     focal.into_iter().chain(centre).fold(0.0, f64::max)
+}
+
+/// The largest distance between where two lenses see a ray, pixels: what focal length, centre and
+/// distortion come to together, whose coefficients make up for each other. The rays are those on which a
+/// third lens sees the views' corners. Beyond these, in the picture's own corners, where no board with a
+/// white rim can be seen, every lens is a guess.
+fn apart_px(seen: &Intrinsics, lenses: [&Intrinsics; 2], views: &[BoardView]) -> f64 {
+    let corners = views.iter().flat_map(|view| &view.corners);
+    let apart = corners.map(|corner| {
+        let [x, y] = seen.ray(corner.pixel).unwrap();
+        let [a, b] = lenses.map(|lens| lens.project([x, y, 1.0]).unwrap());
+        (a[0] - b[0]).hypot(a[1] - b[1])
+    });
+    apart.fold(0.0, f64::max)
 }
 
 #[derive(Deserialize)]
@@ -80,8 +93,14 @@ fn found_from_pictures(camera: &Camera, board: &Board, seed: u64) {
         ..camera.lens.clone()
     };
     let [apart, off_theirs] = [error(ours, &theirs), error(&theirs, &camera.lens)];
+    let [bent_px, bent_theirs_px, bent_apart_px] = [
+        [&camera.lens, ours],
+        [&camera.lens, &theirs],
+        [&theirs, ours],
+    ]
+    .map(|lenses| apart_px(&camera.lens, lenses, &views));
     let named = format!(
-        "{board}: {:.3} % from the truth, OpenCV {:.3} %, apart {:.3} %; {:.3} px, OpenCV {:.3} px; {}",
+        "{board}: {:.3} % from the truth, OpenCV {:.3} %, apart {:.3} %; where corners are {bent_px:.2} px, OpenCV {bent_theirs_px:.2} px, apart {bent_apart_px:.2} px; left {:.3} px, OpenCV {:.3} px; {}",
         off * 100.0,
         off_theirs * 100.0,
         apart * 100.0,
@@ -91,6 +110,9 @@ fn found_from_pictures(camera: &Camera, board: &Board, seed: u64) {
     );
     println!("{named}");
     assert!(off < 0.005 && apart < 0.005, "{named}");
+    // The centre, known to half a pixel, and the focal length, known to a thousandth, come to one pixel;
+    // OpenCV, which always frees k3, is farther from the truth, and so from ours.
+    assert!(bent_px < 1.25 && bent_apart_px < 2.5, "{named}");
     assert!(ours.rms_px < 0.3, "{named}");
     // A board that is far away and held steeply may be left out.
     assert!(ours.views >= 12, "{named}");
@@ -132,8 +154,9 @@ fn its_deviations_are_those_of_many_fits() {
             .map(|i| camera.corners(&CHARUCO(), &poses[i], 0.1, 1000 * seed + i as u64))
             .collect();
         let report = calibrate(&CHARUCO(), &views).unwrap();
+        // By these corners alone the centre is known to a pixel, which is half a percent of it.
         assert!(
-            error(&report.intrinsics, &camera.lens) < 0.005,
+            error(&report.intrinsics, &camera.lens) < 0.0075,
             "seed {seed}"
         );
         // Two numbers to each corner.
@@ -149,7 +172,12 @@ fn its_deviations_are_those_of_many_fits() {
                     deviation.centre_px[i],
                 ),
             ] {
-                squares += ((found - truth) / deviation).powi(2);
+                let off = (found - truth) / deviation;
+                assert!(
+                    off.abs() < 4.5,
+                    "seed {seed}: {found} {truth} ± {deviation}"
+                );
+                squares += off.powi(2);
                 values += 1;
             }
         }
@@ -236,7 +264,7 @@ fn bad_views_are_named_and_do_no_harm() {
         );
     }
     assert_eq!(report.intrinsics.views, 11);
-    assert!(error(&report.intrinsics, &camera.lens) < 0.002);
+    assert!(error(&report.intrinsics, &camera.lens) < 0.005);
     let reason = report.views[9].left_out.unwrap().to_string();
     assert!(
         reason.contains("the board moved or was bent, or the picture is blurred"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hilt_calibration::{
     bases::base_to_base,
-    board::Board,
+    board::{Board, BoardView, Corner},
     detect::{DetectError, detect},
     hand_eye::{HandEyeError, View, hand_eye},
     picture::Gray,
@@ -76,6 +76,25 @@ pub fn opencvs_mounting(
     poses.collect()
 }
 
+/// The same views, with the corners that OpenCV finds in the pictures.
+fn opencvs_views(board: &Board, looks: &[Look]) -> Vec<View> {
+    let pictures: Vec<Gray> = looks.iter().map(|look| look.picture.clone()).collect();
+    let found: Vec<BTreeMap<usize, [f64; 2]>> =
+        opencv::ask("charuco", opencv::board(board), &pictures);
+    let view = |(look, corners): (&Look, BTreeMap<usize, [f64; 2]>)| View {
+        base_from_hand: look.base_from_hand,
+        seen: BoardView {
+            width_px: look.picture.width_px(),
+            height_px: look.picture.height_px(),
+            corners: corners
+                .into_iter()
+                .map(|(id, pixel)| Corner { id, pixel })
+                .collect(),
+        },
+    };
+    looks.iter().zip(found).map(view).collect()
+}
+
 fn is_found(mut stage: Stage, camera: usize) {
     let looks = stage.looks(camera, 20, 3);
     let lens = stage.lens(camera);
@@ -92,6 +111,20 @@ fn is_found(mut stage: Stage, camera: usize) {
     assert!(found.verdict().is_good());
     let (off_m, off_deg) = apart(&found.other_from_board, &stage.board_pose(camera));
     assert!(off_m < 2e-4 && off_deg < 0.06, "{off_m} m, {off_deg}°");
+    // OpenCV by itself, with its own corners: it has nothing of ours but the lens as it is.
+    let theirs = opencvs_views(&stage.board, &looks);
+    let whole = |view: &&View| view.seen.corners.len() == stage.board.corners();
+    let whole = theirs.iter().filter(whole).count();
+    assert!(whole >= 15, "OpenCV finds all corners in {whole} pictures");
+    for (method, theirs) in opencvs_mounting(&lens, &stage.board, frame, &theirs) {
+        let (off_m, off_deg) = apart(&found.frame_from_camera, &theirs);
+        let off_mm = 1e3 * off_m;
+        println!("OpenCV's {method}: {off_mm:.3} mm, {off_deg:.4}° from ours");
+        assert!(
+            off_mm < 1.0 && off_deg < 0.1,
+            "{method}: {off_mm} mm, {off_deg}°"
+        );
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::{
     board::{Board, BoardError, BoardView},
     detect::LEAST_CORNERS,
     least_squares::{self, FitError, Fitted},
+    pose::{self, Refined},
 };
 
 mod bundle;
@@ -425,8 +426,8 @@ fn misfit_squares(board: &Board, view: &BoardView, map: &crate::homography::Homo
 }
 
 fn rms_px(residuals: &[[f64; 2]]) -> f64 {
-    let squares: f64 = residuals.iter().map(|[x, y]| x * x + y * y).sum();
-    (squares / residuals.len().max(1) as f64).sqrt()
+    let squares = residuals.iter().map(|[x, y]| x * x + y * y).sum();
+    pose::rms_px(squares, residuals.len())
 }
 
 /// The view that is far worse than the others, if there is one, and the others' median.
@@ -533,23 +534,16 @@ fn alone(
     view: &BoardView,
     lens: &Intrinsics,
 ) -> (Option<Isometry3<f64>>, Vec<[f64; 2]>) {
-    let bundle = Bundle {
-        board,
-        views: vec![view],
-        free: Free::Nothing,
-    };
-    let fitted = bundle::pose_through(lens, board, view).and_then(|pose| {
-        let state = State {
-            lens: lens.clone(),
-            poses: vec![pose],
-        };
-        least_squares::fit(&bundle, state).ok()
-    });
-    match fitted {
-        Some(fitted) => {
-            let residuals = bundle.left(&fitted.state, 0);
-            (Some(fitted.state.poses[0]), residuals)
+    match pose::poses(lens, board, &view.corners) {
+        Ok((
+            Refined {
+                camera_from_board, ..
+            },
+            _,
+        )) => {
+            let residuals = bundle::left(lens, board, view, &camera_from_board);
+            (Some(camera_from_board), residuals)
         }
-        None => (None, vec![]),
+        Err(_) => (None, vec![]),
     }
 }

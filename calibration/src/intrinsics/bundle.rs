@@ -3,7 +3,7 @@
 
 use hilt_protocol::calibration::Intrinsics;
 use nalgebra::{
-    DMatrix, DVector, Isometry3, Matrix2, Matrix3, Point3, Rotation3, Translation3, UnitQuaternion,
+    DMatrix, DVector, Isometry3, Matrix2, Matrix3, Rotation3, Translation3, UnitQuaternion,
     Vector2, Vector3,
 };
 
@@ -11,6 +11,7 @@ use crate::{
     board::{Board, BoardView},
     homography::Homography,
     least_squares::Fit,
+    pose::reprojection,
 };
 
 /// Unknowns of a lens: focal lengths, centre, k1, k2, p1, p2, and k3 last.
@@ -31,8 +32,6 @@ pub struct State {
 /// What of the lens is sought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Free {
-    /// Nothing: it is known.
-    Nothing,
     /// All but k3.
     WithoutK3,
     /// All.
@@ -49,23 +48,32 @@ pub struct Bundle<'a> {
 impl Bundle<'_> {
     fn lens_unknowns(&self) -> usize {
         match self.free {
-            Free::Nothing => 0,
             Free::WithoutK3 => LENS - 1,
             Free::All => LENS,
         }
     }
 
-    /// What is left of one view: seen less predicted, pixels; not finite where nothing is predicted.
+    /// What is left of one view, as [`left`].
     pub fn left(&self, state: &State, view: usize) -> Vec<[f64; 2]> {
-        let pose = &state.poses[view];
-        let left = self.views[view].corners.iter().map(|corner| {
-            let p = pose * self.board.corner_m(corner.id);
-            let predicted = state.lens.project([p.x, p.y, p.z]);
-            let [x, y] = predicted.unwrap_or([f64::NAN; 2]);
-            [corner.pixel[0] - x, corner.pixel[1] - y]
-        });
-        left.collect()
+        left(
+            &state.lens,
+            self.board,
+            self.views[view],
+            &state.poses[view],
+        )
     }
+}
+
+/// What is left of a view: seen less predicted, pixels; not finite where nothing is predicted.
+pub fn left(
+    lens: &Intrinsics,
+    board: &Board,
+    view: &BoardView,
+    camera_from_board: &Isometry3<f64>,
+) -> Vec<[f64; 2]> {
+    let mut off = vec![0.0; 2 * view.corners.len()];
+    reprojection(lens, board, &view.corners, camera_from_board, &mut off);
+    off.chunks_exact(2).map(|off| [-off[0], -off[1]]).collect()
 }
 
 impl Fit for Bundle<'_> {
@@ -222,20 +230,4 @@ pub fn first_pose(lens: &Intrinsics, map: &Homography) -> Option<Isometry3<f64>>
             UnitQuaternion::from_rotation_matrix(&rotation),
         )
     })
-}
-
-/// Pose of a board that is seen through a known lens, nearly: by the rays of its corners.
-pub fn pose_through(lens: &Intrinsics, board: &Board, view: &BoardView) -> Option<Isometry3<f64>> {
-    let pairs = view.corners.iter().filter_map(|corner| {
-        let p: Point3<f64> = board.corner_m(corner.id);
-        Some(([p.x, p.y], lens.ray(corner.pixel)?))
-    });
-    let map = Homography::fit(&pairs.collect::<Vec<_>>())?;
-    let rays = Intrinsics {
-        focal_px: [1.0; 2],
-        centre_px: [0.0; 2],
-        distortion: [0.0; 5],
-        ..lens.clone()
-    };
-    first_pose(&rays, &map)
 }

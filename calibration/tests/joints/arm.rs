@@ -147,6 +147,7 @@ impl Bench {
                     bus.poke(id, xseries::HOMING_OFFSET, offset);
                     let mode = [xseries::MODE_POSITION, xseries::MODE_EXTENDED_POSITION];
                     bus.poke(id, xseries::OPERATING_MODE, mode[random.below(2) as usize]);
+                    bus.poke(id, xseries::DRIVE_MODE, random.below(2) as i32);
                 }
             });
             // It reports by what it keeps now.

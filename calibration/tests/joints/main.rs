@@ -5,6 +5,7 @@
 mod arm;
 mod checks;
 mod deaths;
+mod reversed;
 
 use arm::{Bench, Built, DATE, Person, Struck};
 use hilt_calibration::joints::{Key, SessionError, calibrate};

@@ -43,11 +43,12 @@ pub struct Kept {
     /// What its positions are; `None`: it is set up for something else than going to positions, or counts
     /// turns where it must not.
     pub turns: Option<Turns>,
-    /// Its counts grow the other way than its maker meant; servos of the X series alone know this.
+    /// Its counts grow the other way than its sensor's; servos of the X series alone know this.
     pub reversed: bool,
 }
 
-/// What a calibration writes to a servo.
+/// What a calibration writes to a servo. Its counts grow with its sensor's then: which way they grow is
+/// the calibration's to say, and in one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keep {
     /// Correction of the position, counts: -2047 to 2047 of an STS3215.
@@ -139,14 +140,9 @@ impl<W: Wire> Maintenance<W> {
         Ok(self.line.number(id, self.family.table().torque)? != 0)
     }
 
-    /// Makes a servo limp: what it holds falls. One whose counts grow the other way is told otherwise.
+    /// Makes a servo limp: what it holds falls.
     pub fn let_go(&mut self, id: u8) -> Result<(), KeepError> {
-        self.put(id, self.family.table().torque, 0, "torque")?;
-        if self.family == Family::DynamixelX {
-            let mode = self.line.number(id, x::DRIVE_MODE)?;
-            self.put(id, x::DRIVE_MODE, mode & !x::DRIVE_REVERSED, "drive mode")?;
-        }
-        Ok(())
+        self.put(id, self.family.table().torque, 0, "torque")
     }
 
     /// Writes what a limp servo shall keep, reads it back, and gives it. Nothing is written to one that
@@ -188,6 +184,8 @@ impl<W: Wire> Maintenance<W> {
     }
 
     fn keep_x(&mut self, id: u8, keep: Keep) -> Result<(), KeepError> {
+        let drive = self.line.number(id, x::DRIVE_MODE)?;
+        self.put(id, x::DRIVE_MODE, drive & !x::DRIVE_REVERSED, "drive mode")?;
         let mode = self.line.number(id, x::OPERATING_MODE)?;
         let wanted = match (keep.turns, mode) {
             (Turns::One, _) => x::MODE_POSITION,
@@ -273,7 +271,7 @@ impl Kept {
     }
 
     /// Whether it keeps this already. Where positions are of several turns, offsets that are whole turns
-    /// apart are the same.
+    /// apart are the same. One that is reversed keeps none.
     pub fn holds(&self, keep: &Keep) -> bool {
         let turn = i32::from(COUNTS_PER_TURN);
         let apart = self.offset_counts - keep.offset_counts;
@@ -281,7 +279,8 @@ impl Kept {
             Turns::One => apart == 0,
             Turns::Many => apart % turn == 0,
         };
-        same && self.turns == Some(keep.turns)
+        same && !self.reversed
+            && self.turns == Some(keep.turns)
             && self.lowest_counts == i32::from(keep.lowest_counts)
             && self.highest_counts == i32::from(keep.highest_counts)
     }
@@ -289,7 +288,7 @@ impl Kept {
     /// Where the sensor is, counts within its turn, when such a servo reports to be at `reported`.
     pub fn sensor_counts(&self, reported: i32) -> i32 {
         let offset = self.offset_counts;
-        let sensor = match self.family {
+        let counted = match self.family {
             Family::Sts3215 => reported + offset,
             Family::DynamixelX
                 if self.turns == Some(Turns::One) && offset.abs() > MOST_OFFSET_OF_ONE_TURN =>
@@ -298,6 +297,7 @@ impl Kept {
             }
             Family::DynamixelX => reported - offset,
         };
+        let sensor = if self.reversed { -counted } else { counted };
         sensor.rem_euclid(i32::from(COUNTS_PER_TURN))
     }
 }

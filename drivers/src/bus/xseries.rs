@@ -42,7 +42,7 @@ pub const MODE_CURRENT_BASED_POSITION: i32 = 5;
 /// beyond that place reports a turn less.
 pub const MOST_HOMING_OFFSET: i32 = 1_044_479;
 
-/// Bit of [`DRIVE_MODE`]: counts grow the other way.
+/// Bit of [`DRIVE_MODE`]: counts grow the other way. [`HOMING_OFFSET`] is added to them as they grow then.
 pub const DRIVE_REVERSED: i32 = 1 << 0;
 
 /// Bit of [`DRIVE_MODE`]: the profile is in times, milliseconds, and not in velocities.

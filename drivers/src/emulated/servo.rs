@@ -7,7 +7,8 @@
 //! turned. One of the X series counts on beyond a turn while it is limp or in a mode of several turns,
 //! and forgets whole turns when its power comes, and in the mode of one turn when its torque or that
 //! mode does: what it reports then is (sensor within a turn) + offset, which no offset brings back into
-//! 0 to 4095.
+//! 0 to 4095. Where its drive mode says reversed it reports the sensor's counts the other way round, and
+//! the offset is added to that.
 
 use super::factory::{MOST_TORQUE, registers, top_counts_per_s};
 use crate::bus::{
@@ -201,10 +202,10 @@ impl Servo {
     pub fn view(&self) -> ServoView {
         ServoView {
             id: self.id(),
-            counts: self.sensor - self.zero(),
+            counts: self.reports(self.sensor),
             sensor_counts: self.sensor,
-            counts_per_s: self.velocity,
-            goal_counts: self.goal() - self.zero(),
+            counts_per_s: self.sign() * self.velocity,
+            goal_counts: self.reports(self.goal()),
             torque: self.is_on(),
             went_limp: self.went_limp,
         }
@@ -232,8 +233,8 @@ impl Servo {
 
     /// The joint is there, and moves so fast.
     pub fn drive(&mut self, counts: f64, counts_per_s: f64) {
-        self.sensor = counts + self.offset();
-        self.velocity = counts_per_s;
+        self.sensor = self.sign() * (counts + self.offset());
+        self.velocity = self.sign() * counts_per_s;
         self.feed_back();
     }
 
@@ -330,7 +331,7 @@ impl Servo {
         } else {
             goal
         };
-        f64::from(within) + self.zero()
+        self.sign() * (f64::from(within) + self.zero())
     }
 
     fn top_speed(&self) -> f64 {
@@ -341,7 +342,19 @@ impl Servo {
         }
     }
 
-    /// What has to be taken off the sensor's counts.
+    /// -1: it reports the sensor's counts the other way round.
+    fn sign(&self) -> f64 {
+        let reversed =
+            self.family == Family::DynamixelX && self.get(x::DRIVE_MODE) & x::DRIVE_REVERSED != 0;
+        if reversed { -1.0 } else { 1.0 }
+    }
+
+    /// What it reports when the sensor is there, in the turn in which it is.
+    fn reports(&self, sensor: f64) -> f64 {
+        self.sign() * sensor - self.zero()
+    }
+
+    /// What has to be taken off the sensor's counts, as it counts them.
     fn offset(&self) -> f64 {
         let offset = self.get(self.table().offset);
         match self.family {
@@ -355,7 +368,7 @@ impl Servo {
         }
     }
 
-    /// Where the sensor is when it reports 0, in the turn in which it is.
+    /// Where the sensor is when it reports 0, in the turn in which it is, as it counts.
     fn zero(&self) -> f64 {
         let offset = self.offset();
         let wraps = match self.family {
@@ -378,7 +391,7 @@ impl Servo {
 
     /// All that it knows is where in a turn it is.
     pub(super) fn forget_turns(&mut self) {
-        let turns = turns(self.sensor);
+        let turns = self.sign() * turns(self.sign() * self.sensor);
         self.sensor -= turns;
         self.rest -= turns;
     }
@@ -399,9 +412,9 @@ impl Servo {
 
     pub(super) fn feed_back(&mut self) {
         let table = self.table();
-        let position = self.sensor - self.zero();
+        let position = self.reports(self.sensor);
         self.set(table.position, (position + 0.5).floor() as i32);
-        let velocity = self.velocity / table.velocity_unit;
+        let velocity = self.sign() * self.velocity / table.velocity_unit;
         self.set(table.velocity, velocity.round() as i32);
         self.set(table.moving, i32::from(self.velocity != 0.0));
     }

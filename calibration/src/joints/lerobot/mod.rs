@@ -3,14 +3,18 @@
 //! What they say: of each motor its id, the correction that its servo keeps (taken off the sensor's
 //! position by Feetech's, added by Dynamixel's), and the range, in positions so corrected. LeRobot
 //! counts degrees from the middle of the range, and opens the gripper from `range_min` (0) to `range_max`
-//! (100); a `drive_mode` of 1 turns that around, where LeRobot does not count in degrees.
+//! (100). A `drive_mode` of 1 turns that around for Feetech's, where LeRobot does not count in degrees. Of
+//! Dynamixel's it is the servo's own reversed mode (that of a Koch leader's elbow): the numbers are as the
+//! servo counted then, and LeRobot turns nothing around.
 //!
 //! What they do not say is where the joints are zero and which way they grow: the middle of a range is
 //! taken for the middle of the shape's limits, and a motor to grow along its joint unless its `drive_mode`
 //! is 1. That holds for an arm that is built as LeRobot's people build it; so an import is to be looked at
 //! (`hilt teleoperate`, slowly) before it is trusted. Nor do they say which servo it was: model and
 //! firmware are asked when the [`Plan`] is [written](super::write()), which changes nothing on servos that
-//! LeRobot has written to.
+//! LeRobot has written to, but for Dynamixel's that are reversed: those count with their sensor again, their
+//! range comes to lie as it was from the other end of the turn, and the joint's direction is the other one.
+//! LeRobot finds its own calibration no more in such a servo, and asks for one.
 
 pub mod file;
 
@@ -112,11 +116,12 @@ pub fn import(text: &str, subject: &Subject) -> Result<Plan, ImportError> {
 }
 
 /// The file that says the same to LeRobot. Where the joints are zero is lost: LeRobot takes the middle of
-/// their ranges.
+/// their ranges. Of Dynamixel's so is which way they grow: their `drive_mode` is 0, as in the servos.
 pub fn export(arm: &ArmCalibration) -> String {
+    let says_way = arm.family == Family::Sts3215.name();
     let motor = |servo: &ServoIdentity, turned: bool| Motor {
         id: servo.id,
-        drive_mode: turned.into(),
+        drive_mode: (says_way && turned).into(),
         homing_offset: servo.offset_counts,
         range_min: servo.lowest_counts.into(),
         range_max: servo.highest_counts.into(),
@@ -186,7 +191,7 @@ fn joint(
 }
 
 /// What the servo has to keep, and the motor so. Of the X series LeRobot counts turns, so its ranges may
-/// lie in any; goals here lie within 0 to 4095.
+/// lie in any; goals here lie within 0 to 4095, and grow with the sensor.
 fn keep(family: Family, name: &str, mut motor: Motor) -> Result<(Motor, Keep), ImportError> {
     let refuse = |field, value, right| ImportError::Value {
         name: name.to_owned(),
@@ -229,6 +234,13 @@ fn keep(family: Family, name: &str, mut motor: Motor) -> Result<(Motor, Keep), I
                 if !within.contains(&value) {
                     return Err(refuse(field, value, "it is within 255 turns"));
                 }
+            }
+            if motor.drive_mode == 1 {
+                // What was `r` is `TURN - 1 - r`: the ends of a whole turn stay its ends.
+                let last = TURN - 1;
+                (motor.range_min, motor.range_max) =
+                    (last - motor.range_max, last - motor.range_min);
+                motor.homing_offset = last - motor.homing_offset;
             }
             let moved = into_turn(motor.range_min, motor.range_max);
             motor.range_min += moved;

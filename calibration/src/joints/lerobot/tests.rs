@@ -74,7 +74,7 @@ fn written(plan: &Plan) -> ArmCalibration {
     ArmCalibration {
         index: 0,
         date: String::new(),
-        family: "sts3215".into(),
+        family: plan.family.name().into(),
         joints: joints.collect(),
         gripper: GripperCalibration {
             open_counts: plan.gripper.open_counts,
@@ -118,30 +118,63 @@ fn zero_is_where_the_middles_meet() {
     assert_eq!(pan.keep.turns, Turns::One);
 }
 
+/// A Koch's with this offset and range of its pan; these motors are reversed.
+fn koch_text<const N: usize>(pan: (i32, i32, i32), reversed: [&str; N]) -> String {
+    let motor = |name: &str, id: u8, (offset, low, high): (i32, i32, i32)| {
+        let motor = Motor {
+            id,
+            drive_mode: reversed.contains(&name).into(),
+            homing_offset: offset,
+            range_min: low,
+            range_max: high,
+        };
+        (name.to_owned(), motor)
+    };
+    file::text(&Motors(vec![
+        motor("shoulder_pan", 1, pan),
+        motor("shoulder_lift", 2, (5, 1000, 3100)),
+        motor("elbow_flex", 3, (-3000, 1000, 3100)),
+        motor("wrist_flex", 4, (0, 700, 3300)),
+        motor("wrist_roll", 5, (0, 0, 4095)),
+        motor("gripper", 6, (0, 1500, 2500)),
+    ]))
+}
+
+/// What a reversed servo reported as `r` its sensor's way is 4095 - `r`, and the joint goes against it.
+#[test]
+fn a_reversed_dynamixel_is_turned_around_with_its_range() {
+    let koch = subject(ArmKind::Koch);
+    let all = ["elbow_flex", "wrist_roll", "gripper"];
+    let [plain, turned] = [
+        koch_text((0, 200, 3900), []),
+        koch_text((0, 200, 3900), all),
+    ]
+    .map(|text| import(&text, &koch).unwrap());
+    let numbers = |keep: Keep| (keep.offset_counts, keep.lowest_counts, keep.highest_counts);
+    for (place, expected) in [(2, (7095, 995, 3095)), (4, (4095, 0, 4095))] {
+        let (was, is) = (&plain.joints[place], &turned.joints[place]);
+        assert_eq!(numbers(is.keep), expected);
+        assert_eq!(
+            (was.direction, is.direction),
+            (Direction::Along, Direction::Against)
+        );
+        let across = i32::from(was.zero_counts) + i32::from(is.zero_counts);
+        assert!((4095..=4096).contains(&across), "{across}");
+    }
+    assert_eq!(turned.joints[..2], plain.joints[..2]);
+    let gripper = &turned.gripper;
+    assert_eq!((gripper.open_counts, gripper.closed_counts), (1595, 2595));
+    assert_eq!(numbers(gripper.keep), (4095, 1595, 2595));
+    // The servos are not reversed any more, and LeRobot reads just that of them.
+    let text = export(&written(&turned));
+    assert!(!text.contains("\"drive_mode\": 1"), "{text}");
+}
+
 #[test]
 fn a_kochs_ranges_are_brought_into_the_turn() {
     let koch = subject(ArmKind::Koch);
     // Koch's limits are 5.6, 3.2, 3.2, 4 and 5.6 rad.
-    let text = |pan: (i32, i32, i32)| {
-        let motor = |name: &str, id: u8, (offset, low, high): (i32, i32, i32)| {
-            let motor = Motor {
-                id,
-                drive_mode: 0,
-                homing_offset: offset,
-                range_min: low,
-                range_max: high,
-            };
-            (name.to_owned(), motor)
-        };
-        file::text(&Motors(vec![
-            motor("shoulder_pan", 1, pan),
-            motor("shoulder_lift", 2, (5, 1000, 3100)),
-            motor("elbow_flex", 3, (-3000, 1000, 3100)),
-            motor("wrist_flex", 4, (0, 700, 3300)),
-            motor("wrist_roll", 5, (0, 0, 4095)),
-            motor("gripper", 6, (0, 1500, 2500)),
-        ]))
-    };
+    let text = |pan| koch_text(pan, []);
     let pan = |numbers| import(&text(numbers), &koch).unwrap().joints[0].keep;
     let keep = pan((1000, 200, 3900));
     assert_eq!(

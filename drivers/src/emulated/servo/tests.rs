@@ -253,6 +253,34 @@ fn an_x_servo_of_one_turn_forgets_turns_when_it_is_switched_on() {
 }
 
 #[test]
+fn a_reversed_x_servo_counts_the_other_way() {
+    let mut servo = of(Family::DynamixelX, 1000.0, 1000.0);
+    tell(&mut servo, x::OPERATING_MODE, x::MODE_EXTENDED_POSITION);
+    tell(&mut servo, x::DRIVE_MODE, x::DRIVE_REVERSED);
+    tell(&mut servo, x::HOMING_OFFSET, 3000);
+    assert_eq!(servo.get(x::PRESENT_POSITION), 2000);
+    servo.turn(100.0);
+    assert_eq!(servo.get(x::PRESENT_POSITION), 1900);
+    tell(&mut servo, x::TORQUE_ENABLE, 1);
+    tell(&mut servo, x::GOAL_POSITION, 2500);
+    servo.advance(20 * MS);
+    assert!(servo.get(x::PRESENT_VELOCITY) > 0);
+    servo.advance(5000 * MS);
+    assert_eq!((servo.sensor, servo.view().counts), (500.0, 2500.0));
+    servo.drive(2400.0, 10.0);
+    assert_eq!((servo.sensor, servo.view().counts), (600.0, 2400.0));
+    // Within one turn it stays within 0 to 4095.
+    tell(&mut servo, x::TORQUE_ENABLE, 0);
+    tell(&mut servo, x::HOMING_OFFSET, 0);
+    tell(&mut servo, x::OPERATING_MODE, x::MODE_POSITION);
+    assert_eq!(servo.get(x::PRESENT_POSITION), 4096 - 600);
+    // Its sensor's way again.
+    tell(&mut servo, x::DRIVE_MODE, 0);
+    tell(&mut servo, x::OPERATING_MODE, x::MODE_POSITION);
+    assert_eq!(servo.get(x::PRESENT_POSITION), 600);
+}
+
+#[test]
 fn an_x_servo_of_several_turns_heeds_every_offset_and_no_limit() {
     let mut servo = of(Family::DynamixelX, 4000.0, 4000.0);
     tell(&mut servo, x::OPERATING_MODE, x::MODE_EXTENDED_POSITION);

@@ -79,9 +79,33 @@ pub fn write(path: &Path, calibration: &Calibration) -> Result<(), FileError> {
     write_text(path, &text)
 }
 
+/// Room on the disk that a calibration of the largest rig does not need.
+const ROOM_BYTES: usize = 1 << 16;
+
+/// Whether a file can be written there, tried beside it; what is there stays as it is. To be asked before
+/// servos are written to: what they keep then is in no file if this one cannot be written.
+pub fn can_be_written(path: &Path) -> Result<(), FileError> {
+    if path.is_dir() {
+        return Err(system(path, io::ErrorKind::IsADirectory.into()));
+    }
+    in_turn(path, |beside| {
+        put(beside, &[0; ROOM_BYTES])?;
+        fs::remove_file(beside)
+    })
+}
+
 /// Writes a text in the place of what was there; whoever reads meanwhile, or after the power went, finds
 /// the old one or this one. What a write that was killed left beside it goes with the next one.
 pub fn write_text(path: &Path, text: &str) -> Result<(), FileError> {
+    in_turn(path, |beside| {
+        put(beside, text.as_bytes())?;
+        fs::rename(beside, path)
+    })
+}
+
+/// Does something with the name beside a file. All have the same, so they do it one at a time, where the
+/// file system knows how; what fails leaves nothing there.
+fn in_turn(path: &Path, act: impl Fn(&Path) -> io::Result<()>) -> Result<(), FileError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".partial");
     let beside = PathBuf::from(beside);
@@ -89,22 +113,22 @@ pub fn write_text(path: &Path, text: &str) -> Result<(), FileError> {
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
     let folder = File::open(folder.unwrap_or(Path::new(".")));
-    // One at a time, where the file system knows how: all write to the same name beside.
     let _ = folder.as_ref().map(File::lock);
-    let put = || {
-        let mut file = File::create(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&beside, path)
-    };
-    put().map_err(|source| {
+    act(&beside).map_err(|source| {
         // It may not even have been made.
         let _ = fs::remove_file(&beside);
         system(path, source)
     })?;
-    // It is in its place. If the folder cannot be synced, the old one may come back with the power, whole.
+    // It is done. If the folder cannot be synced, the old file may come back with the power, whole.
     let _ = folder.as_ref().map(File::sync_all);
     Ok(())
+}
+
+/// A file of its own, on the disk.
+fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 fn system(path: &Path, source: io::Error) -> FileError {
@@ -155,6 +179,25 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         write(&folder, &good).unwrap_err();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn whether_it_can_be_written_is_known_and_nothing_comes_of_asking() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("so101.calibration.toml");
+        can_be_written(&path).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        write_text(&path, "old").unwrap();
+        can_be_written(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        for nowhere in [dir.path().to_owned(), dir.path().join("none/c.toml")] {
+            let error = can_be_written(&nowhere).unwrap_err().to_string();
+            assert!(error.contains(&nowhere.display().to_string()), "{error}");
+        }
+        // The name beside it is taken by what cannot be written over.
+        fs::create_dir(dir.path().join("so101.calibration.toml.partial")).unwrap();
+        can_be_written(&path).unwrap_err();
     }
 
     #[test]

@@ -84,6 +84,10 @@ pub enum SessionError {
 /// what belongs into the file when the servos keep it. The servos become limp when the person has said
 /// that they hold the arm, and stay so whatever comes then; nothing is moved, and nothing written before
 /// the person has seen what was measured. Where writing fails they may have it tried again.
+///
+/// When this gives a calibration the servos keep it already, and the file's old one does not hold any more:
+/// ask [`can_be_written`](crate::file::can_be_written) before this is called, and where the file cannot be
+/// written after all, show its text, so that what was measured is not lost.
 pub fn calibrate<W: Wire>(
     servos: &mut Maintenance<W>,
     subject: Subject,

@@ -72,7 +72,8 @@ impl std::error::Error for WriteError {}
 
 /// Writes the plan to its servos, which must be limp (but those that keep it already), reads all back, and
 /// gives the calibration of arm number `index`, measured at `date` (RFC 3339, UTC). Every servo is asked
-/// before any is written to.
+/// before any is written to; whether the file [can be written](crate::file::can_be_written) is the caller's
+/// to ask before that.
 pub fn write<W: Wire>(
     servos: &mut Maintenance<W>,
     plan: &Plan,

@@ -260,7 +260,9 @@ impl ArmArgs {
     fn read(&self) -> anyhow::Result<Rig> {
         let rig = self.rig.read_taking(Take::Nothing)?;
         // Before the servos are written to: the two must not disagree for want of a disk.
-        kept::keep(&rig, |_| {})?;
+        let place = kept::place(&rig)?;
+        file::read_or_new(&place, &rig.name)?;
+        file::can_be_written(&place)?;
         Ok(rig)
     }
 

@@ -107,13 +107,14 @@ fn an_arm_goes_about_and_finds_where_its_camera_is() {
     // What is kept is there for the next procedure, and for whoever reads the rig.
     let mut lens = report.intrinsics.clone();
     lens.date = kept::date();
-    kept::keep(&rig, |c| {
-        c.camera_mut("wrist").intrinsics = Some(lens.clone())
-    })
-    .unwrap();
-    let path = kept::keep(&rig, |c| {
-        c.camera_mut("wrist").mounting = Some(found.mounting(&kept::date(), 0));
+    let kept = kept::keep(&rig, true, |c| {
+        c.put_lens("wrist", lens.clone());
+        false
     });
+    assert_eq!(kept.unwrap().gone, Vec::<String>::new());
+    let mounting = found.mounting(&kept::date(), 0);
+    let put = |c: &mut Calibration| c.camera_mut("wrist").mounting.replace(mounting).is_some();
+    let path = kept::keep(&rig, true, put).map(|kept| kept.path);
     let calibration = file::read(&path.unwrap(), "so101-calibrate").unwrap();
     let wrist = calibration.camera("wrist").unwrap();
     assert_eq!(wrist.intrinsics.as_ref(), Some(&lens));
@@ -127,6 +128,13 @@ fn an_arm_goes_about_and_finds_where_its_camera_is() {
     );
     let again = self::rig(folder.path());
     assert_eq!(mounting::lens(&again, "wrist").unwrap(), lens);
+
+    // Another lens takes with it what was measured through this one.
+    let kept = kept::keep(&rig, true, |c| {
+        c.put_lens("wrist", lens.clone());
+        false
+    });
+    assert_eq!(kept.unwrap().gone, ["where camera wrist is fixed"]);
 
     // Its page shows every view.
     let (with_hand, pictures) = (views::with_hand(&shots), views::pictures(&shots));
@@ -231,7 +239,7 @@ fn what_was_measured_of_another_rig_is_not_written_over() {
     let path = folder.path().join("so101-calibrate.calibration.toml");
     let rig = rig(folder.path());
     file::write(&path, &Calibration::of_rig("koch")).unwrap();
-    let error = kept::keep(&rig, |_| {}).unwrap_err().to_string();
+    let error = kept::keep(&rig, true, |_| false).unwrap_err().to_string();
     assert!(error.contains("of rig `koch`"), "{error}");
     assert_eq!(
         file::read(&path, "koch").unwrap(),

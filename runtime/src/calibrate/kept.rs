@@ -15,19 +15,49 @@ pub enum KeepError {
         "the rig's file names no calibration; write this line at its top: calibration = \"{0}.calibration.toml\""
     )]
     Nowhere(String),
+    /// It is worse than what it would take the place of may be.
+    #[error("it is not good, so what was there stays (--keep-anyway writes it)")]
+    NotGood,
     /// The file.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-/// Puts what was found into the rig's calibration file; all else in it stays. Gives the file's path.
-pub fn keep(rig: &Rig, change: impl FnOnce(&mut Calibration)) -> Result<PathBuf, KeepError> {
+/// What was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The calibration's file.
+    pub path: PathBuf,
+    /// What rested on what was there before, and has to be measured again.
+    pub gone: Vec<String>,
+}
+
+/// Puts what was found into the rig's calibration file; all that does not rest on it stays. `put` says whether
+/// it took the place of something: what is not good (`is_good` is false) does not.
+pub fn keep(
+    rig: &Rig,
+    is_good: bool,
+    put: impl FnOnce(&mut Calibration) -> bool,
+) -> Result<Kept, KeepError> {
     let path = place(rig)?;
     // Read anew: another procedure may have written it since the rig was read.
-    let mut calibration = file::read_or_new(&path, &rig.name)?;
-    change(&mut calibration);
+    let before = file::read_or_new(&path, &rig.name)?;
+    let mut calibration = before.clone();
+    if put(&mut calibration) && !is_good {
+        return Err(KeepError::NotGood);
+    }
     file::write(&path, &calibration)?;
-    Ok(path)
+    let cameras = before.cameras.iter().filter(|was| {
+        let now = calibration.camera(&was.name);
+        was.mounting.is_some() && now.is_some_and(|now| now.mounting.is_none())
+    });
+    let mut gone: Vec<_> = cameras
+        .map(|camera| format!("where camera {} is fixed", camera.name))
+        .collect();
+    if before.bases.is_some() && calibration.bases.is_none() {
+        gone.push("where the bases stand".to_owned());
+    }
+    Ok(Kept { path, gone })
 }
 
 /// Where it is kept. Asked before anything is measured, so that nothing is measured in vain.
@@ -62,22 +92,25 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let text = include_str!("../../../rigs/lift-sim.toml");
         let none = Rig::parse("desk.toml", dir.path(), text, &[]).unwrap();
-        let error = keep(&none, |_| {}).unwrap_err().to_string();
+        let error = keep(&none, true, |_| false).unwrap_err().to_string();
         assert!(
             error.contains("calibration = \"desk.calibration.toml\""),
             "{error}"
         );
         let text = format!("calibration = \"c.toml\"\n{text}");
         let rig = Rig::parse("desk.toml", dir.path(), &text, &[]).unwrap();
-        keep(&rig, |c| {
-            c.camera_mut("front").latency = Some(latency(20.0))
-        })
-        .unwrap();
-        // The rig in memory knows nothing of it, the file does.
-        let path = keep(&rig, |c| {
-            c.camera_mut("wrist").latency = Some(latency(30.0))
-        })
-        .unwrap();
+        let put = |name: &'static str, delay_ms: f64| {
+            move |c: &mut Calibration| {
+                let place = &mut c.camera_mut(name).latency;
+                place.replace(latency(delay_ms)).is_some()
+            }
+        };
+        keep(&rig, true, put("front", 20.0)).unwrap();
+        // The rig in memory knows nothing of it, the file does. What is not good may fill a gap …
+        let path = keep(&rig, false, put("wrist", 30.0)).unwrap().path;
+        // … and does not take the place of anything.
+        let error = keep(&rig, false, put("front", 99.0)).unwrap_err();
+        assert!(matches!(error, KeepError::NotGood), "{error}");
         let kept = file::read(Path::new(&path), "desk").unwrap();
         assert_eq!(kept.camera("front").unwrap().latency, Some(latency(20.0)));
         assert_eq!(kept.camera("wrist").unwrap().latency, Some(latency(30.0)));

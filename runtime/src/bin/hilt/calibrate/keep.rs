@@ -8,7 +8,6 @@ use std::{
 use anyhow::{Context, bail};
 use hilt_calibration::{
     board::Board,
-    file,
     page::{self, Page},
 };
 use hilt_protocol::calibration::{Calibration, CameraCalibration, Frame};
@@ -75,40 +74,21 @@ pub fn intrinsics(
     })
 }
 
-/// Leaves the page, and keeps what `put` puts into the calibration: what is not good (`keeps` is false) only
-/// where there was nothing, which `put` says.
+/// Leaves the page, keeps what was found as [`kept::keep`] does, and says what became of it.
 pub fn finish(
     rig: &Rig,
     name: &str,
     page: &Page,
-    keeps: bool,
+    is_good: bool,
     put: impl FnOnce(&mut Calibration) -> bool,
 ) -> anyhow::Result<()> {
-    let place = kept::place(rig)?;
-    let calibration = file::read_or_new(&place, &rig.name)?;
-    let mut with = calibration.clone();
-    let was_there = put(&mut with);
-    let page = leave(&place, name, page)?;
-    if was_there && !keeps {
-        bail!(
-            "it is not good, so what was there stays (--keep-anyway writes it); look at {}",
-            page.display()
-        );
+    let page = leave(&kept::place(rig)?, name, page)?;
+    let look = format!("look at {}", page.display());
+    let kept = kept::keep(rig, is_good, put).with_context(|| look.clone())?;
+    for gone in &kept.gone {
+        println!("{gone} rested on what was, and is to be measured again");
     }
-    for camera in &calibration.cameras {
-        let now = with.camera(&camera.name);
-        if camera.mounting.is_some() && now.is_some_and(|now| now.mounting.is_none()) {
-            println!(
-                "where camera {} is fixed rested on what was, and is to be measured again",
-                camera.name
-            );
-        }
-    }
-    if calibration.bases.is_some() && with.bases.is_none() {
-        println!("where the bases stand rested on what was, and is to be measured again");
-    }
-    file::write(&place, &with)?;
-    println!("written to {}; look at {}", place.display(), page.display());
+    println!("written to {}; {look}", kept.path.display());
     Ok(())
 }
 

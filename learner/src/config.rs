@@ -12,7 +12,19 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
 use crate::{
-    agents::sac_grasp::SacGraspConfig,
+    agents::{
+        awac::{Awac, AwacConfig},
+        bc::{Bc, BcConfig},
+        cal_ql::{CalQl, CalQlConfig},
+        cql::{Cql, CqlConfig},
+        front::{FrontConfig, Teaches},
+        iql::{Iql, IqlConfig},
+        redq::{Redq, RedqConfig},
+        rlpd::{Rlpd, RlpdConfig},
+        sac::{Sac, SacConfig},
+        sac_grasp::SacGraspConfig,
+        td3_bc::{Td3Bc, Td3BcConfig},
+    },
     augment::{PADDING_PX, shifts},
     encoder::{Encoder, EncoderConfig, WeightsError},
     imitation::ImitationConfig,
@@ -33,6 +45,82 @@ pub enum FrameStore {
     /// The image. Each batch's are shifted at random (HIL-SERL's augmentation) and encoded, all of
     /// them in each update: on a CPU that takes longer than the rest of the update, by far.
     Images,
+}
+
+/// Which algorithm learns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Algorithm {
+    /// HIL-SERL's agent, on what a robot sees; it alone has a learned gripper of three choices.
+    #[default]
+    SacGrasp,
+    /// Behaviour cloning.
+    Bc,
+    /// TD3 with behaviour cloning.
+    Td3Bc,
+    /// Implicit Q-learning.
+    Iql,
+    /// Advantage-weighted actor-critic.
+    Awac,
+    /// Conservative Q-learning.
+    Cql,
+    /// Calibrated conservative Q-learning.
+    CalQl,
+    /// Soft actor-critic.
+    Sac,
+    /// Randomized ensembled double Q-learning.
+    Redq,
+    /// Reinforcement learning with prior data.
+    Rlpd,
+}
+
+impl Algorithm {
+    /// Its name, as configurations have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SacGrasp => "sac-grasp",
+            Self::Bc => "bc",
+            Self::Td3Bc => "td3-bc",
+            Self::Iql => "iql",
+            Self::Awac => "awac",
+            Self::Cql => "cql",
+            Self::CalQl => "cal-ql",
+            Self::Sac => "sac",
+            Self::Redq => "redq",
+            Self::Rlpd => "rlpd",
+        }
+    }
+}
+
+/// Where tensors live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceChoice {
+    /// The first GPU there is (CUDA, or Apple's), else the processor.
+    #[default]
+    Auto,
+    /// CUDA's first GPU.
+    Cuda,
+    /// Apple's GPU.
+    Mps,
+    /// The processor.
+    Cpu,
+}
+
+impl DeviceChoice {
+    /// The device. One that was asked for by name and is not there is an error.
+    pub fn resolve(self) -> Result<Device, ConfigError> {
+        let absent = |device: &'static str| Err(ConfigError::NoDevice { device });
+        match self {
+            Self::Auto if tch::Cuda::is_available() => Ok(Device::Cuda(0)),
+            Self::Auto if tch::utils::has_mps() => Ok(Device::Mps),
+            Self::Auto | Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda if tch::Cuda::is_available() => Ok(Device::Cuda(0)),
+            Self::Cuda => absent("cuda"),
+            Self::Mps if tch::utils::has_mps() => Ok(Device::Mps),
+            Self::Mps => absent("mps"),
+        }
+    }
 }
 
 /// How the update loop runs.
@@ -151,6 +239,10 @@ impl Default for RewardConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LearnerConfig {
+    /// Where tensors live.
+    pub device: DeviceChoice,
+    /// Which algorithm learns. Its own settings stand under its name.
+    pub algorithm: Algorithm,
     /// Weights of the encoder (`.pkl` of HIL-SERL, or `.safetensors`). Absent: imitation of the
     /// demonstrations trains it.
     pub encoder_weights: Option<PathBuf>,
@@ -160,8 +252,28 @@ pub struct LearnerConfig {
     pub imitation: ImitationConfig,
     /// The learned reward.
     pub reward: RewardConfig,
-    /// The agent.
-    pub agent: SacGraspConfig,
+    /// HIL-SERL's agent.
+    pub sac_grasp: SacGraspConfig,
+    /// What the other algorithms see maps through.
+    pub front: FrontConfig,
+    /// Behaviour cloning.
+    pub bc: BcConfig,
+    /// TD3+BC.
+    pub td3_bc: Td3BcConfig,
+    /// IQL.
+    pub iql: IqlConfig,
+    /// AWAC.
+    pub awac: AwacConfig,
+    /// CQL.
+    pub cql: CqlConfig,
+    /// Cal-QL.
+    pub cal_ql: CalQlConfig,
+    /// SAC.
+    pub sac: SacConfig,
+    /// REDQ.
+    pub redq: RedqConfig,
+    /// RLPD.
+    pub rlpd: RlpdConfig,
     /// The update loop.
     pub train: TrainConfig,
 }
@@ -183,6 +295,15 @@ pub enum ConfigError {
     CopiesOfImages {
         /// The copies asked for.
         copies: usize,
+    },
+    /// A device that this machine, or this build of libtorch, has not got.
+    #[error(
+        "device = \"{device}\", but libtorch finds none: see that its driver is there and that libtorch was \
+         built for it, or set device to \"auto\""
+    )]
+    NoDevice {
+        /// Which.
+        device: &'static str,
     },
     /// There are not so many shifts.
     #[error(
@@ -216,6 +337,32 @@ impl LearnerConfig {
 
 /// What a configuration describes, made.
 impl LearnerConfig {
+    /// The algorithm with fresh networks, from torch's generator seeded with `seed`, for this many observation
+    /// and action columns; `None`: sac-grasp, which is not one on vectors.
+    pub fn agent(
+        &self,
+        observation: i64,
+        action: i64,
+        device: Device,
+        seed: u64,
+    ) -> Option<Box<dyn Teaches>> {
+        tch::manual_seed(seed as i64);
+        let (o, a, kind) = (observation, action, Kind::Float);
+        let both = (kind, device);
+        Some(match self.algorithm {
+            Algorithm::SacGrasp => return None,
+            Algorithm::Bc => Box::new(Bc::new(self.bc.clone(), o, a, kind, device)),
+            Algorithm::Td3Bc => Box::new(Td3Bc::new(self.td3_bc.clone(), o, a, kind, device)),
+            Algorithm::Iql => Box::new(Iql::new(self.iql.clone(), o, a, kind, device)),
+            Algorithm::Awac => Box::new(Awac::new(self.awac.clone(), o, a, kind, device)),
+            Algorithm::Cql => Box::new(Cql::new(self.cql.clone(), o, a, both)),
+            Algorithm::CalQl => Box::new(CalQl::new(self.cal_ql.clone(), o, a, both)),
+            Algorithm::Sac => Box::new(Sac::new(self.sac.clone(), o, a, both)),
+            Algorithm::Redq => Box::new(Redq::new(self.redq.clone(), o, a, both)),
+            Algorithm::Rlpd => Box::new(Rlpd::new(self.rlpd.clone(), o, a, both)),
+        })
+    }
+
     /// The encoder of `encoder_weights`, if it is configured.
     pub fn given_encoder(
         &self,
@@ -281,17 +428,17 @@ mod tests {
         let lift = preset("lift");
         assert_eq!(lift.encoder, EncoderConfig::narrow());
         let categorical = GripperHead::Categorical { entropy: 0.01 };
-        assert_eq!(lift.agent.gripper, categorical);
+        assert_eq!(lift.sac_grasp.gripper, categorical);
         assert_eq!(lift.train.store, FrameStore::Maps);
         let hil = preset("hil-serl");
         assert_eq!(hil.encoder, EncoderConfig::resnet10());
-        assert_eq!(hil.agent, SacGraspConfig::default());
+        assert_eq!(hil.sac_grasp, SacGraspConfig::default());
         assert_eq!(hil.reward.network, ClassifierConfig::default());
         assert_eq!((hil.train.batch, hil.train.cta_ratio), (256, 2));
         assert_eq!(hil.train.store, FrameStore::Images);
         let torch = preset("pytorch-serl");
         assert_eq!(
-            (torch.agent.discount, torch.train.start_after),
+            (torch.sac_grasp.discount, torch.train.start_after),
             (0.95, 1000)
         );
         assert_eq!(torch.encoder, hil.encoder);
@@ -323,16 +470,19 @@ mod tests {
     #[test]
     fn a_file_lies_over_the_preset_and_sets_lie_over_both() {
         let text = "encoder_weights = \"w.pkl\"\n[encoder]\nimage_size = 64\n\
-                    [agent]\ndiscount = 0.9\nlr = 1\ngripper = \"fixed\"\n";
+                    [sac_grasp]\ndiscount = 0.9\nlr = 1\ngripper = \"fixed\"\n";
         let file = Some(("config.toml", text));
-        let sets = sets(&["agent.discount=0.95", "train.batch=64"]);
+        let sets = sets(&["sac_grasp.discount=0.95", "train.batch=64"]);
         let config = LearnerConfig::resolve("hil-serl", file, &sets).unwrap();
-        assert_eq!((config.agent.discount, config.agent.lr), (0.95, 1.0));
+        assert_eq!(
+            (config.sac_grasp.discount, config.sac_grasp.lr),
+            (0.95, 1.0)
+        );
         assert_eq!(config.encoder.widths, EncoderConfig::resnet10().widths);
         assert_eq!((config.encoder.image_size, config.train.batch), (64, 64));
         assert_eq!(config.encoder_weights, Some("w.pkl".into()));
         let lift = LearnerConfig::resolve("lift", file, &[]).unwrap();
-        assert_eq!(lift.agent.gripper, GripperHead::Fixed);
+        assert_eq!(lift.sac_grasp.gripper, GripperHead::Fixed);
     }
 
     #[test]

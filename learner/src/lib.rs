@@ -20,6 +20,7 @@
 pub mod agents;
 pub mod augment;
 pub mod config;
+pub mod course;
 pub mod dataset;
 pub mod encoder;
 pub mod export;

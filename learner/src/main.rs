@@ -262,7 +262,7 @@ fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {
     let given = config.given_encoder(device, options.common.seed)?;
     let setup = Setup {
         trunk: (given.as_ref()).map_or(Trunk::Fresh(&config.encoder), Trunk::Frozen),
-        heads: &config.agent,
+        heads: &config.sac_grasp,
         config: &config.imitation,
         device,
         seed: options.common.seed,

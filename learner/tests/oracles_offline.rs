@@ -6,10 +6,9 @@ use hilt_learner::agents::{
     awac::{self, Awac, AwacConfig},
     bc::{Bc, BcConfig},
     front::{FrontConfig, MapFront, Sight, SightTransitions, Sighted, Teaches},
-    gradients,
+    gaussian, gradients,
     guard::{BadState, Watch, check_state},
     iql::{self, Iql, IqlConfig},
-    policy,
     td3_bc::{Td3Bc, Td3BcConfig},
 };
 use hilt_protocol::noise::Uniforms;
@@ -279,7 +278,7 @@ fn weighted_imitation_is_stationary_at_the_weighted_moments() {
     let log_std = of(&|a| (a - mean).powi(2)).sqrt().ln();
     let mean = Tensor::from_slice(&[mean]).set_requires_grad(true);
     let log_std = Tensor::from_slice(&[log_std]).set_requires_grad(true);
-    let log_prob = policy::log_prob(&mean.expand([4, 1], false), &log_std, &actions);
+    let log_prob = gaussian::log_prob(&mean.expand([4, 1], false), &log_std, &actions);
     let gradients_of = |loss: Tensor| gradients(&loss, &[&mean, &log_std]);
     let (awac, metrics) = awac::actor_loss(&config, &log_prob, &advantages);
     assert!((metrics.weight.double_value(&[]) - total / 4.0).abs() < 1e-12);
@@ -497,7 +496,7 @@ fn td3_bc_learns_from_maps() {
             ..Default::default()
         };
         let agent = Td3Bc::new(config, front.width(), 1, kind, device);
-        Sighted::new(front, agent)
+        Sighted::new(front, Box::new(agent))
     };
     let mut ours = make();
     let started = ours.front().params().flat().copy();
@@ -529,7 +528,7 @@ fn td3_bc_learns_from_maps() {
     let mut other = make();
     check_state(&other.state(), &ours.state()).unwrap();
     other.restore(&ours.state(), ours.agent().updates());
-    let next = |agent: &mut Sighted<Td3Bc>| agent.update(&batch(1001), &mut Seeded::new(1)).read();
+    let next = |agent: &mut Sighted| agent.update(&batch(1001), &mut Seeded::new(1)).read();
     assert_eq!(next(&mut ours), next(&mut other));
     let at = batch(1002).observations;
     assert_eq!(ours.act(&at, None), other.act(&at, None));

@@ -39,7 +39,7 @@ impl Untrained {
         );
         let encoder = Encoder::new(config.encoder, Kind::Float, Device::Cpu, seed);
         let shapes = Shapes::of(&spec, encoder.config().map_shape());
-        let agent = SacGrasp::new(config.agent, shapes, Kind::Float, Device::Cpu, seed);
+        let agent = SacGrasp::new(config.sac_grasp, shapes, Kind::Float, Device::Cpu, seed);
         Ok(Self {
             rig,
             spec,

@@ -475,17 +475,17 @@ mod tests {
     #[test]
     fn settings_go_to_the_one_they_are_for() {
         let settings = [
-            "learner.agent.gamma=0.97",
+            "learner.sac_grasp.discount=0.97",
             "scene.cube_range_m=0.2",
             "learners=1",
         ]
         .map(str::to_owned);
         let (learner, rig) = split_settings(&settings);
-        assert_eq!(learner, ["agent.gamma=0.97"]);
+        assert_eq!(learner, ["sac_grasp.discount=0.97"]);
         assert_eq!(rig, ["scene.cube_range_m=0.2", "learners=1"]);
         assert_eq!(
             set_arguments(&learner).collect::<Vec<_>>(),
-            ["--set", "agent.gamma=0.97"]
+            ["--set", "sac_grasp.discount=0.97"]
         );
     }
 

@@ -2,14 +2,15 @@
 //! a policy that imitates the data's actions weighted by how much better they are than its own.
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor};
 
 use super::{
     Agent, Draws, Figures, Transitions,
     front::Teaches,
+    gaussian::{self, LOG_STD},
     gradients,
     net::Net,
-    policy::{self, LOG_STD},
+    policy::{Head, Policy},
     td::{self, CriticMetrics},
 };
 use crate::nn::{AdamConfig, Mlp};
@@ -127,7 +128,7 @@ impl Awac {
         let critics = Mlp::ensemble("critics", 2, &sizes(observation + action, 1));
         Self {
             critics: Net::new(critics.as_torch(), &[], adam, kind, device).with_target(),
-            actor: policy::gaussian_net(&sizes(observation, action), adam, kind, device),
+            actor: gaussian::net(&sizes(observation, action), adam, kind, device),
             config,
             updates: 0,
         }
@@ -145,7 +146,7 @@ impl Awac {
 
     /// A draw from the policy around this mean, within the actions' bounds \[B, A\].
     fn drawn(&self, mean: &Tensor, noise: &Tensor) -> Tensor {
-        policy::sample(mean, self.actor.params().get(LOG_STD), noise)
+        gaussian::sample(mean, self.actor.params().get(LOG_STD), noise)
             .clamp(self.config.min_action, self.config.max_action)
     }
 
@@ -187,7 +188,7 @@ impl Awac {
         let both = both.squeeze_dim(-1).amin(0, false);
         let advantages = both.narrow(0, 0, rows) - both.narrow(0, rows, rows);
         let log_std = self.actor.params().get(LOG_STD);
-        let log_prob = policy::log_prob(&pass.out, log_std, &batch.actions);
+        let log_prob = gaussian::log_prob(&pass.out, log_std, &batch.actions);
         let (loss, metrics) = actor_loss(&self.config, &log_prob, &advantages);
         let mut grad = gradients(&loss, &[&pass.out, log_std]);
         let of_log_std = grad.split_off(1);
@@ -223,14 +224,12 @@ impl Agent for Awac {
         self.updates
     }
 
-    fn act(&self, observations: &Tensor, draws: Option<&mut dyn Draws>) -> Tensor {
-        no_grad(|| {
-            let mean = self.actor.value(observations);
-            match draws {
-                None => mean.clamp(self.config.min_action, self.config.max_action),
-                Some(draws) => self.drawn(&mean, &draws.normal("explore", &mean.size())),
-            }
-        })
+    fn policy(&self) -> Policy<'_> {
+        let head = Head::Mean {
+            least: self.config.min_action,
+            most: self.config.max_action,
+        };
+        Policy::new(&self.actor, head)
     }
 
     fn value(&self, observations: &Tensor, actions: &Tensor) -> Option<Tensor> {

@@ -2,9 +2,15 @@
 //! learns by squared error.
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor};
 
-use super::{Agent, Draws, Figures, Transitions, front::Teaches, gradients, net::Net};
+use super::{
+    Agent, Draws, Figures, Transitions,
+    front::Teaches,
+    gradients,
+    net::Net,
+    policy::{Head, Policy},
+};
 use crate::nn::{AdamConfig, Mlp, mlp::Wanted};
 
 /// Hyperparameters. The default is CORL's (tinkoff-ai/CORL@6afec90, `any_percent_bc.py`).
@@ -94,8 +100,12 @@ impl Agent for Bc {
     }
 
     /// It has no noise of its own to explore with.
-    fn act(&self, observations: &Tensor, _: Option<&mut dyn Draws>) -> Tensor {
-        no_grad(|| self.actor.value(observations).tanh())
+    fn policy(&self) -> Policy<'_> {
+        let head = Head::Tanh {
+            most: 1.0,
+            noise: 0.0,
+        };
+        Policy::new(&self.actor, head)
     }
 
     fn value(&self, _: &Tensor, _: &Tensor) -> Option<Tensor> {

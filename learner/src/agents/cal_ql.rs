@@ -12,6 +12,7 @@ use super::{
     Agent, Draws, Figures, Transitions,
     cql::{Cql, CqlConfig},
     front::Teaches,
+    policy::Policy,
 };
 
 /// Hyperparameters. The default is CORL's `TrainConfig`.
@@ -75,11 +76,6 @@ impl CalQl {
         }
     }
 
-    /// From here on it learns online.
-    pub fn go_online(&mut self) {
-        self.cql.calibrate(false, self.online_weight);
-    }
-
     /// What it shares with CQL.
     pub fn cql(&self) -> &Cql {
         &self.cql
@@ -114,12 +110,16 @@ impl Agent for CalQl {
         self.cql.update(batch, draws)
     }
 
+    fn go_online(&mut self) {
+        self.cql.calibrate(false, self.online_weight);
+    }
+
     fn updates(&self) -> u64 {
         self.cql.updates()
     }
 
-    fn act(&self, observations: &Tensor, draws: Option<&mut dyn Draws>) -> Tensor {
-        self.cql.act(observations, draws)
+    fn policy(&self) -> Policy<'_> {
+        self.cql.policy()
     }
 
     fn value(&self, observations: &Tensor, actions: &Tensor) -> Option<Tensor> {

@@ -19,6 +19,7 @@ use super::{
     front::Teaches,
     gradients,
     net::Net,
+    policy::{Head, Policy},
     sac::{self, Judgement, actor_loss, log_temperature_loss},
     scalar::Scalar,
     tanh_gaussian::{Sample, Squash, TanhGaussian, policy_gradients},
@@ -267,7 +268,7 @@ impl Cql {
         self.calibrated
     }
 
-    fn policy(&self, out: &Tensor) -> TanhGaussian {
+    fn drawn_from(&self, out: &Tensor) -> TanhGaussian {
         let own = |name: &str| self.actor.params().get(name);
         TanhGaussian::of_head(out, Some((own(MULTIPLIER), own(OFFSET))))
     }
@@ -297,7 +298,7 @@ impl Cql {
         // Actor and temperature.
         let pass = self.actor.forward(&batch.observations);
         let drawn = self
-            .policy(&pass.out)
+            .drawn_from(&pass.out)
             .sample(&draws.normal("policy", &[rows, actions]), Squash::Exact);
         let alpha = self.log_alpha.value().exp() * config.alpha_multiplier;
         let judged = (self.critics).forward(&Tensor::cat(
@@ -324,7 +325,7 @@ impl Cql {
         let next_out = self.actor.value(&batch.next_observations);
         let (y, next_value) = no_grad(|| {
             let normal = draws.normal("target", &[rows, actions]);
-            let next = self.policy(&next_out).sample(&normal, Squash::Exact);
+            let next = self.drawn_from(&next_out).sample(&normal, Squash::Exact);
             let input = Tensor::cat(&[&batch.next_observations, &next.actions], 1);
             let q = self.critics.target_value(&input).squeeze_dim(-1);
             let mut value = q.amin(0, false);
@@ -340,7 +341,9 @@ impl Cql {
             let random = draws.uniform("cql_random_actions", &[rows, n, actions]);
             let mut draw = |name, out: &Tensor| -> Sample {
                 let normal = draws.normal(name, &[rows, n, actions]);
-                self.policy(out).repeated().sample(&normal, Squash::Exact)
+                self.drawn_from(out)
+                    .repeated()
+                    .sample(&normal, Squash::Exact)
             };
             let current = draw("cql_current", &pass.out.detach());
             let next = draw("cql_next", &next_out);
@@ -458,17 +461,9 @@ impl Agent for Cql {
         self.updates
     }
 
-    fn act(&self, observations: &Tensor, draws: Option<&mut dyn Draws>) -> Tensor {
-        no_grad(|| {
-            let policy = self.policy(&self.actor.value(observations));
-            match draws {
-                Some(draws) => {
-                    let normal = draws.normal("explore", &policy.mean.size());
-                    policy.sample(&normal, Squash::Exact).actions
-                }
-                None => policy.best(),
-            }
-        })
+    fn policy(&self) -> Policy<'_> {
+        let scale = Some((MULTIPLIER, OFFSET));
+        Policy::new(&self.actor, Head::TanhGaussian { scale })
     }
 
     fn value(&self, observations: &Tensor, actions: &Tensor) -> Option<Tensor> {

@@ -251,15 +251,14 @@ impl MapFront {
 }
 
 /// An algorithm behind a front: what [`Agent`] is on vectors, on what is seen.
-#[derive(Debug)]
-pub struct Sighted<A> {
+pub struct Sighted {
     front: MapFront,
-    agent: A,
+    agent: Box<dyn Teaches>,
 }
 
-impl<A: Teaches> Sighted<A> {
+impl Sighted {
     /// `agent` was made for observations of the front's [`MapFront::width`].
-    pub fn new(front: MapFront, agent: A) -> Self {
+    pub fn new(front: MapFront, agent: Box<dyn Teaches>) -> Self {
         Self { front, agent }
     }
 
@@ -269,8 +268,8 @@ impl<A: Teaches> Sighted<A> {
     }
 
     /// The algorithm.
-    pub fn agent(&self) -> &A {
-        &self.agent
+    pub fn agent(&self) -> &dyn Teaches {
+        &*self.agent
     }
 
     /// One update of the algorithm and, along its critics' loss, of the front; both gradients are those at the

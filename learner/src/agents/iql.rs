@@ -3,14 +3,15 @@
 //! action that is not in the data is ever asked for its value.
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor};
 
 use super::{
     Agent, Draws, Figures, Transitions,
     front::Teaches,
+    gaussian::{self, LOG_STD},
     gradients,
     net::Net,
-    policy::{self, LOG_STD},
+    policy::{Head, Policy},
     td::{self, CriticMetrics},
 };
 use crate::nn::{AdamConfig, Mlp};
@@ -172,7 +173,7 @@ impl Iql {
         let policy = sizes(observation, action);
         let actor = match config.deterministic {
             true => net(Mlp::one("actor", &policy), config.lr_actor),
-            false => policy::gaussian_net(&policy, AdamConfig::new(config.lr_actor), kind, device),
+            false => gaussian::net(&policy, AdamConfig::new(config.lr_actor), kind, device),
         };
         Self {
             v: net(v, config.lr_v),
@@ -251,7 +252,7 @@ impl Iql {
             }
             false => {
                 let log_std = self.actor.params().get(LOG_STD);
-                let away = -policy::log_prob(&mean, log_std, &batch.actions);
+                let away = -gaussian::log_prob(&mean, log_std, &batch.actions);
                 let (loss, metrics) = actor_loss(&weights, &away);
                 let mut grad = gradients(&loss, &[&pass.out, log_std]);
                 let of_log_std = grad.split_off(1);
@@ -293,17 +294,15 @@ impl Agent for Iql {
         self.updates
     }
 
-    fn act(&self, observations: &Tensor, draws: Option<&mut dyn Draws>) -> Tensor {
-        no_grad(|| {
-            let mean = self.actor.value(observations).tanh();
-            let Some(draws) = draws else { return mean };
-            let noise = draws.normal("explore", &mean.size());
-            let drawn = match self.config.deterministic {
-                true => mean + noise * self.config.exploration_noise,
-                false => policy::sample(&mean, self.actor.params().get(LOG_STD), &noise),
-            };
-            drawn.clamp(-1.0, 1.0)
-        })
+    fn policy(&self) -> Policy<'_> {
+        let head = match self.config.deterministic {
+            true => Head::Tanh {
+                most: 1.0,
+                noise: self.config.exploration_noise,
+            },
+            false => Head::TanhMean,
+        };
+        Policy::new(&self.actor, head)
     }
 
     fn value(&self, observations: &Tensor, actions: &Tensor) -> Option<Tensor> {

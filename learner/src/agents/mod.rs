@@ -5,8 +5,8 @@
 //! - Those on state vectors share what is here: they learn from [`Transitions`], take their random numbers
 //!   from [`Draws`] by the names that the golden files give them, stand on [`net::Net`]s, and are driven as
 //!   an [`Agent`]; [`guard`] looks for bad batches and for losses that diverge.
-//!   [`bc`], [`td3_bc`], [`iql`], [`awac`], with [`td`] and [`policy`] for what critics and Gaussian policies
-//!   share; [`front`] puts them on images.
+//!   [`bc`], [`td3_bc`], [`iql`], [`awac`], with [`td`] and [`gaussian`] for what critics and Gaussian policies
+//!   share; [`front`] puts them on images; [`policy`] is what of each of them acts.
 //!   [`sac`], [`redq`], [`rlpd`], and offline [`cql`], [`cal_ql`]: soft actor-critics, whose policy is a
 //!   [`tanh_gaussian`] and whose temperature a [`scalar`]. [`draws`]: where training takes [`Draws`] from.
 
@@ -16,6 +16,7 @@ pub mod cal_ql;
 pub mod cql;
 pub mod draws;
 pub mod front;
+pub mod gaussian;
 pub mod guard;
 pub mod iql;
 pub mod net;
@@ -30,6 +31,8 @@ pub mod td;
 pub mod td3_bc;
 
 use tch::{Kind, Tensor};
+
+use self::policy::Policy;
 
 /// B transitions.
 #[derive(Debug)]
@@ -92,8 +95,21 @@ pub trait Agent {
     /// Updates made so far.
     fn updates(&self) -> u64;
 
+    /// Transitions of one update's batch come in so many equal parts, one for each step of its critics.
+    fn parts(&self) -> i64 {
+        1
+    }
+
+    /// From here on it learns online, for those that then learn otherwise.
+    fn go_online(&mut self) {}
+
+    /// What acts.
+    fn policy(&self) -> Policy<'_>;
+
     /// Actions in ±1 \[B, A\]: the best it knows, or with `draws` as it explores.
-    fn act(&self, observations: &Tensor, draws: Option<&mut dyn Draws>) -> Tensor;
+    fn act(&self, observations: &Tensor, draws: Option<&mut dyn Draws>) -> Tensor {
+        self.policy().act(observations, draws)
+    }
 
     /// What it thinks taking these actions is worth \[B\]; `None`: it has no critic.
     fn value(&self, observations: &Tensor, actions: &Tensor) -> Option<Tensor>;

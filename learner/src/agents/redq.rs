@@ -16,6 +16,7 @@ use super::{
     Agent, Draws, Figures, Transitions,
     front::Teaches,
     gradients,
+    policy::{Head, Policy},
     sac::{self, Errors, Judgement, Plan, SoftActorCritic, log_temperature_loss},
     tanh_gaussian::Squash,
 };
@@ -224,8 +225,8 @@ impl Agent for Redq {
         self.updates
     }
 
-    fn act(&self, observations: &Tensor, draws: Option<&mut dyn Draws>) -> Tensor {
-        self.networks.act(observations, draws)
+    fn policy(&self) -> Policy<'_> {
+        Policy::new(&self.networks.actor, Head::TanhGaussian { scale: None })
     }
 
     fn value(&self, observations: &Tensor, actions: &Tensor) -> Option<Tensor> {

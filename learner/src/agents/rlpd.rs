@@ -16,6 +16,7 @@ use super::{
     Agent, Draws, Figures, Transitions,
     front::Teaches,
     gradients,
+    policy::{Head, Policy},
     sac::{self, CriticMetrics, Errors, Judgement, Plan, SoftActorCritic, temperature_loss},
     tanh_gaussian::Squash,
 };
@@ -205,12 +206,16 @@ impl Agent for Rlpd {
         self.update_through(batch, draws, false).0
     }
 
+    fn parts(&self) -> i64 {
+        self.config.update_to_data
+    }
+
     fn updates(&self) -> u64 {
         self.updates
     }
 
-    fn act(&self, observations: &Tensor, draws: Option<&mut dyn Draws>) -> Tensor {
-        self.networks.act(observations, draws)
+    fn policy(&self) -> Policy<'_> {
+        Policy::new(&self.networks.actor, Head::TanhGaussian { scale: None })
     }
 
     fn value(&self, observations: &Tensor, actions: &Tensor) -> Option<Tensor> {

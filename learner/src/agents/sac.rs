@@ -18,6 +18,7 @@ use super::{
     front::Teaches,
     gradients,
     net::Net,
+    policy::{Head, Policy},
     scalar::Scalar,
     tanh_gaussian::{Squash, TanhGaussian, policy_gradients},
 };
@@ -295,19 +296,6 @@ impl SoftActorCritic {
         (self.actor.backward(&pass, &of_out[0], vec![]), metrics)
     }
 
-    pub(super) fn act(&self, observations: &Tensor, draws: Option<&mut dyn Draws>) -> Tensor {
-        no_grad(|| {
-            let policy = TanhGaussian::of_head(&self.actor.value(observations), None);
-            match draws {
-                Some(draws) => {
-                    let normal = draws.normal("explore", &policy.mean.size());
-                    policy.sample(&normal, self.squash).actions
-                }
-                None => policy.best(),
-            }
-        })
-    }
-
     pub(super) fn value(
         &self,
         observations: &Tensor,
@@ -453,8 +441,8 @@ impl Agent for Sac {
         self.updates
     }
 
-    fn act(&self, observations: &Tensor, draws: Option<&mut dyn Draws>) -> Tensor {
-        self.networks.act(observations, draws)
+    fn policy(&self) -> Policy<'_> {
+        Policy::new(&self.networks.actor, Head::TanhGaussian { scale: None })
     }
 
     fn value(&self, observations: &Tensor, actions: &Tensor) -> Option<Tensor> {

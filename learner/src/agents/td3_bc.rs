@@ -9,6 +9,7 @@ use super::{
     front::Teaches,
     gradients,
     net::Net,
+    policy::{Head, Policy},
     pulled_back,
     td::{self, CriticMetrics},
 };
@@ -245,16 +246,12 @@ impl Agent for Td3Bc {
         self.updates
     }
 
-    fn act(&self, observations: &Tensor, draws: Option<&mut dyn Draws>) -> Tensor {
-        no_grad(|| {
-            let best = self.squashed(&self.actor.value(observations));
-            let Some(draws) = draws else { return best };
-            let (max, noise) = (
-                self.config.max_action,
-                draws.normal("explore", &best.size()),
-            );
-            (best + noise * (self.config.exploration_noise * max)).clamp(-max, max)
-        })
+    fn policy(&self) -> Policy<'_> {
+        let head = Head::Tanh {
+            most: self.config.max_action,
+            noise: self.config.exploration_noise,
+        };
+        Policy::new(&self.actor, head)
     }
 
     fn value(&self, observations: &Tensor, actions: &Tensor) -> Option<Tensor> {

@@ -121,7 +121,7 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
 
     let shapes = Shapes::of(spec, encoder.config().map_shape());
     let mut agent = SacGrasp::new(
-        config.agent.clone(),
+        config.sac_grasp.clone(),
         shapes,
         Kind::Float,
         device,

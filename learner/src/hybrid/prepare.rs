@@ -227,7 +227,7 @@ fn imitate_encoder(
     );
     let setup = Setup {
         trunk: Trunk::Fresh(&config.encoder),
-        heads: &config.agent,
+        heads: &config.sac_grasp,
         config: &config.imitation,
         device,
         seed: options.seed,

@@ -1,6 +1,7 @@
 //! Fetches the native libraries that hilt links or opens: libtorch, ONNX Runtime and MuJoCo, all
-//! from wheels on the Python package index, unpacked into the ignored `.native/`. OpenCV's Python
-//! package, which tests compare with, comes the same way.
+//! from wheels on the Python package index, unpacked into the ignored `.native/`. Gymnasium's models,
+//! which policies are evaluated on, and OpenCV's Python package, which tests compare with, come the
+//! same way.
 //!
 //! A library counts as installed when its stamp (`.native/<name>.json`) names the pinned version
 //! and every file has the size written there. The stamp is written last and renamed into place, so
@@ -112,6 +113,24 @@ const MUJOCO: Library = Library {
     keep: |path| (path == "mujoco/libmujoco.so.3.17.0").then(|| "libmujoco.so.3.17.0".to_owned()),
 };
 
+/// The models of the tasks that `hilt_sim::locomotion` knows.
+const GYMNASIUM: Library = Library {
+    name: "gymnasium",
+    variable: "GYMNASIUM_ASSETS",
+    default: "gymnasium",
+    wheels: &["gymnasium==1.4.0"],
+    keep: |path| {
+        let models = [
+            "hopper.xml",
+            "half_cheetah.xml",
+            "walker2d.xml",
+            "walker2d_v5.xml",
+        ];
+        let file = path.strip_prefix("gymnasium/envs/mujoco/assets/")?;
+        models.contains(&file).then(|| file.to_owned())
+    },
+};
+
 /// What calibration is compared with in tests: a Python package with its one dependency, for the
 /// `python3` that fetches it.
 const OPENCV: Library = Library {
@@ -167,8 +186,8 @@ pub fn run(root: &Path) -> Result<()> {
     let native = root.join(".native");
     fs::create_dir_all(&native).with_context(|| format!("cannot create {}", native.display()))?;
     let libraries = match nvidia_gpu() {
-        true => [LIBTORCH_CUDA, ONNXRUNTIME_CUDA, MUJOCO],
-        false => [LIBTORCH, ONNXRUNTIME, MUJOCO],
+        true => [LIBTORCH_CUDA, ONNXRUNTIME_CUDA, MUJOCO, GYMNASIUM],
+        false => [LIBTORCH, ONNXRUNTIME, MUJOCO, GYMNASIUM],
     };
     for library in libraries {
         if !is_overridden(&native, &library) && !is_installed(&native, &library) {
@@ -501,6 +520,14 @@ mod tests {
         }
         assert_eq!((OPENCV.keep)("numpy/linalg/tests/test_linalg.py"), None);
         assert_eq!((OPENCV.keep)("numpy-2.4.6.dist-info/METADATA"), None);
+    }
+
+    #[test]
+    fn of_gymnasium_only_the_models_of_our_tasks_are_kept() {
+        let keep = |file| (GYMNASIUM.keep)(&format!("gymnasium/envs/mujoco/{file}"));
+        assert_eq!(keep("assets/hopper.xml").as_deref(), Some("hopper.xml"));
+        assert_eq!(keep("assets/ant.xml"), None);
+        assert_eq!(keep("hopper_v5.py"), None);
     }
 
     #[test]

@@ -68,6 +68,25 @@ pub enum SimError {
     /// A start cannot be set up.
     #[error("start: {0}")]
     Start(String),
+    /// There is no such task.
+    #[error("there is no task `{id}`; there are {known}")]
+    UnknownTask {
+        /// Which was asked for.
+        id: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// A model of Gymnasium's is missing.
+    #[error(
+        "Gymnasium's model {path} cannot be read ({reason}); fetch it with `cargo xtask setup`, or set \
+         GYMNASIUM_ASSETS to the folder that has it"
+    )]
+    MissingModel {
+        /// Where it was looked for.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
     /// The thread that owns the physics has ended.
     #[error("the simulation's thread has ended; spawn a new one")]
     Ended,

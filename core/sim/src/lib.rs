@@ -15,6 +15,8 @@
 //! - [`ScriptedOperator`] stands in for a person: it demonstrates, corrects, and on purpose misses.
 //!   [`TakeoverPolicy`] decides when it steps in. Both are pure functions of a seed and of the
 //!   truth, which the policy never sees.
+//! - [`Locomotion`] is something else: Gymnasium's Hopper, HalfCheetah and Walker2d, number by number, for
+//!   algorithms to be tried on without a robot.
 //!
 //! The arm's base frame is the world's: x to the table, z up, z = 0 the table's surface.
 //!
@@ -36,6 +38,7 @@
 mod arm;
 mod error;
 mod libraries;
+mod locomotion;
 mod operator;
 mod optics;
 mod painter;
@@ -50,6 +53,7 @@ mod thread;
 pub use arm::{ArmKind, Jaw, Task};
 pub use error::SimError;
 pub use libraries::check_rendering_libraries;
+pub use locomotion::{Locomotion, Moved};
 pub use operator::{Intention, OperatorAction, OperatorConfig, ScriptedOperator};
 pub use scene::{Mount, SceneBoard, SceneCamera, SceneConfig, SceneLens};
 pub use servos::{Motion, Servos};

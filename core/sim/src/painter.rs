@@ -128,7 +128,7 @@ fn draw_boards(model: &mut MjModel, config: &SceneConfig) -> Result<(), SimError
 }
 
 /// With its cause: the renderer's own message leaves it out.
-fn renderer_error(error: &RendererError) -> SimError {
+pub(crate) fn renderer_error(error: &RendererError) -> SimError {
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
     SimError::Renderer(format!("{error}{}", cause.unwrap_or_default()))
 }

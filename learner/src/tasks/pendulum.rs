@@ -4,7 +4,10 @@ use std::f64::consts::{PI, TAU};
 
 use hilt_protocol::noise::Uniforms;
 
-use super::{Outcome, Task};
+use super::{Outcome, PictureError, Task};
+
+/// Its name in Gymnasium.
+pub const ID: &str = "Pendulum-v1";
 
 const GRAVITY_M_S2: f64 = 10.0;
 const MASS_KG: f64 = 1.0;
@@ -13,6 +16,11 @@ const STEP_S: f64 = 0.05;
 const MOST_SPEED_RAD_S: f64 = 8.0;
 const MOST_TORQUE_NM: f64 = 2.0;
 const EPISODE_STEPS: u32 = 200;
+
+// Colours of its picture, RGB.
+const GROUND: [f64; 3] = [245.0, 245.0, 245.0];
+const ROD: [f64; 3] = [204.0, 77.0, 77.0];
+const AXLE: [f64; 3] = [30.0, 30.0, 30.0];
 
 /// The rod, upright at angle 0. Observations: cos, sin and speed, in rad/s; the action: torque, 1 being 2 N·m.
 #[derive(Clone, Debug, Default)]
@@ -29,12 +37,24 @@ impl Pendulum {
 }
 
 impl Task for Pendulum {
+    fn id(&self) -> &'static str {
+        ID
+    }
+
     fn observations(&self) -> usize {
         3
     }
 
     fn actions(&self) -> usize {
         1
+    }
+
+    fn most_steps(&self) -> u32 {
+        EPISODE_STEPS
+    }
+
+    fn step_s(&self) -> f64 {
+        STEP_S
     }
 
     /// Any angle, up to 1 rad/s: Gymnasium's distribution, but not its numbers for a seed.
@@ -64,6 +84,35 @@ impl Task for Pendulum {
             terminated: false,
             truncated: self.steps >= EPISODE_STEPS,
         }
+    }
+
+    /// The rod before a plain ground, seven eighths of the smaller side from tip to tip of its circle.
+    fn picture(&mut self, width: u32, height: u32) -> Result<Vec<u8>, PictureError> {
+        if width == 0 || height == 0 {
+            let reason = format!("a picture of {width}×{height} has no pixels");
+            return Err(PictureError { id: ID, reason });
+        }
+        let scale_px = f64::from(width.min(height)) * 7.0 / 16.0;
+        let tip = [-self.angle_rad.sin(), -self.angle_rad.cos()];
+        let mut rgb = Vec::with_capacity(width as usize * height as usize * 3);
+        for row in 0..height {
+            for column in 0..width {
+                // In lengths of the rod from its pivot, x to the right and y down.
+                let along =
+                    |pixel, side| (f64::from(pixel) + 0.5 - f64::from(side) / 2.0) / scale_px;
+                let [x, y] = [along(column, width), along(row, height)];
+                // How much of the pixel is covered by what ends so far from it.
+                let covered = |distance: f64| (0.5 - distance * scale_px).clamp(0.0, 1.0);
+                let on_rod = (x * tip[0] + y * tip[1]).clamp(0.0, 1.0);
+                let rod = covered((x - on_rod * tip[0]).hypot(y - on_rod * tip[1]) - 0.1);
+                let axle = covered(x.hypot(y) - 0.04);
+                for channel in 0..3 {
+                    let below = GROUND[channel] + (ROD[channel] - GROUND[channel]) * rod;
+                    rgb.push((below + (AXLE[channel] - below) * axle) as u8);
+                }
+            }
+        }
+        Ok(rgb)
     }
 }
 
@@ -112,5 +161,22 @@ mod tests {
         assert_eq!(pendulum.reset(3), first);
         assert_ne!(pendulum.reset(4), first);
         assert_eq!(first.len(), pendulum.observations());
+    }
+
+    #[test]
+    fn its_picture_shows_where_the_rod_is() {
+        let mut pendulum = Pendulum::default();
+        let is_rod = |rgb: &[u8], row: usize, column: usize| {
+            let at = (row * 64 + column) * 3;
+            rgb[at..at + 3] == ROD.map(|channel| channel as u8)
+        };
+        let upright = pendulum.picture(64, 48).unwrap();
+        assert_eq!(upright.len(), 64 * 48 * 3);
+        assert!(is_rod(&upright, 10, 32) && !is_rod(&upright, 38, 32));
+        // A positive angle is to the left, as in Gymnasium's.
+        pendulum.angle_rad = PI / 2.0;
+        let left = pendulum.picture(64, 48).unwrap();
+        assert!(is_rod(&left, 24, 18) && !is_rod(&left, 10, 32));
+        assert!(pendulum.picture(0, 48).is_err());
     }
 }

@@ -10,7 +10,8 @@
 //! Below it is what any log of messages needs: [`ChannelWriter`] and [`ChannelReader`]. A file says
 //! itself what its messages are made of ([`descriptor`]), so that other MCAP tools can read them.
 //!
-//! [`pickle`] reads files of HIL-SERL's and other Python programs, and runs nothing of them.
+//! [`pickle`] reads files of HIL-SERL's and other Python programs, and runs nothing of them. [`table`]: transitions
+//! on state vectors as offline reinforcement learning keeps them, in other programs' formats.
 //!
 //! A run is a folder with `run.mcap` and `spec.json`, the [`hilt_protocol::RigSpec`] that its
 //! entries have to be read with.
@@ -21,6 +22,7 @@ pub mod descriptor;
 pub mod pickle;
 mod reader;
 mod schema;
+pub mod table;
 mod writer;
 
 pub use channels::{Channel, ChannelReader, ChannelWriter, Message};

@@ -77,7 +77,7 @@ pub enum DType {
 
 impl DType {
     /// `f4`, `u1` and so on.
-    fn of(code: &str) -> Option<Self> {
+    pub(crate) fn of(code: &str) -> Option<Self> {
         Some(match code {
             "b1" => Self::Bool,
             "i1" => Self::Int(1),
@@ -95,10 +95,39 @@ impl DType {
         })
     }
 
-    fn bytes(self) -> usize {
+    pub(crate) fn bytes(self) -> usize {
         match self {
             Self::Bool => 1,
             Self::Int(n) | Self::Unsigned(n) | Self::Float(n) => n,
+        }
+    }
+
+    /// One number from exactly its bytes, little-endian.
+    pub(crate) fn number(self, bytes: &[u8]) -> f64 {
+        let mut low = [0; 8];
+        low[..bytes.len()].copy_from_slice(bytes);
+        let unsigned = u64::from_le_bytes(low);
+        match self {
+            Self::Bool => f64::from(u8::from(unsigned != 0)),
+            Self::Unsigned(_) => unsigned as f64,
+            Self::Int(n) => {
+                // The sign's bit comes to the top and down again with copies of it.
+                let above = 64 - 8 * n as u32;
+                ((unsigned << above) as i64 >> above) as f64
+            }
+            Self::Float(2) => half::f16::from_bits(unsigned as u16).to_f64(),
+            Self::Float(4) => f64::from(f32::from_bits(unsigned as u32)),
+            Self::Float(_) => f64::from_bits(unsigned),
+        }
+    }
+
+    /// As numpy writes it: `<f4`.
+    pub(crate) fn descr(self) -> String {
+        match self {
+            Self::Bool => "|b1".to_owned(),
+            Self::Int(n) => format!("<i{n}"),
+            Self::Unsigned(n) => format!("<u{n}"),
+            Self::Float(n) => format!("<f{n}"),
         }
     }
 }

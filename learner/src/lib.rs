@@ -5,7 +5,7 @@
 //! - [`encoder`], [`augment`]: the ResNet family, with weights from elsewhere, and random shifts of
 //!   images.
 //! - [`agents`]: one file per algorithm.
-//! - [`tasks`]: what they can be tried on without a robot.
+//! - [`tasks`]: what they can be tried on without a robot; [`evaluation`]: how well they do there.
 //! - [`dataset`]: recorded entries as demonstrations and labelled frames.
 //! - [`replay`]: transitions in memory-mapped segments, each frame once; [`ingest`] fills it from
 //!   the link.
@@ -23,6 +23,7 @@ pub mod config;
 pub mod course;
 pub mod dataset;
 pub mod encoder;
+pub mod evaluation;
 pub mod export;
 pub mod hybrid;
 pub mod imitation;

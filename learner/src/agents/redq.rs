@@ -221,6 +221,10 @@ impl Agent for Redq {
         self.update_through(batch, draws, false).0
     }
 
+    fn parts(&self) -> i64 {
+        self.config.update_to_data
+    }
+
     fn updates(&self) -> u64 {
         self.updates
     }

@@ -68,12 +68,15 @@ pub fn evaluate(
     evaluation
 }
 
-/// One episode: its return and its steps. `see` gets every step's observation, action and outcome.
+/// Gets every step's observation \[O\], action \[A\] and outcome.
+pub type See<'a> = dyn FnMut(&[f64], &[f64], &Outcome) + 'a;
+
+/// One episode: its return and its steps.
 pub fn walk(
     task: &mut dyn Task,
     seed: u64,
     act: &mut dyn FnMut(&[f64]) -> Vec<f64>,
-    see: &mut dyn FnMut(&[f64], &[f64], &Outcome),
+    see: &mut See,
 ) -> (f64, u32) {
     let mut observation = task.reset(seed);
     let (mut sum, mut steps) = (0.0, 0);

@@ -12,13 +12,14 @@
 //! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins.
 //! - [`onnx`], [`export`]: what the robot runs.
 //! - [`hybrid`]: the loop that drives it all; [`config`]: what can be chosen, with [`presets`] by
-//!   name; [`metrics`]: figures; [`show`]: what the user sees; [`memory`]: how the process holds it;
-//!   [`stopped`]: Ctrl-C before there is anything to keep.
+//!   name; [`checkpoint`]: what is kept of a training; [`metrics`]: figures; [`show`]: what the user sees;
+//!   [`memory`]: how the process holds it; [`stopped`]: Ctrl-C before there is anything to keep.
 //!
 //! Threads of `hilt-learner hybrid`: the update loop (the main thread), ingest, and the link's own.
 
 pub mod agents;
 pub mod augment;
+pub mod checkpoint;
 pub mod config;
 pub mod course;
 pub mod dataset;

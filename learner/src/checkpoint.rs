@@ -1,0 +1,102 @@
+//! Named tensors in a file, and folders of files: whole, or as they were before.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use tch::Tensor;
+
+/// Writes tensors as `.safetensors`: beside the place, then renamed into it.
+pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)]) -> io::Result<()> {
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    let beside = path.with_extension("partial");
+    Tensor::write_safetensors(tensors, &beside).map_err(|e| named(io::Error::other(e)))?;
+    let written = fs::File::open(&beside).and_then(|file| file.sync_all());
+    written
+        .and_then(|()| fs::rename(&beside, path))
+        .map_err(named)
+}
+
+/// Reads what [`write_tensors`] wrote. An error names the file.
+pub fn read_tensors(path: &Path) -> io::Result<Vec<(String, Tensor)>> {
+    // By itself, for its error says whether the file is there.
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    fs::File::open(path).map_err(named)?;
+    Tensor::read_safetensors(path).map_err(|e| named(io::Error::other(e)))
+}
+
+/// Fills a folder beside `dir` and puts it in the place of `dir`, with all that was there. Killed on the way it
+/// leaves the old folder, if not under its name then under that with `.old`.
+pub fn replace_folder<E: From<io::Error>>(
+    dir: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    let beside = |ending: &str| {
+        let mut name = dir.as_os_str().to_owned();
+        name.push(ending);
+        PathBuf::from(name)
+    };
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", dir.display()));
+    let gone = |path: &Path| match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(named(e)),
+        _ => Ok(()),
+    };
+    let (partial, old) = (beside(".partial"), beside(".old"));
+    gone(&partial)?;
+    fs::create_dir_all(&partial).map_err(named)?;
+    fill(&partial)?;
+    if dir.exists() {
+        gone(&old)?;
+        fs::rename(dir, &old).map_err(named)?;
+    }
+    fs::rename(&partial, dir).map_err(named)?;
+    Ok(gone(&old)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensors_come_back_and_a_missing_or_broken_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.safetensors");
+        let missing = read_tensors(&path).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        assert!(missing.to_string().contains("a.safetensors"), "{missing}");
+        let tensors = vec![
+            ("w".to_owned(), Tensor::from_slice(&[1f32, -2.5])),
+            ("steps".to_owned(), Tensor::from(7i64)),
+        ];
+        write_tensors(&path, &tensors).unwrap();
+        let mut read = read_tensors(&path).unwrap();
+        read.sort_by_key(|(name, _)| std::cmp::Reverse(name.clone()));
+        assert_eq!(read, tensors);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        let broken = read_tensors(&path).unwrap_err().to_string();
+        assert!(broken.contains("a.safetensors"), "{broken}");
+    }
+
+    #[test]
+    fn a_folder_is_replaced_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let best = dir.path().join("best");
+        let put = |name: &'static str| {
+            move |into: &Path| -> io::Result<()> { fs::write(into.join(name), name) }
+        };
+        replace_folder(&best, put("first")).unwrap();
+        let failed = |into: &Path| {
+            fs::write(into.join("half"), "")?;
+            Err(io::Error::other("no space"))
+        };
+        assert!(replace_folder(&best, failed).is_err());
+        assert!(best.join("first").exists() && !best.join("half").exists());
+        replace_folder(&best, put("second")).unwrap();
+        let files = |dir: &Path| fs::read_dir(dir).unwrap().count();
+        assert_eq!((files(&best), files(dir.path())), (1, 1));
+        assert!(best.join("second").exists());
+    }
+}

@@ -96,6 +96,7 @@ pub fn walk(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tasks::PictureError;
 
     /// Counts up from the seed; each step pays what it was at times the action, and 3 is the end. Time runs
     /// out after four steps.
@@ -105,6 +106,22 @@ mod tests {
     }
 
     impl Task for Count {
+        fn id(&self) -> &'static str {
+            "Count"
+        }
+
+        fn most_steps(&self) -> u32 {
+            4
+        }
+
+        fn step_s(&self) -> f64 {
+            1.0
+        }
+
+        fn picture(&mut self, _: u32, _: u32) -> Result<Vec<u8>, PictureError> {
+            Ok(vec![])
+        }
+
         fn observations(&self) -> usize {
             1
         }

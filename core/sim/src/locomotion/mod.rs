@@ -1,10 +1,9 @@
 //! Gymnasium's Hopper, HalfCheetah and Walker2d: figures in a plane that are to come far, as its Python package
 //! computes them. `cargo xtask setup` takes their models from there.
 
+mod model;
 mod picture;
 mod rules;
-
-use std::path::{Path, PathBuf};
 
 use hilt_protocol::noise::Uniforms;
 use mujoco_rs::prelude::*;
@@ -52,17 +51,8 @@ impl Locomotion {
             id: id.to_owned(),
             known: Self::ids().collect::<Vec<_>>().join(", "),
         })?;
-        Self::with_model(rules, &folder().join(rules.model))
-    }
-
-    fn with_model(rules: &'static Rules, path: &Path) -> Result<Self, SimError> {
-        let mjcf = std::fs::read_to_string(path).map_err(|e| SimError::MissingModel {
-            path: path.display().to_string(),
-            reason: e.to_string(),
-        })?;
-        let model = MjModel::from_xml_string(&mjcf);
-        let model = model.map_err(|e| SimError::Model(format!("{}: {e}", path.display())))?;
-        let mut data = MjData::new(Box::new(model));
+        let model = model::read(&model::folder().join(rules.model))?;
+        let mut data = MjData::new(model);
         data.forward();
         Ok(Self {
             data,
@@ -191,39 +181,5 @@ impl Locomotion {
             _ => View::new(self.data.model(), [width, height])?,
         };
         self.view.insert(view).draw(self.data.qpos())
-    }
-}
-
-/// `GYMNASIUM_ASSETS`, or what `cargo xtask setup` put beside the sources or the binary.
-fn folder() -> PathBuf {
-    if let Some(path) = std::env::var_os("GYMNASIUM_ASSETS") {
-        return path.into();
-    }
-    let native = Path::new(".native/gymnasium");
-    let beside = std::env::current_exe().ok().and_then(|exe| {
-        let mut places = exe.ancestors().map(|dir| dir.join(native));
-        places.find(|place| place.exists())
-    });
-    beside.unwrap_or_else(|| native.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_model_and_one_that_is_none_are_named_with_the_remedy() {
-        let error = |path: &Path| {
-            let open = Locomotion::with_model(&RULES[0], path);
-            open.err().map(|e| e.to_string()).unwrap()
-        };
-        let missing = error(Path::new("/nowhere/hopper.xml"));
-        assert!(missing.contains("/nowhere/hopper.xml"), "{missing}");
-        assert!(missing.contains("cargo xtask setup"), "{missing}");
-        let other = error(Path::new(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/Cargo.toml"
-        )));
-        assert!(other.contains("Cargo.toml"), "{other}");
     }
 }

@@ -8,7 +8,7 @@
 //! - [`tasks`]: what they can be tried on without a robot; [`evaluation`]: how well they do there.
 //! - [`dataset`]: recorded entries as demonstrations and labelled frames.
 //! - [`replay`]: transitions in memory-mapped segments, each frame once; [`ingest`] fills it from
-//!   the link.
+//!   the link. [`vectors`]: the same for tasks on state vectors, from tables and from learning on them.
 //! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins.
 //! - [`onnx`], [`export`]: what the robot runs.
 //! - [`hybrid`]: the loop that drives it all; [`config`]: what can be chosen, with [`presets`] by
@@ -39,3 +39,4 @@ pub mod reward;
 pub mod show;
 pub mod stopped;
 pub mod tasks;
+pub mod vectors;

@@ -214,6 +214,14 @@ impl Table {
             })
     }
 
+    /// The sum of the rewards of these rows: of an episode's, its return.
+    pub fn sum_of_rewards(&self, rows: Range<usize>) -> f64 {
+        self.0.rewards[rows]
+            .iter()
+            .map(|&reward| f64::from(reward))
+            .sum()
+    }
+
     /// Whether all actions lie in ±1, as the networks' do; the first that does not is named.
     pub fn check_actions(&self) -> Result<(), TableError> {
         let beyond = |value: &f32| value.abs() > 1.0 + SLACK;

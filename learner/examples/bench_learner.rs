@@ -16,7 +16,8 @@ use hilt_learner::agents::{
     redq::{Redq, RedqConfig},
     rlpd::{Rlpd, RlpdConfig},
     sac::Sac,
-    sac_grasp::{Batch, GripperHead, SacGrasp, SacGraspConfig, SeededNoise, Shapes, Update},
+    sac_grasp::{GripperHead, SacGrasp, SacGraspConfig, SeededNoise, Shapes, Update},
+    sight::{Sight, SightTransitions},
     td3_bc::Td3Bc,
 };
 use tch::{Device, Kind, Tensor};
@@ -24,21 +25,24 @@ use tch::{Device, Kind, Tensor};
 const BATCH: i64 = 256;
 const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
 
-fn batch(channels: i64) -> Batch {
+fn batch(channels: i64) -> SightTransitions {
     let maps = || {
         (0..2)
             .map(|_| Tensor::rand([BATCH, 4, 4, channels], F32))
             .collect()
     };
-    Batch {
+    let sight = || Sight {
         maps: maps(),
-        next_maps: maps(),
         proprio: Tensor::randn([BATCH, 12], F32),
-        next_proprio: Tensor::randn([BATCH, 12], F32),
+    };
+    SightTransitions {
+        observations: sight(),
+        next_observations: sight(),
         actions: Tensor::rand([BATCH, 4], F32).round(),
         rewards: Tensor::rand([BATCH], F32).round(),
         masks: Tensor::ones([BATCH], F32),
         grasp_penalty: Tensor::zeros([BATCH], F32),
+        returns: None,
     }
 }
 

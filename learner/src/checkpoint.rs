@@ -1,4 +1,4 @@
-//! Named tensors in a file, and folders of files: whole, or as they were before.
+//! Named tensors in a file, agents among them, and folders of files: whole, or as they were before.
 
 use std::{
     fs, io,
@@ -6,6 +6,8 @@ use std::{
 };
 
 use tch::Tensor;
+
+use crate::agents::guard::{BadState, check_state};
 
 /// Writes tensors as `.safetensors`: beside the place, then renamed into it.
 pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)]) -> io::Result<()> {
@@ -24,6 +26,56 @@ pub fn read_tensors(path: &Path) -> io::Result<Vec<(String, Tensor)>> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
     fs::File::open(path).map_err(named)?;
     Tensor::read_safetensors(path).map_err(|e| named(io::Error::other(e)))
+}
+
+/// Why an agent's state was not written, or cannot be gone on from. What was on disk stays as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum NotKept {
+    /// The file system refused, or the file is none of tensors.
+    #[error(transparent)]
+    File(#[from] io::Error),
+    /// The state is not one to go on from.
+    #[error("{path}: {fault}")]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: BadState,
+    },
+}
+
+/// The number of updates stands among the tensors.
+const UPDATES: &str = "updates";
+
+/// Writes what `Agent::state` gave, and how many updates made it. A state with a number that is not finite is
+/// refused, so that the last file stays good.
+pub fn write_agent(
+    path: &Path,
+    mut state: Vec<(String, Tensor)>,
+    updates: u64,
+) -> Result<(), NotKept> {
+    check_state(&state, &state).map_err(|fault| NotKept::State {
+        path: path.to_owned(),
+        fault,
+    })?;
+    state.push((UPDATES.to_owned(), Tensor::from(updates as i64)));
+    Ok(write_tensors(path, &state)?)
+}
+
+/// A state for an agent whose own is `own`, and how many updates made it.
+pub fn read_agent(
+    path: &Path,
+    mut own: Vec<(String, Tensor)>,
+) -> Result<(Vec<(String, Tensor)>, u64), NotKept> {
+    let state = read_tensors(path)?;
+    own.push((UPDATES.to_owned(), Tensor::from(0i64)));
+    check_state(&own, &state).map_err(|fault| NotKept::State {
+        path: path.to_owned(),
+        fault,
+    })?;
+    let updates = state.iter().find(|(name, _)| name == UPDATES);
+    let updates = updates.map_or(0, |(_, updates)| updates.int64_value(&[]) as u64);
+    Ok((state, updates))
 }
 
 /// Fills a folder beside `dir` and puts it in the place of `dir`, with all that was there. Killed on the way it
@@ -78,6 +130,35 @@ mod tests {
         fs::write(&path, &whole[..whole.len() - 1]).unwrap();
         let broken = read_tensors(&path).unwrap_err().to_string();
         assert!(broken.contains("a.safetensors"), "{broken}");
+    }
+
+    #[test]
+    fn a_state_comes_back_if_it_fits_and_one_that_diverged_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.safetensors");
+        let state = |values: &[f32]| vec![("actor.params".to_owned(), Tensor::from_slice(values))];
+        write_agent(&path, state(&[1.0, 2.0]), 7).unwrap();
+        let (read, updates) = read_agent(&path, state(&[0.0, 0.0])).unwrap();
+        assert!(read.contains(&state(&[1.0, 2.0])[0]));
+        assert_eq!(updates, 7);
+        let refused = |own| read_agent(&path, own).unwrap_err().to_string();
+        let shape = refused(state(&[0.0]));
+        assert!(
+            shape.contains("agent.safetensors: `actor.params` has shape [2]"),
+            "{shape}"
+        );
+        let missing = refused(vec![("critics.params".to_owned(), Tensor::from(0i64))]);
+        assert!(missing.contains("`critics.params`"), "{missing}");
+        let before = fs::read(&path).unwrap();
+        let diverged = write_agent(&path, state(&[1.0, f32::NAN]), 8).unwrap_err();
+        assert!(
+            diverged
+                .to_string()
+                .contains("`actor.params` has NaN at place 1"),
+            "{diverged}"
+        );
+        assert_eq!(fs::read(&path).unwrap(), before);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

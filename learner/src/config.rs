@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use hilt_protocol::{
-    CameraSpec,
+    CameraSpec, RigSpec,
     settings::{self, SettingsError},
 };
 use serde::{Deserialize, Serialize};
@@ -17,12 +17,13 @@ use crate::{
         bc::{Bc, BcConfig},
         cal_ql::{CalQl, CalQlConfig},
         cql::{Cql, CqlConfig},
-        front::{FrontConfig, Teaches},
+        front::{FrontConfig, MapFront, Sighted, Teaches},
         iql::{Iql, IqlConfig},
         redq::{Redq, RedqConfig},
         rlpd::{Rlpd, RlpdConfig},
         sac::{Sac, SacConfig},
-        sac_grasp::SacGraspConfig,
+        sac_grasp::{Alternating, SacGrasp, SacGraspConfig, Shapes},
+        sight::SightAgent,
         td3_bc::{Td3Bc, Td3BcConfig},
     },
     augment::{PADDING_PX, shifts},
@@ -361,6 +362,36 @@ impl LearnerConfig {
             Algorithm::Redq => Box::new(Redq::new(self.redq.clone(), o, a, both)),
             Algorithm::Rlpd => Box::new(Rlpd::new(self.rlpd.clone(), o, a, both)),
         })
+    }
+
+    /// The algorithm on what a robot of this spec sees, by an encoder that gives maps \[h, w, C\]; with fresh
+    /// networks, from torch's generator seeded with `seed`.
+    pub fn sight_agent(
+        &self,
+        spec: &RigSpec,
+        map: [i64; 3],
+        device: Device,
+        seed: u64,
+    ) -> Box<dyn SightAgent> {
+        let shapes = Shapes::of(spec, map);
+        let width = self.front.width(shapes.cameras.len());
+        match self.agent(width, shapes.action(), device, seed) {
+            Some(agent) => {
+                let (cameras, proprio) = (&shapes.cameras, shapes.proprio);
+                let front = MapFront::new(&self.front, cameras, proprio, Kind::Float, device);
+                Box::new(Sighted::new(front, agent))
+            }
+            None => {
+                let config = self.sac_grasp.clone();
+                let agent = SacGrasp::new(config, shapes, Kind::Float, device, seed);
+                Box::new(Alternating::new(agent, self.train.cta_ratio))
+            }
+        }
+    }
+
+    /// γ of the returns that the algorithm wants beside each transition; `None`: it wants none.
+    pub fn return_discount(&self) -> Option<f64> {
+        (self.algorithm == Algorithm::CalQl).then_some(self.cal_ql.cql.discount)
     }
 
     /// The encoder of `encoder_weights`, if it is configured.

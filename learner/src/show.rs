@@ -4,8 +4,6 @@ use std::time::{Duration, Instant};
 
 use hilt_show::{Rate, Show, per_s};
 
-use crate::agents::sac_grasp::Metrics;
-
 /// A piece of training that ends after some steps.
 #[derive(Debug)]
 pub struct Phase {
@@ -67,14 +65,14 @@ impl Updates {
         });
     }
 
-    /// After an update.
-    pub fn stand(&mut self, updates: u64, entries: u64, metrics: &Metrics) {
+    /// After an update, with the figures that were read last.
+    pub fn stand(&mut self, updates: u64, entries: u64, figures: &[(&str, f64)]) {
         let passed = self.began.elapsed();
         self.updates.add(passed, updates);
         self.entries.add(passed, entries);
         let rates = [self.updates.per_s(), self.entries.per_s()];
         self.show
-            .stand(updates, || update_words(entries, rates, metrics));
+            .stand(updates, || update_words(entries, rates, figures));
     }
 
     /// Training is over.
@@ -83,13 +81,17 @@ impl Updates {
     }
 }
 
-fn update_words(entries: u64, rates: [Option<f64>; 2], metrics: &Metrics) -> String {
+/// So many figures there is room for.
+const FIGURES: usize = 2;
+
+fn update_words(entries: u64, rates: [Option<f64>; 2], figures: &[(&str, f64)]) -> String {
     let [updates_per_s, entries_per_s] = rates.map(per_s);
-    format!(
-        "updates, {updates_per_s}/s; {entries} entries, {entries_per_s} steps/s; critic \
-         loss {:.4}, Q {:.2}",
-        metrics.critic.critic_loss, metrics.critic.predicted_qs
-    )
+    let mut words =
+        format!("updates, {updates_per_s}/s; {entries} entries, {entries_per_s} steps/s");
+    for (name, value) in &figures[..figures.len().min(FIGURES)] {
+        words += &format!("; {} {value:.4}", name.replace('_', " "));
+    }
+    words
 }
 
 #[cfg(test)]
@@ -104,12 +106,14 @@ mod tests {
 
     #[test]
     fn updates_tell_rates_and_what_is_not_known_yet() {
-        let mut metrics = Metrics::default();
-        metrics.critic.critic_loss = 0.5;
-        metrics.critic.predicted_qs = 0.25;
+        let figures = [("critic_loss", 0.5), ("q", 0.25), ("target", 1.0)];
         assert_eq!(
-            update_words(200, [Some(16.25), None], &metrics),
-            "updates, 16.2/s; 200 entries, – steps/s; critic loss 0.5000, Q 0.25"
+            update_words(200, [Some(16.25), None], &figures),
+            "updates, 16.2/s; 200 entries, – steps/s; critic loss 0.5000; q 0.2500"
+        );
+        assert_eq!(
+            update_words(200, [None, None], &[]),
+            "updates, –/s; 200 entries, – steps/s"
         );
     }
 }

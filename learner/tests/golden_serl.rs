@@ -6,8 +6,11 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{Golden, error};
-use hilt_learner::agents::sac_grasp::{
-    Batch, Gradients, GripperHead, Loss, Metrics, Noise, SacGrasp, SacGraspConfig, Shapes, Update,
+use hilt_learner::agents::{
+    sac_grasp::{
+        Gradients, GripperHead, Loss, Metrics, Noise, SacGrasp, SacGraspConfig, Shapes, Update,
+    },
+    sight::{Sight, SightTransitions},
 };
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -126,7 +129,7 @@ fn config(h: &Value) -> (SacGraspConfig, Shapes) {
     (config, shapes)
 }
 
-fn batch(g: &Golden, step: usize, shapes: &Shapes, kind: Kind) -> Batch {
+fn batch(g: &Golden, step: usize, shapes: &Shapes, kind: Kind) -> SightTransitions {
     let get = |what: &str| g.get(&format!("batch.{step}.{what}")).to_kind(kind);
     let maps = |side: &str| {
         shapes
@@ -140,42 +143,50 @@ fn batch(g: &Golden, step: usize, shapes: &Shapes, kind: Kind) -> Batch {
         0 => rewards.zeros_like(),
         _ => get("grasp_penalty"),
     };
-    Batch {
-        maps: maps("observations"),
-        next_maps: maps("next_observations"),
-        proprio: get("observations.state"),
-        next_proprio: get("next_observations.state"),
+    let sight = |side: &str| Sight {
+        maps: maps(side),
+        proprio: get(&format!("{side}.state")),
+    };
+    SightTransitions {
+        observations: sight("observations"),
+        next_observations: sight("next_observations"),
         actions: get("actions"),
         masks: get("masks"),
         rewards,
         grasp_penalty,
+        returns: None,
     }
 }
 
 fn figures(m: &Metrics) -> BTreeMap<&'static str, f64> {
-    let mut all = BTreeMap::from([
-        ("critic.critic_loss", m.critic.critic_loss),
-        ("critic.predicted_qs", m.critic.predicted_qs),
-        ("critic.target_qs", m.critic.target_qs),
-        ("critic.rewards", m.critic.rewards),
-    ]);
+    let mut all = vec![
+        ("critic.critic_loss", &m.critic.critic_loss),
+        ("critic.predicted_qs", &m.critic.predicted_qs),
+        ("critic.target_qs", &m.critic.target_qs),
+        ("critic.rewards", &m.critic.rewards),
+    ];
     if let Some(g) = &m.grasp {
         all.extend([
-            ("grasp_critic.grasp_critic_loss", g.grasp_critic_loss),
-            ("grasp_critic.predicted_grasp_qs", g.predicted_grasp_qs),
-            ("grasp_critic.target_grasp_qs", g.target_grasp_qs),
-            ("grasp_critic.grasp_rewards", g.grasp_rewards),
+            ("grasp_critic.grasp_critic_loss", &g.grasp_critic_loss),
+            ("grasp_critic.predicted_grasp_qs", &g.predicted_grasp_qs),
+            ("grasp_critic.target_grasp_qs", &g.target_grasp_qs),
+            ("grasp_critic.grasp_rewards", &g.grasp_rewards),
         ]);
     }
     if let Some(a) = &m.actor {
         all.extend([
-            ("actor.actor_loss", a.actor_loss),
-            ("actor.entropy", a.entropy),
-            ("actor.temperature", a.temperature),
-            ("temperature.temperature_loss", a.temperature_loss),
+            ("actor.actor_loss", &a.actor_loss),
+            ("actor.entropy", &a.entropy),
+            ("actor.temperature", &a.temperature),
         ]);
     }
-    all
+    if let Some(loss) = &m.temperature_loss {
+        all.push(("temperature.temperature_loss", loss));
+    }
+    let value = |figure: &Tensor| figure.double_value(&[]);
+    all.into_iter()
+        .map(|(name, figure)| (name, value(figure)))
+        .collect()
 }
 
 /// Every recorded gradient is met, and what the reference leaves at zero we leave at zero.

@@ -5,10 +5,11 @@ use hilt_learner::agents::{
     Agent, Draws, Figures, Transitions,
     awac::{self, Awac, AwacConfig},
     bc::{Bc, BcConfig},
-    front::{FrontConfig, MapFront, Sight, SightTransitions, Sighted, Teaches},
+    front::{FrontConfig, MapFront, Sighted, Teaches},
     gaussian, gradients,
     guard::{BadState, Watch, check_state},
     iql::{self, Iql, IqlConfig},
+    sight::{Sight, SightAgent, SightTransitions},
     td3_bc::{Td3Bc, Td3BcConfig},
 };
 use hilt_protocol::noise::Uniforms;
@@ -510,6 +511,7 @@ fn td3_bc_learns_from_maps() {
         let rewards = observations.maps[0].select(1, 1).select(1, 0).select(1, 2);
         SightTransitions {
             masks: rewards.zeros_like(),
+            grasp_penalty: rewards.zeros_like(),
             actions: draws.uniform("", &[64, 1]),
             observations,
             next_observations,

@@ -225,8 +225,9 @@ fn what_the_agent_gets_is_the_map_of_the_shifted_image_also_after_a_restart() {
         let mut again = random;
         let made = encode_shifted(&batch, &encoder, &mut random);
         let images = shifted_images(&batch, SIDE as i64, &mut again, Device::Cpu);
-        for (maps, images) in [&made.maps, &made.next_maps].into_iter().zip(&images) {
-            for (map, image) in maps.iter().zip(images) {
+        let sights = [&made.observations, &made.next_observations];
+        for (sight, images) in sights.into_iter().zip(&images) {
+            for (map, image) in sight.maps.iter().zip(images) {
                 assert_eq!(*map, encoder.encode(image));
             }
         }
@@ -234,14 +235,15 @@ fn what_the_agent_gets_is_the_map_of_the_shifted_image_also_after_a_restart() {
         made
     };
     let first = made(&replay, 7);
-    assert_ne!(first.maps[0], made(&replay, 8).maps[0]);
+    assert_ne!(
+        first.observations.maps[0],
+        made(&replay, 8).observations.maps[0]
+    );
     drop(replay);
     let ingest = Ingest::new(spec(), &encoder, &images).unwrap();
     let second = made(&open(dir.path(), &ingest), 7);
-    assert_eq!(
-        (first.maps, first.next_maps),
-        (second.maps, second.next_maps)
-    );
+    assert_eq!(first.observations.maps, second.observations.maps);
+    assert_eq!(first.next_observations.maps, second.next_observations.maps);
 }
 
 #[test]
@@ -497,7 +499,9 @@ fn copies_cost_their_bytes_and_the_first_is_what_a_store_without_them_holds() {
     for slot in 0..16 {
         let sequence = maps.rewards()[slot] as u64;
         let stored = Tensor::from_slice(&stored_maps(&five, sequence, 1)[0]);
-        let drawn = batch.next_maps[1].get(slot as i64).flatten(0, -1);
+        let drawn = batch.next_observations.maps[1]
+            .get(slot as i64)
+            .flatten(0, -1);
         assert!(drawn.allclose(&stored, 1e-3, 1e-4, false));
     }
 }

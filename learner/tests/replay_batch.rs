@@ -63,6 +63,7 @@ fn tensors_hold_both_observations_and_the_step_between() {
     let mut batch = HostBatch::new(LAYOUT, 200);
     assert!(replay.sample(Which::Online, 0..200, &mut Uniforms::new(2), &mut batch));
     let tensors = to_tensors(&batch, MAP, Device::Cpu);
+    let (now, next) = (&tensors.observations, &tensors.next_observations);
     let places = Tensor::arange(ELEMENTS as i64, (Kind::Float, Device::Cpu)).reshape(MAP) * 0.25;
     let mut seen = [false; 10];
     for i in 0..200 {
@@ -71,12 +72,12 @@ fn tensors_hold_both_observations_and_the_step_between() {
         seen[sequence] = true;
         for camera in 0..2 {
             let expected = |number: f64| &places + (number + 64.0 * camera as f64);
-            assert_eq!(tensors.maps[camera].get(i), expected(number - 1.0));
-            assert_eq!(tensors.next_maps[camera].get(i), expected(number));
+            assert_eq!(now.maps[camera].get(i), expected(number - 1.0));
+            assert_eq!(next.maps[camera].get(i), expected(number));
         }
         let pair = |number: f64| Tensor::from_slice(&[number as f32, number as f32 + 100.0]);
-        assert_eq!(tensors.proprio.get(i), pair(number - 1.0));
-        assert_eq!(tensors.next_proprio.get(i), pair(number));
+        assert_eq!(now.proprio.get(i), pair(number - 1.0));
+        assert_eq!(next.proprio.get(i), pair(number));
         assert_eq!(tensors.actions.double_value(&[i, 0]), number / 64.0);
         assert_eq!(tensors.grasp_penalty.double_value(&[i]), -0.5 * number);
         // Where time ran out (9) the value of the next observation counts, as anywhere but at 4.
@@ -85,15 +86,15 @@ fn tensors_hold_both_observations_and_the_step_between() {
     }
     let steps = [false, true, true, true, true].repeat(2);
     assert_eq!(seen.to_vec(), steps, "every step is drawn, no reset is");
-    assert_eq!(tensors.maps[0].size(), [200, MAP[0], MAP[1], MAP[2]]);
-    assert_eq!(tensors.maps[0].kind(), Kind::Float);
+    assert_eq!(now.maps[0].size(), [200, MAP[0], MAP[1], MAP[2]]);
+    assert_eq!(now.maps[0].kind(), Kind::Float);
 }
 
 /// Demonstrations in a batch of 10, or `None` when nothing can be drawn.
 fn demonstrations(runs: &[RunId], share: f64) -> Option<usize> {
     let (_dir, replay) = store(runs);
     let mut batch = HostBatch::new(LAYOUT, 10);
-    let filled = replay.sample_mixed(share, &mut Uniforms::new(3), &mut batch);
+    let filled = replay.sample_mixed(share, 1, &mut Uniforms::new(3), &mut batch);
     filled.then(|| batch.rewards().iter().filter(|&&r| r < 16.0).count())
 }
 
@@ -111,7 +112,7 @@ fn draws_follow_the_seed() {
     let (_dir, replay) = store(&[DEMONSTRATIONS, ONLINE]);
     let draw = |seed| {
         let mut batch = HostBatch::new(LAYOUT, 32);
-        assert!(replay.sample_mixed(0.5, &mut Uniforms::new(seed), &mut batch));
+        assert!(replay.sample_mixed(0.5, 1, &mut Uniforms::new(seed), &mut batch));
         batch.rewards().to_vec()
     };
     assert_eq!(draw(1), draw(1));

@@ -9,8 +9,9 @@ use std::{
 };
 
 use hilt_learner::{
-    agents::sac_grasp::{
-        Batch, GripperHead, Loss, Noise, SacGrasp, SacGraspConfig, Shapes, Update,
+    agents::{
+        sac_grasp::{GripperHead, Loss, Noise, SacGrasp, SacGraspConfig, Shapes, Update},
+        sight::{Sight, SightTransitions},
     },
     nn::Params,
 };
@@ -377,16 +378,20 @@ fn check(config: SacGraspConfig, motion_columns: &[i64], gripper_columns: &[i64]
         let digits = Tensor::randint(3, [ROWS as i64], F64) - 1.0;
         actions.select(1, c).copy_(&digits);
     }
-    let batch = Batch {
+    let sight = || Sight {
         maps: maps(),
-        next_maps: maps(),
         proprio: Tensor::randn([ROWS as i64, PROPRIO as i64], F64),
-        next_proprio: Tensor::randn([ROWS as i64, PROPRIO as i64], F64),
+    };
+    let batch = SightTransitions {
+        observations: sight(),
+        next_observations: sight(),
         rewards: Tensor::randn([ROWS as i64], F64),
         masks: Tensor::from_slice(&[1.0, 0.0, 1.0, 1.0, 0.0]),
         grasp_penalty: Tensor::from_slice(&[0.0, -0.3, -0.3, 0.0, 0.0]),
         actions,
+        returns: None,
     };
+    let (now, next) = (&batch.observations, &batch.next_observations);
     let numbers = |t: &Tensor| Vec::<f64>::try_from(t).unwrap();
     let by_row = |maps: &[Tensor]| {
         let cameras: Vec<_> = maps.iter().map(rows_of).collect();
@@ -405,8 +410,8 @@ fn check(config: SacGraspConfig, motion_columns: &[i64], gripper_columns: &[i64]
             .fold(0, |joint, d| 3 * joint + (d + 1.0) as usize)
     };
     let rows = Rows {
-        maps: [by_row(&batch.maps), by_row(&batch.next_maps)],
-        proprio: [rows_of(&batch.proprio), rows_of(&batch.next_proprio)],
+        maps: [by_row(&now.maps), by_row(&next.maps)],
+        proprio: [rows_of(&now.proprio), rows_of(&next.proprio)],
         motion: actions.iter().map(|a| pick(a, motion_columns)).collect(),
         choices: actions.iter().map(joint).collect(),
         rewards: numbers(&batch.rewards),
@@ -445,18 +450,18 @@ fn check(config: SacGraspConfig, motion_columns: &[i64], gripper_columns: &[i64]
     let weights = rows.weights(&online);
     close(
         "target",
-        metrics.critic.target_qs,
+        metrics.critic.target_qs.double_value(&[]),
         y.iter().sum::<f64>() / ROWS as f64,
     );
     close(
         "critic loss",
-        metrics.critic.critic_loss,
+        metrics.critic.critic_loss.double_value(&[]),
         rows.critic_loss(&online, &y),
     );
     let actor = metrics.actor.unwrap();
     close(
         "actor loss",
-        actor.actor_loss,
+        actor.actor_loss.double_value(&[]),
         rows.actor_loss(&online, &online, &weights),
     );
     let target_entropy = agent
@@ -465,7 +470,7 @@ fn check(config: SacGraspConfig, motion_columns: &[i64], gripper_columns: &[i64]
         .unwrap_or(-(motion_columns.len() as f64) / 2.0);
     close(
         "temperature loss",
-        actor.temperature_loss,
+        metrics.temperature_loss.unwrap().double_value(&[]),
         rows.temperature_loss(&online, target_entropy),
     );
 

@@ -11,39 +11,15 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{
     Agent, Draws, Figures, Transitions,
+    draws::Seeded,
     net::{kept, put_back},
+    sight::{Sight, SightAgent, SightPolicy, SightTransitions},
 };
 use crate::nn::{
     Adam, AdamConfig, Init, ParamSpec, Params,
-    layers::{layer_norm, linear, linear_specs, norm_specs},
+    layers::{centre, layer_norm, linear, linear_specs, norm_specs},
     spatial,
 };
-
-/// What a robot sees and feels, B times.
-#[derive(Debug)]
-pub struct Sight {
-    /// Maps \[B, h, w, C\], one per camera.
-    pub maps: Vec<Tensor>,
-    /// Proprioception \[B, P\].
-    pub proprio: Tensor,
-}
-
-/// B transitions of what is seen.
-#[derive(Debug)]
-pub struct SightTransitions {
-    /// What was seen.
-    pub observations: Sight,
-    /// What was seen next.
-    pub next_observations: Sight,
-    /// Actions in ±1 \[B, A\].
-    pub actions: Tensor,
-    /// Rewards \[B\].
-    pub rewards: Tensor,
-    /// 0 where the episode terminated, else 1, also where time ran out \[B\].
-    pub masks: Tensor,
-    /// Discounted sum of the rewards from here to the episode's end \[B\], for those who ask for it.
-    pub returns: Option<Tensor>,
-}
 
 /// An algorithm that can teach what its observations come from.
 pub trait Teaches: Agent {
@@ -79,6 +55,13 @@ impl Default for FrontConfig {
             proprio_latent: 64,
             lr: 3e-4,
         }
+    }
+}
+
+impl FrontConfig {
+    /// E: the size of the observations that an algorithm gets from a front of so many cameras.
+    pub fn width(&self, cameras: usize) -> i64 {
+        cameras as i64 * self.bottleneck + self.proprio_latent
     }
 }
 
@@ -145,7 +128,7 @@ impl MapFront {
         let adam = Adam::new(AdamConfig::new(c.lr), &params, params.select(|_| true));
         Self {
             cameras: cameras.iter().map(|(camera, _)| camera.clone()).collect(),
-            width: cameras.len() as i64 * c.bottleneck + c.proprio_latent,
+            width: c.width(cameras.len()),
             params,
             adam,
         }
@@ -159,6 +142,11 @@ impl MapFront {
     /// Its parameters.
     pub fn params(&self) -> &Params {
         &self.params
+    }
+
+    /// As [`SightAgent::centre_proprio`].
+    pub fn centre_proprio(&self, mean: &[f32], std: &[f32]) {
+        centre(&[&self.params], "front.proprio.dense", mean, std);
     }
 
     fn spatial(&self, sight: &Sight) -> Vec<Tensor> {
@@ -250,7 +238,11 @@ impl MapFront {
     }
 }
 
-/// An algorithm behind a front: what [`Agent`] is on vectors, on what is seen.
+/// An algorithm behind a front.
+///
+/// Grippers are columns of its actions like any other: between −1 (close) and 1 (open), a command from the middle on
+/// (the robot's safety filter has it so). Its critics judge them together with the motion, so that their penalty
+/// belongs in the reward.
 pub struct Sighted {
     front: MapFront,
     agent: Box<dyn Teaches>,
@@ -280,7 +272,7 @@ impl Sighted {
             observations: seen.features.shallow_clone(),
             next_observations: self.front.value(&batch.next_observations),
             actions: batch.actions.shallow_clone(),
-            rewards: batch.rewards.shallow_clone(),
+            rewards: &batch.rewards + &batch.grasp_penalty,
             masks: batch.masks.shallow_clone(),
             returns: batch.returns.as_ref().map(Tensor::shallow_clone),
         };
@@ -296,21 +288,50 @@ impl Sighted {
     pub fn act(&self, sight: &Sight, draws: Option<&mut dyn Draws>) -> Tensor {
         self.agent.act(&self.front.value(sight), draws)
     }
+}
 
-    /// As [`Agent::value`].
-    pub fn value(&self, sight: &Sight, actions: &Tensor) -> Option<Tensor> {
+impl SightAgent for Sighted {
+    fn update_seeded(&mut self, batch: &SightTransitions, seed: u64) -> Figures {
+        let options = (batch.rewards.kind(), batch.rewards.device());
+        let mut draws = Seeded::new(seed, self.updates(), options);
+        self.update(batch, &mut draws)
+    }
+
+    fn updates(&self) -> u64 {
+        self.agent.updates()
+    }
+
+    fn parts(&self) -> i64 {
+        self.agent.parts()
+    }
+
+    fn go_online(&mut self) {
+        self.agent.go_online();
+    }
+
+    fn centre_proprio(&self, mean: &[f32], std: &[f32]) {
+        self.front.centre_proprio(mean, std);
+    }
+
+    fn policy(&self) -> SightPolicy<'_> {
+        SightPolicy::Sighted(self)
+    }
+
+    fn best(&self, sight: &Sight) -> Tensor {
+        self.act(sight, None)
+    }
+
+    fn value(&self, sight: &Sight, actions: &Tensor) -> Option<Tensor> {
         self.agent.value(&self.front.value(sight), actions)
     }
 
-    /// As [`Agent::state`].
-    pub fn state(&self) -> Vec<(String, Tensor)> {
+    fn state(&self) -> Vec<(String, Tensor)> {
         let mut state = self.agent.state();
         state.extend(self.front.state());
         state
     }
 
-    /// As [`Agent::restore`].
-    pub fn restore(&mut self, state: &[(String, Tensor)], updates: u64) {
+    fn restore(&mut self, state: &[(String, Tensor)], updates: u64) {
         self.agent.restore(state, updates);
         self.front.restore(state);
     }

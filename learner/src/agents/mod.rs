@@ -2,6 +2,7 @@
 //! prints; it turns batches into better parameters and says how it went.
 //!
 //! - [`sac_grasp`]: HIL-SERL's agent, on the maps of a frozen encoder, with grippers.
+//! - [`sight`]: what learning from what a robot sees takes, and how it is driven, whichever algorithm it is.
 //! - Those on state vectors share what is here: they learn from [`Transitions`], take their random numbers
 //!   from [`Draws`] by the names that the golden files give them, stand on [`net::Net`]s, and are driven as
 //!   an [`Agent`]; [`guard`] looks for bad batches and for losses that diverge.
@@ -26,6 +27,7 @@ pub mod rlpd;
 pub mod sac;
 pub mod sac_grasp;
 pub mod scalar;
+pub mod sight;
 pub mod tanh_gaussian;
 pub mod td;
 pub mod td3_bc;

@@ -25,14 +25,18 @@ use anyhow::{Context, Result};
 use hilt_link::{LearnerConfig as LinkConfig, LearnerLink};
 use hilt_protocol::{Entry, Graph, RunId};
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind};
 
 use self::{
     prepare::{Prepared, prepare},
     updates::UpdateLoop,
 };
 use crate::{
-    agents::sac_grasp::{SacGrasp, Shapes},
+    agents::{
+        guard::Watch,
+        sac_grasp::SacGrasp,
+        sight::{SightAgent, SightPolicy},
+    },
+    checkpoint::read_agent,
     config::LearnerConfig,
     dataset::{Demonstrations, LabelledFrames},
     export,
@@ -109,7 +113,7 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
     LearnerLink::check(&options.session, &options.listen)?;
     fs::create_dir_all(&options.out)
         .with_context(|| format!("creating {}", options.out.display()))?;
-    let device = Device::cuda_if_available();
+    let device = config.device.resolve()?;
     tch::set_num_threads(config.train.threads);
     let Prepared {
         spec,
@@ -119,14 +123,8 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
     } = prepare(options, device, stop)?;
     let (spec, demos, encoder) = (&spec, &demos, &encoder);
 
-    let shapes = Shapes::of(spec, encoder.config().map_shape());
-    let mut agent = SacGrasp::new(
-        config.sac_grasp.clone(),
-        shapes,
-        Kind::Float,
-        device,
-        options.seed,
-    );
+    let map = encoder.config().map_shape();
+    let mut agent = config.sight_agent(spec, map, device, options.seed);
     let (mean, std) = Demonstrations::from_entries(demos, spec).proprio_statistics();
     agent.centre_proprio(&mean, &std);
     let state_file = options.out.join("state.json");
@@ -144,7 +142,8 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
             .with_context(|| format!("reading {}", state_file.display()))?;
         // It may have been killed before its first checkpoint.
         if agent_file.exists() {
-            agent.load(&agent_file)?;
+            let (kept, updates) = read_agent(&agent_file, agent.state())?;
+            agent.restore(&kept, updates);
         }
         println!("resumed at {} updates", agent.updates());
     }
@@ -195,7 +194,7 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         graph.onnx = with_note(graph.onnx, &format!("learner run {:x}", state.learner_run));
         graph
     };
-    let policy = of_this_run(export::policy(spec, &agent, Weights::Inputs));
+    let policy = of_this_run(export::policy(spec, acts(&*agent)?, Weights::Inputs));
     let judge = of_this_run(export::classifier(spec, reward.model(), Weights::Inputs));
     link.serve_graph(&export::encoder(spec, encoder));
     link.serve_graph(&policy);
@@ -225,13 +224,14 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
             reward: &mut reward,
             words,
             judge: &judge,
-            agent: &mut agent,
+            agent: &mut *agent,
             state: &mut state,
             link,
             policy: &policy,
             replay,
             entries,
-            device,
+            watch: Watch::default(),
+            figures: vec![],
         };
         let trained = update.run(started, stop, ended);
         ended.store(true, Ordering::Relaxed);
@@ -240,6 +240,14 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
             .map_err(|_| anyhow::anyhow!("the ingest thread panicked"))?;
         trained.and(ingested.map_err(Into::into))
     })
+}
+
+/// What the robot runs of an agent.
+fn acts(agent: &dyn SightAgent) -> Result<&SacGrasp> {
+    match agent.policy() {
+        SightPolicy::SacGrasp(agent) => Ok(agent),
+        SightPolicy::Sighted(_) => anyhow::bail!("only sac-grasp has a graph for the robot"),
+    }
 }
 
 fn read(replay: &RwLock<Replay>) -> std::sync::RwLockReadGuard<'_, Replay> {

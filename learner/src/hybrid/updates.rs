@@ -13,17 +13,16 @@ use anyhow::Result;
 use hilt_link::LearnerLink;
 use hilt_protocol::{Graph, Progress, RigSpec, noise::Uniforms, noise::mix};
 use serde_json::{Map, Value};
-use tch::{Device, Kind};
 
-use super::{HybridOptions, State, lock, read};
+use super::{HybridOptions, State, acts, lock, read};
 use crate::{
-    agents::sac_grasp::{Metrics, SacGrasp, SeededNoise, Update},
-    config::FrameStore,
+    agents::{guard::Watch, sight::SightAgent},
+    checkpoint::write_agent,
     dataset::LabelledFrames,
     encoder::Encoder,
     export,
     metrics::{MetricsFile, write_atomically},
-    replay::{HostBatch, Replay, Which, encode_shifted, to_tensors},
+    replay::{HostBatch, Replay, Which, seen},
     reward::{RewardTraining, trained::WEIGHTS_FILE},
     show::Updates,
 };
@@ -36,13 +35,15 @@ pub(super) struct UpdateLoop<'a> {
     pub(super) reward: &'a mut RewardTraining,
     pub(super) words: &'a Mutex<LabelledFrames>,
     pub(super) judge: &'a Graph,
-    pub(super) agent: &'a mut SacGrasp,
+    pub(super) agent: &'a mut dyn SightAgent,
     pub(super) state: &'a mut State,
     pub(super) link: &'a LearnerLink,
     pub(super) policy: &'a Graph,
     pub(super) replay: &'a RwLock<Replay>,
     pub(super) entries: &'a AtomicU64,
-    pub(super) device: Device,
+    pub(super) watch: Watch,
+    /// Figures of the updates that were looked at last, and of earlier ones those that these had not.
+    pub(super) figures: Vec<(&'static str, f64)>,
 }
 
 /// Does something at most every so often.
@@ -78,8 +79,9 @@ impl UpdateLoop<'_> {
     ) -> Result<()> {
         let train = self.options.config.train.clone();
         let before_s = self.state.trained_s;
-        let mut figures = MetricsFile::open(&self.options.out.join("metrics.jsonl"))?;
-        let mut batch = HostBatch::new(read(self.replay).layout(), train.batch);
+        let mut metrics = MetricsFile::open(&self.options.out.join("metrics.jsonl"))?;
+        let rows = train.batch * self.agent.parts() as usize;
+        let mut batch = HostBatch::new(read(self.replay).layout(), rows);
         let mut snapshots = Every::seconds(train.snapshot_period_s);
         let mut checkpoints = Every::seconds(train.checkpoint_period_s);
         let mut corrections = Every::seconds(2.0);
@@ -89,7 +91,6 @@ impl UpdateLoop<'_> {
             self.agent.updates(),
             self.entries.load(Ordering::Relaxed),
         );
-        let mut last = Metrics::default();
         let mut show = Updates::new(started, self.options.max_updates);
         checkpoints.due();
         while !stop.load(Ordering::Relaxed)
@@ -116,13 +117,14 @@ impl UpdateLoop<'_> {
             if corrections.due() {
                 self.correct()?;
             }
-            last = self.update(&mut batch, last);
+            self.update(&mut batch);
             show.stand(
                 self.agent.updates(),
                 self.entries.load(Ordering::Relaxed),
-                &last,
+                &self.figures,
             );
             if logged.0.elapsed() > Duration::from_secs(2) {
+                self.look()?;
                 let (updates, entries) =
                     (self.agent.updates(), self.entries.load(Ordering::Relaxed));
                 let seconds = logged.0.elapsed().as_secs_f64();
@@ -130,13 +132,13 @@ impl UpdateLoop<'_> {
                     (updates - logged.1) as f64 / seconds,
                     (entries - logged.2) as f64 / seconds,
                 ];
-                figures.write(line(
+                metrics.write(line(
                     started.elapsed().as_secs_f64(),
                     updates,
                     entries,
                     rates,
                     online,
-                    &last,
+                    &self.figures,
                 ))?;
                 logged = (Instant::now(), updates, entries);
             }
@@ -152,7 +154,7 @@ impl UpdateLoop<'_> {
             &out.join("export"),
             self.spec,
             self.encoder,
-            self.agent,
+            acts(self.agent)?,
             Some(self.reward.model()),
         )?;
         self.let_the_actor_end();
@@ -173,38 +175,29 @@ impl UpdateLoop<'_> {
         Ok(())
     }
 
-    /// One update; the last full update's actor figures stay in what is logged.
-    fn update(&mut self, batch: &mut HostBatch, last: Metrics) -> Metrics {
+    /// One update.
+    fn update(&mut self, batch: &mut HostBatch) {
         let train = &self.options.config.train;
-        let number = self.agent.updates();
-        let mut random = Uniforms::new(mix(self.options.seed ^ number.rotate_left(17)));
-        read(self.replay).sample_mixed(train.demonstration_share, &mut random, batch);
-        let tensors = match train.store {
-            FrameStore::Maps => to_tensors(batch, self.encoder.config().map_shape(), self.device),
-            // Seeded per update like the draws of rows: a resumed run shifts by the same.
-            FrameStore::Images => encode_shifted(batch, self.encoder, &mut random),
-        };
-        let dropout = self.agent.config().dropout;
-        let mut noise = SeededNoise::new(
-            self.options.seed,
-            number,
-            dropout,
-            (Kind::Float, self.device),
-        );
-        let full = (number + 1).is_multiple_of(train.cta_ratio);
-        let metrics = self.agent.update(
-            &tensors,
-            if full {
-                Update::Full
-            } else {
-                Update::CriticOnly
-            },
-            &mut noise,
-        );
-        Metrics {
-            actor: metrics.actor.or(last.actor),
-            ..metrics
+        let (seed, number) = (self.options.seed, self.agent.updates());
+        // Seeded per update, as all draws: a resumed run takes the same rows and shifts them by the same.
+        let mut random = Uniforms::new(mix(seed ^ number.rotate_left(17)));
+        let parts = self.agent.parts() as usize;
+        read(self.replay).sample_mixed(train.demonstration_share, parts, &mut random, batch);
+        let tensors = seen(batch, train.store, self.encoder, &mut random);
+        let figures = self.agent.update_seeded(&tensors, seed);
+        self.watch.note(number + 1, figures);
+    }
+
+    /// Reads the figures of all updates since the last time. Waits for the device; an update that diverged is an
+    /// error, which ends the training before anybody gets of it.
+    fn look(&mut self) -> Result<()> {
+        for (name, value) in self.watch.read()? {
+            match self.figures.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) => *known = value,
+                None => self.figures.push((name, value)),
+            }
         }
+        Ok(())
     }
 
     /// A person's words on frames of the run, if there are new ones, go to the classifier; when
@@ -229,13 +222,14 @@ impl UpdateLoop<'_> {
     }
 
     fn publish(&mut self) -> Result<()> {
+        self.look()?;
         self.state.snapshot_version += 1;
         let version = self.state.snapshot_version;
         // On disk before anybody has it: a robot takes newer versions only, so one that was killed
         // and goes on must not count through the same ones again.
         self.save_state()?;
-        self.link
-            .publish_snapshot(&export::policy_snapshot(self.policy, self.agent, version));
+        let snapshot = export::policy_snapshot(self.policy, acts(self.agent)?, version);
+        self.link.publish_snapshot(&snapshot);
         Ok(())
     }
 
@@ -272,9 +266,10 @@ impl UpdateLoop<'_> {
     }
 
     fn checkpoint(&mut self) -> Result<()> {
+        self.look()?;
         read(self.replay).sync()?;
-        self.agent
-            .save(&self.options.out.join("agent.safetensors"))?;
+        let file = self.options.out.join("agent.safetensors");
+        write_agent(&file, self.agent.state(), self.agent.updates())?;
         self.save_state()
     }
 }
@@ -285,7 +280,7 @@ fn line(
     entries: u64,
     rates: [f64; 2],
     online: usize,
-    m: &Metrics,
+    learned: &[(&str, f64)],
 ) -> Map<String, Value> {
     let mut figures = Map::new();
     let mut put = |key: &str, value: f64| figures.insert(key.to_owned(), Value::from(value));
@@ -295,13 +290,8 @@ fn line(
     put("updates_per_s", rates[0]);
     put("steps_per_s", rates[1]);
     put("online_transitions", online as f64);
-    put("critic_loss", m.critic.critic_loss);
-    put("predicted_q", m.critic.predicted_qs);
-    put("batch_reward", m.critic.rewards);
-    if let Some(actor) = &m.actor {
-        put("actor_loss", actor.actor_loss);
-        put("entropy", actor.entropy);
-        put("temperature", actor.temperature);
+    for (name, value) in learned {
+        put(name, *value);
     }
     figures
 }

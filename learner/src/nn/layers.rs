@@ -31,6 +31,24 @@ pub fn linear(p: &Params, name: &str, x: &Tensor) -> Tensor {
     y.permute([0, 2, 3, 1]).reshape([*rows, *outputs])
 }
 
+/// Folds the normalisation (x − mean) / std of what goes in into the layer `<name>` of the first of these
+/// parameters, and gives all of them the same.
+pub fn centre(all: &[&Params], name: &str, mean: &[f32], std: &[f32]) {
+    let Some(first) = all.first() else { return };
+    let row = |values: &[f32]| {
+        Tensor::from_slice(values)
+            .to_kind(first.flat().kind())
+            .to_device(first.flat().device())
+    };
+    let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+    let scaled = first.get(&weight).detach() / row(std).unsqueeze(0);
+    let moved = first.get(&bias).detach() - scaled.mv(&row(mean));
+    for params in all {
+        params.set(&weight, &scaled);
+        params.set(&bias, &moved);
+    }
+}
+
 /// LayerNorm over the last dimension, with `<name>.weight` and `<name>.bias`.
 pub fn layer_norm(p: &Params, name: &str, x: &Tensor) -> Tensor {
     let (weight, bias) = (

@@ -5,8 +5,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::segment::{Layout, RowView};
 use crate::{
-    agents::sac_grasp::Batch,
+    agents::sight::{Sight, SightTransitions},
     augment::{PADDING_PX, seeded_offsets, shift},
+    config::FrameStore,
     encoder::Encoder,
 };
 
@@ -117,26 +118,46 @@ impl HostBatch {
     }
 
     /// The agent's batch, with these maps of the observations and the next ones.
-    fn with_maps(&self, [maps, next_maps]: [Vec<Tensor>; 2], device: Device) -> Batch {
+    fn with_maps(&self, [maps, next_maps]: [Vec<Tensor>; 2], device: Device) -> SightTransitions {
         let n = self.size as i64;
         let numbers = |values: &[f32], shape: &[i64]| {
             Tensor::from_slice(values).reshape(shape).to_device(device)
         };
-        Batch {
-            maps,
-            next_maps,
-            proprio: numbers(&self.proprio, &[n, self.layout.proprio as i64]),
-            next_proprio: numbers(&self.next_proprio, &[n, self.layout.proprio as i64]),
+        let proprio = |values: &[f32]| numbers(values, &[n, self.layout.proprio as i64]);
+        SightTransitions {
+            observations: Sight {
+                maps,
+                proprio: proprio(&self.proprio),
+            },
+            next_observations: Sight {
+                maps: next_maps,
+                proprio: proprio(&self.next_proprio),
+            },
             actions: numbers(&self.actions, &[n, self.layout.action as i64]),
             rewards: numbers(&self.rewards, &[n]),
             masks: numbers(&self.masks, &[n]),
             grasp_penalty: numbers(&self.grasp_penalty, &[n]),
+            returns: None,
         }
     }
 }
 
+/// The batch of an agent, on the encoder's device, from what is stored; `random` shifts images.
+pub fn seen(
+    batch: &HostBatch,
+    store: FrameStore,
+    encoder: &Encoder,
+    random: &mut Uniforms,
+) -> SightTransitions {
+    let device = encoder.params().flat().device();
+    match store {
+        FrameStore::Maps => to_tensors(batch, encoder.config().map_shape(), device),
+        FrameStore::Images => encode_shifted(batch, encoder, random),
+    }
+}
+
 /// The batch of an agent that works on maps \[h, w, C\], from a store of maps.
-pub fn to_tensors(batch: &HostBatch, map: [i64; 3], device: Device) -> Batch {
+pub fn to_tensors(batch: &HostBatch, map: [i64; 3], device: Device) -> SightTransitions {
     let [h, w, c] = map;
     let shape = [batch.size as i64, h, w, c];
     let maps = |frames: &Vec<Vec<u8>>| {
@@ -150,7 +171,11 @@ pub fn to_tensors(batch: &HostBatch, map: [i64; 3], device: Device) -> Batch {
 }
 
 /// The batch of an agent that works on maps, from a store of images: shifted and encoded.
-pub fn encode_shifted(batch: &HostBatch, encoder: &Encoder, random: &mut Uniforms) -> Batch {
+pub fn encode_shifted(
+    batch: &HostBatch,
+    encoder: &Encoder,
+    random: &mut Uniforms,
+) -> SightTransitions {
     let device = encoder.params().flat().device();
     let images = shifted_images(batch, encoder.config().image_size, random, device);
     // A camera at a time: a layer's activations take many times the memory of the images.

@@ -4,8 +4,8 @@
 //! - [`Replay`]: rows in, transitions out. A row is one observation with the step that led to it;
 //!   a transition is two rows with consecutive sequence numbers of one episode. Where a row is
 //!   missing, the transition across the gap does not exist until the row arrives.
-//! - [`HostBatch`]: preallocated buffers that sampling fills. Of maps, [`to_tensors`] makes the
-//!   agent's batch; of images, [`encode_shifted`].
+//! - [`HostBatch`]: preallocated buffers that sampling fills. [`seen`] makes the agent's batch: of maps,
+//!   [`to_tensors`]; of images, [`encode_shifted`].
 //!
 //! `push` takes the store exclusively and `sample` shares it, so the borrow checker (or the
 //! caller's `RwLock`) keeps a sample from ever seeing a row half written. Every row carries a
@@ -15,6 +15,6 @@ mod batch;
 mod segment;
 mod store;
 
-pub use batch::{HostBatch, encode_shifted, shifted_images, to_tensors};
+pub use batch::{HostBatch, encode_shifted, seen, shifted_images, to_tensors};
 pub use segment::{Identity, Layout, Row, RowFlags, RowView, SegmentError};
 pub use store::{Pushed, Replay, Statistics, Which};

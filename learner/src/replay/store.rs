@@ -397,10 +397,16 @@ impl Replay {
         true
     }
 
-    /// RLPD's symmetric sampling (Ball et al. 2023): `share` of the batch from demonstrations, the
-    /// rest online; all from the other where one is empty. `false`: both are.
-    pub fn sample_mixed(&self, share: f64, random: &mut Uniforms, batch: &mut HostBatch) -> bool {
-        let n = batch.len();
+    /// RLPD's symmetric sampling (Ball et al. 2023): `share` of each of `parts` equal parts of the batch from
+    /// demonstrations, the rest online; all from the other where one is empty. `false`: both are.
+    pub fn sample_mixed(
+        &self,
+        share: f64,
+        parts: usize,
+        random: &mut Uniforms,
+        batch: &mut HostBatch,
+    ) -> bool {
+        let n = batch.len() / parts;
         let demonstrations = match (
             self.is_empty(Which::Online),
             self.is_empty(Which::Demonstrations),
@@ -410,8 +416,12 @@ impl Replay {
             (false, true) => 0,
             (false, false) => (n as f64 * share).round() as usize,
         };
-        self.sample(Which::Demonstrations, 0..demonstrations, random, batch);
-        self.sample(Which::Online, demonstrations..n, random, batch);
+        for part in 0..parts {
+            let (begin, end) = (part * n, (part + 1) * n);
+            let between = begin + demonstrations;
+            self.sample(Which::Demonstrations, begin..between, random, batch);
+            self.sample(Which::Online, between..end, random, batch);
+        }
         true
     }
 

@@ -16,6 +16,7 @@
 //! the old parameters, and a loss that is skipped still moves its parameters by leftover momentum:
 //! this is what the reference's summed optimizers do.
 
+mod alternating;
 mod checkpoint;
 mod config;
 mod draws;
@@ -26,34 +27,18 @@ use hilt_protocol::NamedTensor;
 use tch::{Device, Kind, Tensor, no_grad};
 
 pub use self::{
+    alternating::Alternating,
     config::{GripperHead, SacGraspConfig, Shapes},
     draws::{Loss, Noise, SeededNoise},
     metrics::{ActorMetrics, CriticMetrics, GraspMetrics, Metrics},
 };
 
-use self::networks::{Encoding, Sample, sle_kernel};
+use self::{
+    metrics::mean_of,
+    networks::{Encoding, Sample, sle_kernel},
+};
+use super::sight::{Sight, SightTransitions};
 use crate::nn::{Adam, AdamConfig, Params, spatial};
-
-/// B transitions. Maps are \[B, h, w, C\], one per camera.
-#[derive(Debug)]
-pub struct Batch {
-    /// Maps of the observations.
-    pub maps: Vec<Tensor>,
-    /// Maps of the next observations.
-    pub next_maps: Vec<Tensor>,
-    /// Proprioception \[B, P\].
-    pub proprio: Tensor,
-    /// Next proprioception \[B, P\].
-    pub next_proprio: Tensor,
-    /// Actions \[B, A\].
-    pub actions: Tensor,
-    /// Rewards \[B\].
-    pub rewards: Tensor,
-    /// 0 where the episode terminated, else 1 \[B\].
-    pub masks: Tensor,
-    /// Added to the reward where grippers are judged \[B\].
-    pub grasp_penalty: Tensor,
-}
 
 /// Which networks an update trains. HIL-SERL alternates: `cta_ratio − 1` critic updates, then one
 /// full one.
@@ -84,10 +69,6 @@ pub struct SacGrasp {
     actor_adam: Adam,
     temperature_adam: Adam,
     updates: u64,
-}
-
-fn mean_of(x: &Tensor) -> f64 {
-    x.mean(Kind::Double).double_value(&[])
 }
 
 impl SacGrasp {
@@ -200,6 +181,17 @@ impl SacGrasp {
             .unwrap_or_else(|| Tensor::zeros([actions.size()[0]], (Kind::Int64, actions.device())))
     }
 
+    /// A critic's values \[B\] of the gripper choices in these actions, where it has one for each choice.
+    fn of_choice(&self, q: Tensor, actions: &Tensor) -> Tensor {
+        let q = match self.config.gripper {
+            GripperHead::Categorical { .. } => {
+                q.gather(1, &self.choice(actions).unsqueeze(1), false)
+            }
+            _ => q,
+        };
+        q.squeeze_dim(1)
+    }
+
     fn motion(&self, actions: &Tensor) -> Tensor {
         actions.index_select(
             1,
@@ -286,12 +278,7 @@ impl SacGrasp {
         let qs: Vec<Tensor> = self
             .critics(&self.params, encoded, &self.motion(b.actions))
             .into_iter()
-            .map(|q| match self.config.gripper {
-                GripperHead::Categorical { .. } => q
-                    .gather(1, &self.choice(b.actions).unsqueeze(1), false)
-                    .squeeze_dim(1),
-                _ => q.squeeze_dim(1),
-            })
+            .map(|q| self.of_choice(q, b.actions))
             .collect();
         let qs = Tensor::stack(&qs, 0);
         assert_eq!(qs.size(), [self.config.critics as i64, b.size]);
@@ -375,8 +362,7 @@ impl SacGrasp {
         let metrics = ActorMetrics {
             actor_loss: mean_of(&loss),
             entropy: -mean_of(&drawn.log_prob),
-            temperature: mean_of(&temperature),
-            temperature_loss: 0.0,
+            temperature,
         };
         (loss, metrics)
     }
@@ -399,14 +385,19 @@ impl SacGrasp {
     // --- the update ------------------------------------------------------------------------
 
     /// One update. Losses, gradients (at the old parameters), steps, targets.
-    pub fn update(&mut self, batch: &Batch, update: Update, noise: &mut dyn Noise) -> Metrics {
+    pub fn update(
+        &mut self,
+        batch: &SightTransitions,
+        update: Update,
+        noise: &mut dyn Noise,
+    ) -> Metrics {
         self.update_with(batch, update, noise, |_| ())
     }
 
     /// As [`SacGrasp::update`]; `look` sees the gradients before the steps.
     pub fn update_with(
         &mut self,
-        batch: &Batch,
+        batch: &SightTransitions,
         update: Update,
         noise: &mut dyn Noise,
         look: impl FnOnce(&Gradients),
@@ -437,17 +428,18 @@ impl SacGrasp {
             (self.gradients(loss, adam, &b, &features, false), metrics)
         });
         let full = (update == Update::Full).then(|| {
-            let (loss, mut metrics) = self.actor_loss(&features, &encoded, &b, noise);
+            let (loss, metrics) = self.actor_loss(&features, &encoded, &b, noise);
             let actor =
                 Tensor::run_backward(&[loss], &self.actor_adam.leaves(&self.params), false, false);
             let loss = self.temperature_loss(&b, &next, noise);
-            metrics.temperature_loss = mean_of(&loss);
             let leaves = self.temperature_adam.leaves(&self.params);
-            (
+            let temperature = Tensor::run_backward(&[&loss], &leaves, false, false);
+            Trained {
                 actor,
-                Tensor::run_backward(&[loss], &leaves, false, false),
+                temperature,
                 metrics,
-            )
+                temperature_loss: loss.detach(),
+            }
         });
         let mut all = vec![("critic", &self.critic_adam, Some(&critic_grads))];
         all.extend(
@@ -455,11 +447,11 @@ impl SacGrasp {
                 .as_ref()
                 .map(|a| ("grasp_critic", a, grasp.as_ref().map(|g| &g.0))),
         );
-        all.push(("actor", &self.actor_adam, full.as_ref().map(|f| &f.0)));
+        all.push(("actor", &self.actor_adam, full.as_ref().map(|f| &f.actor)));
         all.push((
             "temperature",
             &self.temperature_adam,
-            full.as_ref().map(|f| &f.1),
+            full.as_ref().map(|f| &f.temperature),
         ));
         look(&self.named(&all));
         self.critic_adam.step(&self.params, Some(&critic_grads));
@@ -467,16 +459,20 @@ impl SacGrasp {
             adam.step(&self.params, Some(grads));
         }
         self.actor_adam
-            .step(&self.params, full.as_ref().map(|f| f.0.as_slice()));
-        self.temperature_adam
-            .step(&self.params, full.as_ref().map(|f| f.1.as_slice()));
+            .step(&self.params, full.as_ref().map(|f| f.actor.as_slice()));
+        self.temperature_adam.step(
+            &self.params,
+            full.as_ref().map(|f| f.temperature.as_slice()),
+        );
         self.target
             .track(&self.params, self.config.target_update_rate);
         self.updates += 1;
+        let (actor, temperature_loss) = full.map(|f| (f.metrics, f.temperature_loss)).unzip();
         Metrics {
             critic,
             grasp: grasp.map(|g| g.1),
-            actor: full.map(|f| f.2),
+            actor,
+            temperature_loss,
         }
     }
 
@@ -544,6 +540,18 @@ impl SacGrasp {
         })
     }
 
+    /// The critics' mean value of actions \[B\]. A grasp critic, which judges grippers alone, has no part in it.
+    pub fn value(&self, sight: &Sight, actions: &Tensor) -> Tensor {
+        no_grad(|| {
+            let encoded = self.encoded(&sight.maps, &sight.proprio);
+            let qs = self.critics(&self.params, &encoded, &self.motion(actions));
+            let qs: Vec<Tensor> = (qs.into_iter())
+                .map(|q| self.of_choice(q, actions))
+                .collect();
+            Tensor::stack(&qs, 0).mean_dim(0, false, None::<Kind>)
+        })
+    }
+
     /// The parameters that the policy graph takes as inputs.
     pub fn policy_weights(&self) -> Vec<NamedTensor> {
         let critics = matches!(self.config.gripper, GripperHead::Categorical { .. });
@@ -579,18 +587,26 @@ struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    fn of(b: &'a Batch) -> Self {
+    fn of(b: &'a SightTransitions) -> Self {
         Self {
             size: b.actions.size()[0],
-            maps: &b.maps,
-            next_maps: &b.next_maps,
-            proprio: &b.proprio,
-            next_proprio: &b.next_proprio,
+            maps: &b.observations.maps,
+            next_maps: &b.next_observations.maps,
+            proprio: &b.observations.proprio,
+            next_proprio: &b.next_observations.proprio,
             actions: &b.actions,
             masks: &b.masks,
             grasp_penalty: &b.grasp_penalty,
         }
     }
+}
+
+/// What a full update makes besides the critics'.
+struct Trained {
+    actor: Vec<Tensor>,
+    temperature: Vec<Tensor>,
+    metrics: ActorMetrics,
+    temperature_loss: Tensor,
 }
 
 /// The next observations, encoded as far as it is the same for all losses.

@@ -6,7 +6,7 @@ use super::{GripperHead, SacGrasp, SacGraspConfig, Shapes};
 use crate::nn::{
     Init, ParamSpec, Params,
     layers::{
-        by_channel, dense_norm_specs, dense_norm_tanh, layer_norm, linear, linear_specs,
+        by_channel, centre, dense_norm_specs, dense_norm_tanh, layer_norm, linear, linear_specs,
         norm_specs, spatial_embeddings,
     },
     spatial,
@@ -104,19 +104,12 @@ impl SacGrasp {
     /// and target: raw SI numbers (centimetres beside flags) would leave it all but blind. The
     /// graph that the robot runs needs no normaliser this way.
     pub fn centre_proprio(&self, mean: &[f32], std: &[f32]) {
-        let kind = self.params.flat().kind();
-        let row = |values: &[f32]| {
-            Tensor::from_slice(values)
-                .to_kind(kind)
-                .to_device(self.params.flat().device())
-        };
-        let (weight, bias) = ("encoder.proprio.dense.weight", "encoder.proprio.dense.bias");
-        let scaled = self.params.get(weight).detach() / row(std).unsqueeze(0);
-        let moved = self.params.get(bias).detach() - scaled.mv(&row(mean));
-        for params in [&self.params, &self.target] {
-            params.set(weight, &scaled);
-            params.set(bias, &moved);
-        }
+        centre(
+            &[&self.params, &self.target],
+            "encoder.proprio.dense",
+            mean,
+            std,
+        );
     }
 
     /// Spatial features \[B, C·F\] per camera. They are the part of an encoding that all passes

@@ -1,0 +1,75 @@
+//! The agent as HIL-SERL trains it: some updates of the critics alone, then a full one.
+
+use tch::Tensor;
+
+use super::{SacGrasp, SeededNoise, Update};
+use crate::agents::{
+    Figures,
+    sight::{Sight, SightAgent, SightPolicy, SightTransitions},
+};
+
+/// The agent, and how many of its updates are full.
+#[derive(Debug)]
+pub struct Alternating {
+    agent: SacGrasp,
+    cta_ratio: u64,
+}
+
+impl Alternating {
+    /// Of every `cta_ratio` updates the last is full.
+    pub fn new(agent: SacGrasp, cta_ratio: u64) -> Self {
+        Self { agent, cta_ratio }
+    }
+}
+
+impl SightAgent for Alternating {
+    fn update_seeded(&mut self, batch: &SightTransitions, seed: u64) -> Figures {
+        let number = self.agent.updates();
+        let options = (batch.rewards.kind(), batch.rewards.device());
+        let dropout = self.agent.config().dropout;
+        let mut noise = SeededNoise::new(seed, number, dropout, options);
+        let update = match (number + 1).is_multiple_of(self.cta_ratio) {
+            true => Update::Full,
+            false => Update::CriticOnly,
+        };
+        self.agent.update(batch, update, &mut noise).figures()
+    }
+
+    fn updates(&self) -> u64 {
+        self.agent.updates()
+    }
+
+    fn centre_proprio(&self, mean: &[f32], std: &[f32]) {
+        self.agent.centre_proprio(mean, std);
+    }
+
+    fn policy(&self) -> SightPolicy<'_> {
+        SightPolicy::SacGrasp(&self.agent)
+    }
+
+    fn best(&self, sight: &Sight) -> Tensor {
+        let shapes = self.agent.shapes();
+        let rows = sight.proprio.size()[0];
+        let none = |columns: i64| {
+            let options = (sight.proprio.kind(), sight.proprio.device());
+            Tensor::zeros([rows, columns], options)
+        };
+        let (normal, gumbel) = (
+            none(shapes.motion_columns.len() as i64),
+            none(shapes.choices()),
+        );
+        (self.agent).act(&sight.maps, &sight.proprio, &normal, &gumbel, 0.0)
+    }
+
+    fn value(&self, sight: &Sight, actions: &Tensor) -> Option<Tensor> {
+        Some(self.agent.value(sight, actions))
+    }
+
+    fn state(&self) -> Vec<(String, Tensor)> {
+        self.agent.state()
+    }
+
+    fn restore(&mut self, state: &[(String, Tensor)], updates: u64) {
+        self.agent.restore(state, updates);
+    }
+}

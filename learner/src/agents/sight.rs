@@ -1,0 +1,87 @@
+//! What a robot sees, as algorithms take it: batches of [`SightTransitions`], and how an algorithm that learns from
+//! them is driven, [`SightAgent`].
+//!
+//! There are two kinds: [`SacGrasp`], which is made for maps, and [`Sighted`], a front under any algorithm on
+//! vectors.
+
+use tch::Tensor;
+
+use super::{Figures, front::Sighted, sac_grasp::SacGrasp};
+
+/// What a robot sees and feels, B times.
+#[derive(Debug)]
+pub struct Sight {
+    /// Maps \[B, h, w, C\], one per camera.
+    pub maps: Vec<Tensor>,
+    /// Proprioception \[B, P\].
+    pub proprio: Tensor,
+}
+
+/// B transitions of what is seen.
+#[derive(Debug)]
+pub struct SightTransitions {
+    /// What was seen.
+    pub observations: Sight,
+    /// What was seen next.
+    pub next_observations: Sight,
+    /// Actions in ±1 \[B, A\]; a gripper's column holds −1 (close), 0 (stay) or 1 (open).
+    pub actions: Tensor,
+    /// Rewards \[B\].
+    pub rewards: Tensor,
+    /// Added to the reward where grippers are judged \[B\].
+    pub grasp_penalty: Tensor,
+    /// 0 where the episode terminated, else 1, also where time ran out \[B\].
+    pub masks: Tensor,
+    /// Discounted sum of rewards and penalties from here to the episode's end \[B\], for those who ask for it.
+    /// Where the end is not known it is [`UNKNOWN_RETURN`].
+    pub returns: Option<Tensor>,
+}
+
+/// A return that bounds nothing from below: less than any value, and a finite number all the same.
+pub const UNKNOWN_RETURN: f32 = f32::MIN;
+
+/// What acts, for those who carry it to the robot.
+#[derive(Clone, Copy)]
+pub enum SightPolicy<'a> {
+    /// HIL-SERL's agent.
+    SacGrasp(&'a SacGrasp),
+    /// An algorithm behind a front.
+    Sighted(&'a Sighted),
+}
+
+/// An algorithm on what a robot sees, as whoever trains drives it.
+pub trait SightAgent {
+    /// One update. Its random numbers follow from the run's seed and the update's number alone, so that a resumed
+    /// run goes on as if it had never stopped.
+    fn update_seeded(&mut self, batch: &SightTransitions, seed: u64) -> Figures;
+
+    /// Updates made so far.
+    fn updates(&self) -> u64;
+
+    /// As [`super::Agent::parts`].
+    fn parts(&self) -> i64 {
+        1
+    }
+
+    /// From here on it learns online, for those that then learn otherwise.
+    fn go_online(&mut self) {}
+
+    /// Folds the normalisation (x − mean) / std of proprioception into its fresh first layer, so that the graph
+    /// that the robot runs needs no normaliser.
+    fn centre_proprio(&self, mean: &[f32], std: &[f32]);
+
+    /// What acts.
+    fn policy(&self) -> SightPolicy<'_>;
+
+    /// The best actions it knows \[B, A\], in ±1.
+    fn best(&self, sight: &Sight) -> Tensor;
+
+    /// What it thinks taking these actions is worth \[B\]; `None`: it has no critic.
+    fn value(&self, sight: &Sight, actions: &Tensor) -> Option<Tensor>;
+
+    /// Everything that the next update depends on, but for the number of updates.
+    fn state(&self) -> Vec<(String, Tensor)>;
+
+    /// Puts back what [`SightAgent::state`] gave, after it was checked ([`super::guard::check_state`]).
+    fn restore(&mut self, state: &[(String, Tensor)], updates: u64);
+}

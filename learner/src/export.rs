@@ -8,15 +8,137 @@ use hilt_protocol::{
 use tch::{Kind, Tensor};
 
 use crate::{
-    agents::sac_grasp::{GripperHead, SacGrasp},
+    agents::{
+        front::Sighted,
+        sac_grasp::{GripperHead, SacGrasp},
+        sight::Sight,
+    },
     encoder::Encoder,
     metrics::write_atomically,
-    onnx::{Weights, classifier_graph, encoder_graph, policy_graph},
+    onnx::{
+        Weights, classifier_graph, encoder_graph, policy_graph, sighted_policy_graph,
+        sighted_weights,
+    },
     reward::model::{RewardInput, RewardModel},
 };
 
 /// Largest difference that two runtimes may show on a probe.
 const PROBE_TOLERANCE: f32 = 2e-3;
+
+/// A policy that a robot can run: it acts on maps of the encoder and on proprioception.
+pub trait RobotPolicy {
+    /// Cameras, each with its map's \[h, w, C\].
+    fn cameras(&self) -> &[(String, [i64; 3])];
+
+    /// P: numbers of proprioception.
+    fn proprio(&self) -> i64;
+
+    /// Columns of the graph's `noise`.
+    fn noise_columns(&self) -> i64;
+
+    /// Columns of the graph's `gumbel`; `None`: it has none.
+    fn gumbel_columns(&self) -> Option<i64>;
+
+    /// The graph, by the contract of [`GraphName::Policy`].
+    fn graph(&self, weights: Weights) -> Vec<u8>;
+
+    /// A tensor for each weight of the graph.
+    fn weights(&self) -> Vec<NamedTensor>;
+
+    /// Updates behind it.
+    fn updates(&self) -> u64;
+
+    /// The best action it knows \[1, A\], on maps \[1, h, w, C\], one per camera, and proprioception \[1, P\].
+    fn best(&self, maps: &[Tensor], proprio: &Tensor) -> Tensor;
+}
+
+impl RobotPolicy for SacGrasp {
+    fn cameras(&self) -> &[(String, [i64; 3])] {
+        &self.shapes().cameras
+    }
+
+    fn proprio(&self) -> i64 {
+        self.shapes().proprio
+    }
+
+    fn noise_columns(&self) -> i64 {
+        self.shapes().motion_columns.len() as i64
+    }
+
+    fn gumbel_columns(&self) -> Option<i64> {
+        let categorical = matches!(self.config().gripper, GripperHead::Categorical { .. });
+        categorical.then(|| self.shapes().choices())
+    }
+
+    fn graph(&self, weights: Weights) -> Vec<u8> {
+        policy_graph(
+            self.config(),
+            self.shapes(),
+            &self.policy_weights(),
+            weights,
+        )
+    }
+
+    fn weights(&self) -> Vec<NamedTensor> {
+        self.policy_weights()
+    }
+
+    fn updates(&self) -> u64 {
+        SacGrasp::updates(self)
+    }
+
+    fn best(&self, maps: &[Tensor], proprio: &Tensor) -> Tensor {
+        let own = self.params().flat();
+        let maps: Vec<Tensor> = maps.iter().map(|map| beside(own, map)).collect();
+        let zeros = |columns: i64| Tensor::zeros([1, columns], (own.kind(), own.device()));
+        let (normal, gumbel) = (zeros(self.noise_columns()), zeros(self.shapes().choices()));
+        self.act(&maps, &beside(own, proprio), &normal, &gumbel, 0.0)
+    }
+}
+
+impl RobotPolicy for Sighted {
+    fn cameras(&self) -> &[(String, [i64; 3])] {
+        self.front().cameras()
+    }
+
+    fn proprio(&self) -> i64 {
+        self.front().proprio()
+    }
+
+    fn noise_columns(&self) -> i64 {
+        self.agent().policy().actions()
+    }
+
+    fn gumbel_columns(&self) -> Option<i64> {
+        None
+    }
+
+    fn graph(&self, weights: Weights) -> Vec<u8> {
+        sighted_policy_graph(self, &self.weights(), weights)
+    }
+
+    fn weights(&self) -> Vec<NamedTensor> {
+        sighted_weights(self)
+    }
+
+    fn updates(&self) -> u64 {
+        self.agent().updates()
+    }
+
+    fn best(&self, maps: &[Tensor], proprio: &Tensor) -> Tensor {
+        let own = self.front().params().flat();
+        let sight = Sight {
+            maps: maps.iter().map(|map| beside(own, map)).collect(),
+            proprio: beside(own, proprio),
+        };
+        self.act(&sight, None)
+    }
+}
+
+/// A probe's input where a network's parameters are, and of their kind.
+fn beside(params: &Tensor, input: &Tensor) -> Tensor {
+    input.to_device(params.device()).to_kind(params.kind())
+}
 
 /// The encoder's graph.
 pub fn encoder(spec: &RigSpec, encoder: &Encoder) -> Graph {
@@ -28,17 +150,11 @@ pub fn encoder(spec: &RigSpec, encoder: &Encoder) -> Graph {
 }
 
 /// The policy's graph.
-pub fn policy(spec: &RigSpec, agent: &SacGrasp, weights: Weights) -> Graph {
-    let onnx = policy_graph(
-        agent.config(),
-        agent.shapes(),
-        &agent.policy_weights(),
-        weights,
-    );
+pub fn policy(spec: &RigSpec, policy: &dyn RobotPolicy, weights: Weights) -> Graph {
     Graph {
         name: GraphName::Policy,
         spec: spec.hash(),
-        onnx,
+        onnx: policy.graph(weights),
     }
 }
 
@@ -78,53 +194,34 @@ fn tensor(named: &NamedTensor) -> Tensor {
 }
 
 /// A snapshot of the policy for its graph, with what it must answer to a greedy probe.
-pub fn policy_snapshot(graph: &Graph, agent: &SacGrasp, version: u64) -> ModelSnapshot {
-    let shapes = agent.shapes();
-    let mut inputs = Vec::new();
-    for (i, (camera, [h, w, c])) in shapes.cameras.iter().enumerate() {
-        inputs.push(probe_tensor(
-            &format!("map.{camera}"),
-            &[1, *h, *w, *c],
-            version ^ (i as u64 + 1) << 32,
-        ));
-    }
-    inputs.push(probe_tensor(
-        "proprio",
-        &[1, shapes.proprio],
-        version ^ 1 << 48,
-    ));
-    inputs.push(probe_tensor(
-        "noise",
-        &[1, shapes.motion_columns.len() as i64],
-        version ^ 1 << 49,
-    ));
+pub fn policy_snapshot(graph: &Graph, policy: &dyn RobotPolicy, version: u64) -> ModelSnapshot {
+    let row = |name, columns, bit: u32| probe_tensor(name, &[1, columns], version ^ 1 << bit);
+    let cameras = policy.cameras().iter().enumerate();
+    let mut inputs: Vec<NamedTensor> = cameras
+        .map(|(i, (camera, [h, w, c]))| {
+            let seed = version ^ (i as u64 + 1) << 32;
+            probe_tensor(&format!("map.{camera}"), &[1, *h, *w, *c], seed)
+        })
+        .collect();
+    let maps: Vec<Tensor> = inputs.iter().map(tensor).collect();
+    let proprio = row("proprio", policy.proprio(), 48);
+    let action = policy.best(&maps, &tensor(&proprio));
+    inputs.push(proprio);
+    inputs.push(row("noise", policy.noise_columns(), 49));
     inputs.push(NamedTensor {
         name: "explore".into(),
         shape: vec![1],
         data: vec![0.0],
     });
-    let gumbel = probe_tensor("gumbel", &[1, shapes.choices()], version ^ 1 << 50);
-    let maps: Vec<Tensor> = inputs[..shapes.cameras.len()].iter().map(tensor).collect();
-    let [.., proprio, normal, _] = &inputs[..] else {
-        unreachable!("three inputs were pushed")
-    };
-    let action = agent.act(
-        &maps,
-        &tensor(proprio),
-        &tensor(normal),
-        &tensor(&gumbel),
-        0.0,
-    );
-    if matches!(agent.config().gripper, GripperHead::Categorical { .. }) {
-        inputs.push(gumbel);
-    }
+    let gumbel = policy.gumbel_columns();
+    inputs.extend(gumbel.map(|columns| row("gumbel", columns, 50)));
     ModelSnapshot {
         graph: GraphName::Policy,
         graph_hash: content_hash(&graph.onnx),
         spec: graph.spec,
         version,
-        updates: agent.updates(),
-        weights: agent.policy_weights(),
+        updates: policy.updates(),
+        weights: policy.weights(),
         probe: Probe {
             inputs,
             output: crate::nn::params::to_named("action", &action),
@@ -155,7 +252,9 @@ pub fn classifier_snapshot(graph: &Graph, model: &RewardModel, version: u64) -> 
             },
         )
         .collect();
-    let output = model.probability(&inputs.iter().map(tensor).collect::<Vec<_>>());
+    let own = model.head().params().flat();
+    let seen: Vec<Tensor> = inputs.iter().map(|x| beside(own, &tensor(x))).collect();
+    let output = model.probability(&seen);
     ModelSnapshot {
         graph: GraphName::Classifier,
         graph_hash: content_hash(&graph.onnx),
@@ -177,7 +276,7 @@ pub fn write_folder(
     dir: &Path,
     spec: &RigSpec,
     encoder_of: &Encoder,
-    agent: &SacGrasp,
+    agent: &dyn RobotPolicy,
     reward: Option<&RewardModel>,
 ) -> io::Result<()> {
     std::fs::create_dir_all(dir)?;

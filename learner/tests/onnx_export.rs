@@ -1,8 +1,9 @@
 //! Every exported graph computes what the learner computes, through ONNX Runtime.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::sync::OnceLock;
+mod common;
 
+use common::onnx::{builder, close, run, session};
 use hilt_learner::{
     agents::sac_grasp::{GripperHead, SacGrasp, SacGraspConfig, Shapes},
     encoder::{Encoder, EncoderConfig},
@@ -12,56 +13,11 @@ use hilt_learner::{
     reward::classifier::ClassifierConfig,
     reward::model::RewardModel,
 };
-use hilt_protocol::{Axis, CameraSpec, NamedTensor, RigSpec, SetupMode};
-use ort::{environment::Environment, session::Session, value::Tensor as OrtTensor};
+use hilt_protocol::{Axis, CameraSpec, RigSpec, SetupMode};
+use ort::value::Tensor as OrtTensor;
 use tch::{Device, Kind, Tensor};
 
 const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
-
-fn environment() -> &'static Environment {
-    static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
-    ENVIRONMENT.get_or_init(|| {
-        ort::init_from(std::env::var("ORT_DYLIB_PATH").unwrap())
-            .unwrap()
-            .build()
-            .unwrap()
-    })
-}
-
-fn session(onnx: &[u8]) -> Session {
-    Session::builder(environment())
-        .unwrap()
-        .commit_from_memory(onnx)
-        .unwrap()
-}
-
-/// Runs a graph on f32 inputs (bytes for those named `image.*`); the one output, flat.
-fn run(onnx: &[u8], inputs: &[NamedTensor]) -> Vec<f32> {
-    let mut session = session(onnx);
-    let inputs: Vec<_> = inputs
-        .iter()
-        .map(|t| {
-            let (shape, data) = (t.shape.clone(), t.data.clone());
-            let value = if t.name.starts_with("image.") {
-                let bytes: Vec<u8> = data.iter().map(|&v| v as u8).collect();
-                OrtTensor::from_array((shape, bytes)).unwrap().into_dyn()
-            } else {
-                OrtTensor::from_array((shape, data)).unwrap().into_dyn()
-            };
-            (t.name.clone(), value)
-        })
-        .collect();
-    let outputs = session.run(inputs).unwrap();
-    outputs[0].try_extract_tensor::<f32>().unwrap().1.to_vec()
-}
-
-fn close(got: &[f32], want: &Tensor, tolerance: f32) {
-    let want = to_named("", want).data;
-    assert_eq!(got.len(), want.len());
-    for (g, w) in got.iter().zip(&want) {
-        assert!((g - w).abs() <= tolerance, "{got:?}\n{want:?}");
-    }
-}
 
 #[test]
 fn the_encoder_graph_is_the_encoder() {
@@ -88,6 +44,7 @@ fn the_encoder_graph_is_the_encoder() {
         let maps = encoder.encode(&images);
         let scale = maps.abs().max().double_value(&[]) as f32;
         close(
+            "encoder",
             outputs["maps"].try_extract_tensor::<f32>().unwrap().1,
             &maps,
             1e-4 * scale,
@@ -132,9 +89,9 @@ fn policy(gripper: GripperHead, grippers: &[i64], action: i64) {
         }
         let want = agent.act(&maps, &proprio, &normal, &gumbel, explore);
         assert_eq!(want.size(), [1, action], "trial {trial}");
-        close(&run(&baked, &inputs), &want, 1e-4);
+        close("baked", &run(&baked, &inputs), &want, 1e-4);
         inputs.extend(weights.iter().cloned());
-        close(&run(&bound, &inputs), &want, 1e-4);
+        close("bound", &run(&bound, &inputs), &want, 1e-4);
     }
 }
 
@@ -169,9 +126,9 @@ fn classifier(model: &RewardModel) {
     let want = Tensor::from_slice(&snapshot.probe.output.data);
     let mut inputs = snapshot.probe.inputs.clone();
     let baked = export::classifier(&spec(32), model, Weights::Baked);
-    close(&run(&baked.onnx, &inputs), &want, 1e-5);
+    close("baked", &run(&baked.onnx, &inputs), &want, 1e-5);
     inputs.extend(snapshot.weights);
-    close(&run(&graph.onnx, &inputs), &want, 1e-5);
+    close("bound", &run(&graph.onnx, &inputs), &want, 1e-5);
 }
 
 #[test]
@@ -200,7 +157,6 @@ fn a_cut_graph_is_an_error() {
         Device::Cpu,
         1,
     ));
-    let builder = || Session::builder(environment()).unwrap();
     assert!(
         builder()
             .commit_from_memory(&onnx[..onnx.len() / 2])

@@ -14,8 +14,9 @@ pub fn content_hash(bytes: &[u8]) -> [u8; 32] {
 /// Contract of the graphs (all ONNX, batch 1 but for the encoder):
 /// - `Encoder`: input `images` u8 \[N, H, W, 3\]; output `maps` f32 \[N, h, w, C\]. No weight inputs.
 /// - `Policy`: inputs `map.<camera>` f32 \[1, h, w, C\] for each camera, `proprio` f32 \[1, P\],
-///   `noise` f32 \[1, motion columns\] (standard normal), `gumbel` f32 \[1, 3 × gripper columns\]
-///   (standard Gumbel; absent without learned gripper; 9 for two arms is the joint choice's),
+///   `noise` f32 \[1, columns\] (standard normal; as many columns as hold motion, or, where a gripper's
+///   command is a number like the others, all A), `gumbel` f32 \[1, 3 for one gripper, 9 for two\]
+///   (standard Gumbel; only where a gripper's command is chosen out of three by chance),
 ///   `explore` f32 \[1\] (0: greedy, 1: sample), and the weights; output `action` f32 \[1, A\].
 /// - `Classifier`: inputs `image.<camera>` u8 \[1, H, W, 3\] or `map.<camera>`, and the weights;
 ///   output `probability` f32 \[1\].

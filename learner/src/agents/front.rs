@@ -69,7 +69,8 @@ impl FrontConfig {
 /// side, proprioception last.
 #[derive(Debug)]
 pub struct MapFront {
-    cameras: Vec<String>,
+    cameras: Vec<(String, [i64; 3])>,
+    proprio: i64,
     width: i64,
     params: Params,
     adam: Adam,
@@ -127,11 +128,22 @@ impl MapFront {
         let params = Params::new(&specs, kind, device);
         let adam = Adam::new(AdamConfig::new(c.lr), &params, params.select(|_| true));
         Self {
-            cameras: cameras.iter().map(|(camera, _)| camera.clone()).collect(),
+            cameras: cameras.to_vec(),
+            proprio,
             width: c.width(cameras.len()),
             params,
             adam,
         }
+    }
+
+    /// Cameras, each with its map's \[h, w, C\].
+    pub fn cameras(&self) -> &[(String, [i64; 3])] {
+        &self.cameras
+    }
+
+    /// P: how many numbers of proprioception there are.
+    pub fn proprio(&self) -> i64 {
+        self.proprio
     }
 
     /// E: the size of the observations that an algorithm gets.
@@ -152,7 +164,7 @@ impl MapFront {
     fn spatial(&self, sight: &Sight) -> Vec<Tensor> {
         assert_eq!(sight.maps.len(), self.cameras.len());
         let each = self.cameras.iter().zip(&sight.maps);
-        each.map(|(camera, maps)| spatial::forward(self.params.get(&kernel(camera)), maps))
+        each.map(|((camera, _), maps)| spatial::forward(self.params.get(&kernel(camera)), maps))
             .collect()
     }
 
@@ -162,7 +174,7 @@ impl MapFront {
             layer_norm(&self.params, &format!("front.{name}.norm"), &dense).tanh()
         };
         let mut parts: Vec<Tensor> = (self.cameras.iter().zip(spatial))
-            .map(|(camera, x)| embedding(camera, x))
+            .map(|((camera, _), x)| embedding(camera, x))
             .collect();
         parts.push(embedding("proprio", proprio));
         Tensor::cat(&parts, 1)
@@ -196,7 +208,7 @@ impl MapFront {
         let kernels: Vec<Option<usize>> = self
             .cameras
             .iter()
-            .map(|camera| place(&kernel(camera)))
+            .map(|(camera, _)| place(&kernel(camera)))
             .collect();
         let dense: Vec<usize> = (0..names.len())
             .filter(|i| !kernels.contains(&Some(*i)))

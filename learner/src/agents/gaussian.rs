@@ -6,8 +6,7 @@ use super::net::Net;
 use crate::nn::{AdamConfig, Init, Mlp, ParamSpec};
 
 /// Bounds of log σ (CORL: `LOG_STD_MIN`, `LOG_STD_MAX`).
-const LOG_STD_MIN: f64 = -20.0;
-const LOG_STD_MAX: f64 = 2.0;
+pub const LOG_STD_BOUNDS: (f64, f64) = (-20.0, 2.0);
 
 /// Name of log σ \[A\] among the policy's parameters.
 pub const LOG_STD: &str = "actor.log_std";
@@ -25,7 +24,7 @@ pub fn net(sizes: &[i64], adam: AdamConfig, kind: Kind, device: Device) -> Net {
 }
 
 fn bounded(log_std: &Tensor) -> Tensor {
-    log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+    log_std.clamp(LOG_STD_BOUNDS.0, LOG_STD_BOUNDS.1)
 }
 
 /// log N(a; mean, σ²), summed over the columns: actions and means \[B, A\], log σ \[A\] → \[B\].

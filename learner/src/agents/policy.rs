@@ -59,6 +59,16 @@ impl<'a> Policy<'a> {
         self.head
     }
 
+    /// A: columns of an action.
+    pub fn actions(&self) -> i64 {
+        let sizes = self.net.mlp().sizes();
+        let outputs = sizes[sizes.len() - 1];
+        match self.head {
+            Head::TanhGaussian { .. } => outputs / 2,
+            _ => outputs,
+        }
+    }
+
     /// What acts: f32 copies of the network's parameters.
     pub fn weights(&self) -> Vec<NamedTensor> {
         self.net.params().export(|_| true)

@@ -106,6 +106,11 @@ impl Mlp {
         Self { norm: true, ..self }
     }
 
+    /// What the names of its parameters begin with.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Layer sizes, input first.
     pub fn sizes(&self) -> &[i64] {
         &self.sizes

@@ -1,103 +1,18 @@
-//! The three graphs. Each mirrors the forward pass of the module it exports, and a test compares
+//! The graphs of encoder, HIL-SERL's agent and classifier. Each mirrors the forward pass of the module it exports, and a test compares
 //! the two through ONNX Runtime.
-
-use std::collections::BTreeMap;
 
 use hilt_protocol::NamedTensor;
 
 use super::{
     builder::{Attr, Builder, Value, Weights},
     proto::{FLOAT, UINT8},
+    weight_set::{WeightSet, map_input, sight},
 };
 use crate::{
     agents::sac_grasp::{GripperHead, SacGraspConfig, Shapes},
     encoder::{Encoder, EncoderConfig, MEAN, STD},
-    nn::layers::LAYER_NORM_EPS,
     reward::model::TRUNK,
 };
-
-/// Weights by name, entered into the graph when first used.
-struct WeightSet<'a> {
-    tensors: BTreeMap<&'a str, &'a NamedTensor>,
-    entered: BTreeMap<String, Value>,
-    weights: Weights,
-}
-
-impl<'a> WeightSet<'a> {
-    fn new(tensors: &'a [NamedTensor], weights: Weights) -> Self {
-        Self {
-            tensors: tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
-            entered: BTreeMap::new(),
-            weights,
-        }
-    }
-
-    /// The weight of this name. One that is missing is a mistake in the program: it panics.
-    fn get(&mut self, g: &mut Builder, name: &str) -> Value {
-        if let Some(value) = self.entered.get(name) {
-            return value.clone();
-        }
-        let Some(tensor) = self.tensors.get(name) else {
-            panic!("the graph needs a weight named `{name}`")
-        };
-        let value = g.weight(tensor, self.weights);
-        self.entered.insert(name.to_owned(), value.clone());
-        value
-    }
-
-    fn shape(&self, name: &str) -> Vec<i64> {
-        self.tensors
-            .get(name)
-            .map(|t| t.shape.iter().map(|&d| d as i64).collect())
-            .unwrap_or_default()
-    }
-
-    fn linear(&mut self, g: &mut Builder, name: &str, x: &Value) -> Value {
-        let (w, b) = (
-            self.get(g, &format!("{name}.weight")),
-            self.get(g, &format!("{name}.bias")),
-        );
-        g.op("Gemm", &[x, &w, &b], &[Attr::Int("transB", 1)])
-    }
-
-    fn layer_norm(&mut self, g: &mut Builder, name: &str, x: &Value) -> Value {
-        let (w, b) = (
-            self.get(g, &format!("{name}.weight")),
-            self.get(g, &format!("{name}.bias")),
-        );
-        let attributes = [
-            Attr::Float("epsilon", LAYER_NORM_EPS as f32),
-            Attr::Int("axis", -1),
-        ];
-        g.op("LayerNormalization", &[x, &w, &b], &attributes)
-    }
-
-    fn dense_norm_tanh(&mut self, g: &mut Builder, name: &str, x: &Value) -> Value {
-        let x = self.linear(g, name, x);
-        let x = self.layer_norm(g, &format!("{name}.norm"), &x);
-        g.op("Tanh", &[&x], &[])
-    }
-
-    /// Spatial embeddings, dense layer, norm, tanh of one camera's map \[1, h, w, C\].
-    fn camera(&mut self, g: &mut Builder, camera: &str, map: &Value) -> Value {
-        let name = format!("encoder.{camera}");
-        let kernel_name = format!("{name}.sle.kernel_hwcf");
-        let [h, w, c, f] = self.shape(&kernel_name)[..] else {
-            panic!("{kernel_name} must be [h, w, C, F]")
-        };
-        let kernel = self.get(g, &kernel_name);
-        let kernel = g.reshape(&kernel, &[h * w, c, f]);
-        let kernel = g.op("Transpose", &[&kernel], &[Attr::Ints("perm", &[1, 0, 2])]);
-        let map = g.reshape(map, &[1, h * w, c]);
-        // [C, 1, h·w] × [C, h·w, F], channel by channel.
-        let map = g.op("Transpose", &[&map], &[Attr::Ints("perm", &[2, 0, 1])]);
-        let features = g.op("MatMul", &[&map, &kernel], &[]);
-        let features = g.reshape(&features, &[1, c * f]);
-        let x = self.linear(g, &format!("{name}.dense"), &features);
-        let x = self.layer_norm(g, &format!("{name}.norm"), &x);
-        g.op("Tanh", &[&x], &[])
-    }
-}
 
 /// A trunk of the encoder's family: images u8 \[N, S, S, 3\] → maps \[N, h, w, C\]. The names of its
 /// weights begin with `prefix`.
@@ -201,27 +116,10 @@ pub fn policy_graph(
     let mut w = WeightSet::new(tensors, weights);
     let mut g = Builder::default();
     let one = |n: i64| [Some(1), Some(n)];
-    let mut parts = Vec::new();
-    for (camera, [h, width, c]) in &shapes.cameras {
-        let map = g.input(
-            &format!("map.{camera}"),
-            FLOAT,
-            &[Some(1), Some(*h), Some(*width), Some(*c)],
-        );
-        parts.push(w.camera(&mut g, camera, &map));
-    }
-    let proprio = g.input("proprio", FLOAT, &one(shapes.proprio));
+    let encoded = sight(&mut g, &mut w, "encoder", &shapes.cameras, shapes.proprio);
     let motion_columns = shapes.motion_columns.len() as i64;
     let noise = g.input("noise", FLOAT, &one(motion_columns));
     let explore = g.input("explore", FLOAT, &[Some(1)]);
-    let x = w.linear(&mut g, "encoder.proprio.dense", &proprio);
-    let x = w.layer_norm(&mut g, "encoder.proprio.norm", &x);
-    parts.push(g.op("Tanh", &[&x], &[]));
-    let encoded = g.op(
-        "Concat",
-        &parts.iter().collect::<Vec<_>>(),
-        &[Attr::Int("axis", 1)],
-    );
     let mlp = |g: &mut Builder, w: &mut WeightSet<'_>, name: &str, x: &Value| {
         (0..config.hidden.len()).fold(x.clone(), |x, i| {
             w.dense_norm_tanh(g, &format!("{name}.{i}"), &x)
@@ -314,7 +212,7 @@ pub fn classifier_graph(
     let mut w = WeightSet::new(tensors, weights);
     let mut g = Builder::default();
     let mut parts = Vec::new();
-    for (camera, [h, width, c]) in cameras {
+    for (camera, shape) in cameras {
         let map = match trunk_config {
             Some(config) => {
                 let size = Some(config.image_size);
@@ -322,13 +220,9 @@ pub fn classifier_graph(
                 let images = g.input(&name, UINT8, &[Some(1), size, size, Some(3)]);
                 trunk(&mut g, &mut w, TRUNK, config, &images)
             }
-            None => g.input(
-                &format!("map.{camera}"),
-                FLOAT,
-                &[Some(1), Some(*h), Some(*width), Some(*c)],
-            ),
+            None => map_input(&mut g, camera, *shape),
         };
-        parts.push(w.camera(&mut g, camera, &map));
+        parts.push(w.camera(&mut g, &format!("encoder.{camera}"), &map));
     }
     let x = g.op(
         "Concat",

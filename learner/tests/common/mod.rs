@@ -1,6 +1,8 @@
 //! Reading golden files: one `.safetensors` per case, hyperparameters in its metadata.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod onnx;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},

@@ -11,7 +11,7 @@ use crate::{
     agents::{
         front::Sighted,
         sac_grasp::{GripperHead, SacGrasp},
-        sight::Sight,
+        sight::{Sight, SightAgent, SightPolicy},
     },
     encoder::Encoder,
     metrics::write_atomically,
@@ -88,11 +88,7 @@ impl RobotPolicy for SacGrasp {
     }
 
     fn best(&self, maps: &[Tensor], proprio: &Tensor) -> Tensor {
-        let own = self.params().flat();
-        let maps: Vec<Tensor> = maps.iter().map(|map| beside(own, map)).collect();
-        let zeros = |columns: i64| Tensor::zeros([1, columns], (own.kind(), own.device()));
-        let (normal, gumbel) = (zeros(self.noise_columns()), zeros(self.shapes().choices()));
-        self.act(&maps, &beside(own, proprio), &normal, &gumbel, 0.0)
+        SacGrasp::best(self, &sight_beside(self.params().flat(), maps, proprio))
     }
 }
 
@@ -127,17 +123,28 @@ impl RobotPolicy for Sighted {
 
     fn best(&self, maps: &[Tensor], proprio: &Tensor) -> Tensor {
         let own = self.front().params().flat();
-        let sight = Sight {
-            maps: maps.iter().map(|map| beside(own, map)).collect(),
-            proprio: beside(own, proprio),
-        };
-        self.act(&sight, None)
+        self.act(&sight_beside(own, maps, proprio), None)
+    }
+}
+
+/// What the robot runs of an agent.
+pub fn acts(agent: &dyn SightAgent) -> &dyn RobotPolicy {
+    match agent.policy() {
+        SightPolicy::SacGrasp(agent) => agent,
+        SightPolicy::Sighted(agent) => agent,
     }
 }
 
 /// A probe's input where a network's parameters are, and of their kind.
 fn beside(params: &Tensor, input: &Tensor) -> Tensor {
     input.to_device(params.device()).to_kind(params.kind())
+}
+
+fn sight_beside(params: &Tensor, maps: &[Tensor], proprio: &Tensor) -> Sight {
+    Sight {
+        maps: maps.iter().map(|map| beside(params, map)).collect(),
+        proprio: beside(params, proprio),
+    }
 }
 
 /// The encoder's graph.

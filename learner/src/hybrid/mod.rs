@@ -31,11 +31,7 @@ use self::{
     updates::UpdateLoop,
 };
 use crate::{
-    agents::{
-        guard::Watch,
-        sac_grasp::SacGrasp,
-        sight::{SightAgent, SightPolicy},
-    },
+    agents::guard::Watch,
     checkpoint::read_agent,
     config::LearnerConfig,
     dataset::{Demonstrations, LabelledFrames},
@@ -194,7 +190,7 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         graph.onnx = with_note(graph.onnx, &format!("learner run {:x}", state.learner_run));
         graph
     };
-    let policy = of_this_run(export::policy(spec, acts(&*agent)?, Weights::Inputs));
+    let policy = of_this_run(export::policy(spec, export::acts(&*agent), Weights::Inputs));
     let judge = of_this_run(export::classifier(spec, reward.model(), Weights::Inputs));
     link.serve_graph(&export::encoder(spec, encoder));
     link.serve_graph(&policy);
@@ -240,14 +236,6 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
             .map_err(|_| anyhow::anyhow!("the ingest thread panicked"))?;
         trained.and(ingested.map_err(Into::into))
     })
-}
-
-/// What the robot runs of an agent.
-fn acts(agent: &dyn SightAgent) -> Result<&SacGrasp> {
-    match agent.policy() {
-        SightPolicy::SacGrasp(agent) => Ok(agent),
-        SightPolicy::Sighted(_) => anyhow::bail!("only sac-grasp has a graph for the robot"),
-    }
 }
 
 fn read(replay: &RwLock<Replay>) -> std::sync::RwLockReadGuard<'_, Replay> {

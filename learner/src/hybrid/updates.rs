@@ -14,7 +14,7 @@ use hilt_link::LearnerLink;
 use hilt_protocol::{Graph, Progress, RigSpec, noise::Uniforms, noise::mix};
 use serde_json::{Map, Value};
 
-use super::{HybridOptions, State, acts, lock, read};
+use super::{HybridOptions, State, lock, read};
 use crate::{
     agents::{guard::Watch, sight::SightAgent},
     checkpoint::write_agent,
@@ -154,7 +154,7 @@ impl UpdateLoop<'_> {
             &out.join("export"),
             self.spec,
             self.encoder,
-            acts(self.agent)?,
+            export::acts(self.agent),
             Some(self.reward.model()),
         )?;
         self.let_the_actor_end();
@@ -228,7 +228,7 @@ impl UpdateLoop<'_> {
         // On disk before anybody has it: a robot takes newer versions only, so one that was killed
         // and goes on must not count through the same ones again.
         self.save_state()?;
-        let snapshot = export::policy_snapshot(self.policy, acts(self.agent)?, version);
+        let snapshot = export::policy_snapshot(self.policy, export::acts(self.agent), version);
         self.link.publish_snapshot(&snapshot);
         Ok(())
     }

@@ -48,17 +48,7 @@ impl SightAgent for Alternating {
     }
 
     fn best(&self, sight: &Sight) -> Tensor {
-        let shapes = self.agent.shapes();
-        let rows = sight.proprio.size()[0];
-        let none = |columns: i64| {
-            let options = (sight.proprio.kind(), sight.proprio.device());
-            Tensor::zeros([rows, columns], options)
-        };
-        let (normal, gumbel) = (
-            none(shapes.motion_columns.len() as i64),
-            none(shapes.choices()),
-        );
-        (self.agent).act(&sight.maps, &sight.proprio, &normal, &gumbel, 0.0)
+        self.agent.best(sight)
     }
 
     fn value(&self, sight: &Sight, actions: &Tensor) -> Option<Tensor> {

@@ -20,6 +20,7 @@ use hilt_protocol::{
 use tch::{Device, Tensor};
 
 use crate::{
+    agents::guard::SLACK,
     augment::{PADDING_PX, copies_offsets, shift},
     config::{FrameStore, TrainConfig},
     encoder::Encoder,
@@ -38,6 +39,22 @@ pub enum IngestError {
         sequence: u64,
         /// Which part.
         what: &'static str,
+    },
+    /// A number that cannot be.
+    #[error("entry {sequence} of run {run}: `{tensor}` has {value} in column {column}; {remedy}")]
+    Value {
+        /// The run.
+        run: RunId,
+        /// The sequence number.
+        sequence: u64,
+        /// Which part.
+        tensor: &'static str,
+        /// Its column, from 0.
+        column: usize,
+        /// What is there.
+        value: f32,
+        /// What to do.
+        remedy: &'static str,
     },
     /// Images of several sizes have no common row.
     #[error(
@@ -153,6 +170,35 @@ impl Ingest {
         images.iter().zip(&self.spec.cameras).map(frame).collect()
     }
 
+    /// The first number of an entry that is none, or that no action can have.
+    fn check(entry: &Entry) -> Result<(), IngestError> {
+        let look = |tensor, values: &[f32], bad: fn(f32) -> bool, remedy| {
+            let Some(column) = values.iter().position(|&value| bad(value)) else {
+                return Ok(());
+            };
+            Err(IngestError::Value {
+                run: entry.run,
+                sequence: entry.sequence,
+                tensor,
+                column,
+                value: values[column],
+                remedy,
+            })
+        };
+        const MEND: &str = "mend what wrote it, or leave that run out";
+        let none = |value: f32| !value.is_finite();
+        look("proprio", &entry.observation().proprio, none, MEND)?;
+        let Record::Step(step) = &entry.record else {
+            return Ok(());
+        };
+        look("action", &step.action, none, MEND)?;
+        let beyond = |value: f32| value.abs() > 1.0 + SLACK as f32;
+        let scale = "actions lie in ±1: scale them by the bounds of their space";
+        look("action", &step.action, beyond, scale)?;
+        look("reward", &[step.reward], none, MEND)?;
+        look("grasp_penalty", &[step.grasp_penalty], none, MEND)
+    }
+
     /// Makes an entry's row and pushes it. `demonstration`: it comes from a recording.
     pub fn push(
         &self,
@@ -160,6 +206,7 @@ impl Ingest {
         demonstration: bool,
         replay: &RwLock<Replay>,
     ) -> Result<Pushed, IngestError> {
+        Self::check(entry)?;
         let frames = self.frames(entry)?;
         let frames: Vec<&[u8]> = frames.iter().map(|frame| &**frame).collect();
         let mut row = Row {
@@ -181,6 +228,7 @@ impl Ingest {
             row.flags = RowFlags {
                 reset: false,
                 terminated: step.terminated,
+                truncated: step.truncated,
                 intervention: step.source.is_intervention(),
                 demonstration,
             };
@@ -194,7 +242,7 @@ impl Ingest {
 
     /// Takes entries from the link into the store until `ended` is set, and acknowledges them in
     /// groups, when the disk has them. `take` sees those that are new. One that does not fit
-    /// the rig is named in the log and left out. However it ends, by a panic as well, it sets `ended`
+    /// the rig, or has a number that cannot be, is named in the log and left out. However it ends, by a panic as well, it sets `ended`
     /// itself, because training without new data would hide it.
     pub fn run(
         &self,
@@ -213,7 +261,7 @@ impl Ingest {
                 Ok(())
             }
             Ok(Pushed::Duplicate) => Ok(()),
-            Err(error @ IngestError::Spec { .. }) => {
+            Err(error @ (IngestError::Spec { .. } | IngestError::Value { .. })) => {
                 tracing::error!("{error}; it is left out");
                 Ok(())
             }

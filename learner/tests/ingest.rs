@@ -210,3 +210,34 @@ fn a_store_of_images_needs_images_of_one_size() {
     };
     assert!(error.to_string().contains("`wrist`"), "{error}");
 }
+
+#[test]
+fn a_number_that_cannot_be_is_named_with_its_run_and_step() {
+    let ingest = images([16, 16]);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Replay::open(dir.path(), ingest.layout(), ingest.identity(), 100).unwrap();
+    let store = RwLock::new(store);
+    let refused = |spoil: &dyn Fn(&mut Step)| {
+        let mut entry = entry(7);
+        if let Record::Step(step) = &mut entry.record {
+            spoil(step);
+        }
+        let error = ingest.push(&entry, true, &store).unwrap_err().to_string();
+        assert!(
+            error.contains(&RUN.to_string()) && error.contains("entry 7"),
+            "{error}"
+        );
+        error
+    };
+    let far = refused(&|step| step.action[1] = -1.5);
+    assert!(
+        far.contains("`action` has -1.5 in column 1") && far.contains("±1"),
+        "{far}"
+    );
+    let none = refused(&|step| step.next.proprio[0] = f32::NAN);
+    assert!(none.contains("`proprio` has NaN in column 0"), "{none}");
+    assert!(refused(&|step| step.action[0] = f32::NAN).contains("`action` has NaN"));
+    assert!(refused(&|step| step.reward = f32::INFINITY).contains("`reward` has inf"));
+    assert!(refused(&|step| step.grasp_penalty = f32::NAN).contains("`grasp_penalty`"));
+    assert_eq!(store.read().unwrap().statistics().rows, 0);
+}

@@ -35,6 +35,7 @@ impl Spec {
             terminated: self.sequence % 5 == 4 && self.episode().is_multiple_of(2),
             intervention: self.sequence.is_multiple_of(3),
             demonstration: self.run == 0,
+            ..RowFlags::default()
         }
     }
 

@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use half::f16;
-use hilt_learner::replay::{HostBatch, Layout, Replay, Row, RowFlags, Which, to_tensors};
+use hilt_learner::{
+    agents::sight::UNKNOWN_RETURN,
+    replay::{HostBatch, Layout, Replay, Row, RowFlags, Which, to_tensors},
+};
 use hilt_protocol::{RunId, noise::Uniforms};
 use tch::{Device, Kind, Tensor};
 
@@ -25,28 +28,33 @@ fn map(camera: usize, number: f32) -> Vec<u8> {
         .collect()
 }
 
-/// Two episodes of five rows each: the first ends, of the second the time runs out.
+/// A row of episodes of five rows each, of which the first ends; these flags and those that it has by that.
+fn push_row(replay: &mut Replay, run: RunId, sequence: u64, flags: RowFlags) {
+    let number = (run.0 * 16 + sequence) as f32;
+    let frames = [map(0, number), map(1, number)];
+    let row = Row {
+        run,
+        sequence,
+        episode: sequence / 5,
+        flags: RowFlags {
+            reset: sequence.is_multiple_of(5),
+            terminated: sequence == 4,
+            demonstration: run == DEMONSTRATIONS,
+            ..flags
+        },
+        reward: number,
+        grasp_penalty: -0.5 * number,
+        action: &[number / 64.0],
+        proprio: &[number, number + 100.0],
+        frames: &[&frames[0], &frames[1]],
+    };
+    replay.push(&row).unwrap();
+}
+
+/// Two episodes: the first ends, of the second nobody knows.
 fn push(replay: &mut Replay, run: RunId) {
     for sequence in 0..10 {
-        let number = (run.0 * 16 + sequence) as f32;
-        let frames = [map(0, number), map(1, number)];
-        let row = Row {
-            run,
-            sequence,
-            episode: sequence / 5,
-            flags: RowFlags {
-                reset: sequence % 5 == 0,
-                terminated: sequence == 4,
-                demonstration: run == DEMONSTRATIONS,
-                ..RowFlags::default()
-            },
-            reward: number,
-            grasp_penalty: -0.5 * number,
-            action: &[number / 64.0],
-            proprio: &[number, number + 100.0],
-            frames: &[&frames[0], &frames[1]],
-        };
-        replay.push(&row).unwrap();
+        push_row(replay, run, sequence, RowFlags::default());
     }
 }
 
@@ -88,6 +96,100 @@ fn tensors_hold_both_observations_and_the_step_between() {
     assert_eq!(seen.to_vec(), steps, "every step is drawn, no reset is");
     assert_eq!(now.maps[0].size(), [200, MAP[0], MAP[1], MAP[2]]);
     assert_eq!(now.maps[0].kind(), Kind::Float);
+}
+
+/// By sequence number, the returns of the steps that are stored.
+fn returns(replay: &Replay) -> Vec<(u64, f32)> {
+    let mut batch = HostBatch::new(LAYOUT, 16);
+    let filled = replay.in_order(Which::Online, 0, &mut batch);
+    let tensors = to_tensors(&batch, MAP, Device::Cpu);
+    let returns = tensors.returns.unwrap();
+    let row = |i: usize| {
+        (
+            batch.rewards()[i] as u64 - 16,
+            returns.double_value(&[i as i64]) as f32,
+        )
+    };
+    let mut rows: Vec<(u64, f32)> = (0..filled).map(row).collect();
+    rows.sort_by_key(|row| row.0);
+    rows
+}
+
+#[test]
+fn returns_are_known_as_soon_as_the_end_is_however_rows_come() {
+    // Rewards 16 + sequence and penalties half of that, less: episodes 0 to 4, which ends, and 5 to 9, of which
+    // nobody knows the end.
+    let step = |sequence: u64| 0.5 * (16 + sequence) as f32;
+    let mut after = 0.0;
+    let mut first: Vec<(u64, f32)> = (1..5)
+        .rev()
+        .map(|sequence| {
+            after = step(sequence) + 0.5 * after;
+            (sequence, after)
+        })
+        .collect();
+    first.reverse();
+    let unknown = |sequence: u64| (sequence, UNKNOWN_RETURN);
+    let open: Vec<(u64, f32)> = [first.clone(), (6..10).map(unknown).collect()].concat();
+    let (dir, mut replay) = store(&[ONLINE]);
+    let mut batch = HostBatch::new(LAYOUT, 4);
+    replay.in_order(Which::Online, 0, &mut batch);
+    assert!(
+        to_tensors(&batch, MAP, Device::Cpu).returns.is_none(),
+        "nobody asked"
+    );
+    replay.reckon_returns(0.5);
+    assert_eq!(returns(&replay), open);
+    drop(replay);
+
+    let orders: [&[u64]; 4] = [
+        &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+        &[10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0],
+        &[4, 2, 0, 3, 1, 10, 6, 8, 9, 7, 5],
+        &[5, 6, 8, 9, 10, 7, 1, 2, 4, 0, 3],
+    ];
+    // The reset of the next episode shows that the second was over at 9.
+    let mut ended = first;
+    after = 0.0;
+    let second: Vec<(u64, f32)> = (6..10)
+        .rev()
+        .map(|sequence| {
+            after = step(sequence) + 0.5 * after;
+            (sequence, after)
+        })
+        .collect();
+    ended.extend(second.iter().rev());
+    for order in orders {
+        let dir = tempfile::tempdir().unwrap();
+        let mut replay = Replay::open(dir.path(), LAYOUT, [7; 64], 1000).unwrap();
+        replay.reckon_returns(0.5);
+        for &sequence in order {
+            push_row(&mut replay, ONLINE, sequence, RowFlags::default());
+        }
+        assert_eq!(returns(&replay), ended, "{order:?}");
+        drop(replay);
+        let mut replay = Replay::open(dir.path(), LAYOUT, [7; 64], 1000).unwrap();
+        replay.reckon_returns(0.5);
+        assert_eq!(returns(&replay), ended, "{order:?}, opened again");
+    }
+    // The last step of all says itself that time ran out.
+    let dir_of_truncated = tempfile::tempdir().unwrap();
+    let mut replay = Replay::open(dir_of_truncated.path(), LAYOUT, [7; 64], 1000).unwrap();
+    replay.reckon_returns(0.5);
+    for sequence in 0..10 {
+        let truncated = sequence == 9;
+        push_row(
+            &mut replay,
+            ONLINE,
+            sequence,
+            RowFlags {
+                truncated,
+                ..RowFlags::default()
+            },
+        );
+    }
+    assert_eq!(returns(&replay), ended);
+    drop(dir);
 }
 
 /// Demonstrations in a batch of 10, or `None` when nothing can be drawn.

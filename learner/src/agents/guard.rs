@@ -61,7 +61,7 @@ pub enum BadBatch {
 }
 
 /// So far beyond ±1 an action may lie: what rounding makes of a bound.
-const SLACK: f64 = 1e-4;
+pub const SLACK: f64 = 1e-4;
 
 /// Row, column and value of the first number that `bad` \[...\] points at.
 fn first(tensor: &Tensor, bad: &Tensor) -> Option<(i64, i64, f64)> {

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::segment::{Layout, RowView};
 use crate::{
-    agents::sight::{Sight, SightTransitions},
+    agents::sight::{Sight, SightTransitions, UNKNOWN_RETURN},
     augment::{PADDING_PX, seeded_offsets, shift},
     config::FrameStore,
     encoder::Encoder,
@@ -24,6 +24,8 @@ pub struct HostBatch {
     rewards: Vec<f32>,
     masks: Vec<f32>,
     grasp_penalty: Vec<f32>,
+    /// Empty where nobody asked for them.
+    returns: Vec<f32>,
 }
 
 impl HostBatch {
@@ -42,6 +44,7 @@ impl HostBatch {
             rewards: numbers(1),
             masks: numbers(1),
             grasp_penalty: numbers(1),
+            returns: vec![],
         }
     }
 
@@ -55,12 +58,14 @@ impl HostBatch {
         self.size == 0
     }
 
-    /// Puts a transition, in these copies of its two observations, into a slot.
+    /// Puts a transition, in these copies of its two observations, into a slot, with its return if that is asked
+    /// for.
     pub(super) fn fill(
         &mut self,
         slot: usize,
         [from, to]: [RowView<'_>; 2],
         [from_copy, to_copy]: [usize; 2],
+        returned: Option<f32>,
     ) {
         let Layout {
             cameras,
@@ -80,6 +85,10 @@ impl HostBatch {
         self.rewards[slot] = to.reward();
         self.masks[slot] = if to.flags().terminated { 0.0 } else { 1.0 };
         self.grasp_penalty[slot] = to.grasp_penalty();
+        if let Some(returned) = returned {
+            self.returns.resize(self.size, UNKNOWN_RETURN);
+            self.returns[slot] = returned;
+        }
     }
 
     /// Rewards \[B\].
@@ -137,7 +146,7 @@ impl HostBatch {
             rewards: numbers(&self.rewards, &[n]),
             masks: numbers(&self.masks, &[n]),
             grasp_penalty: numbers(&self.grasp_penalty, &[n]),
-            returns: None,
+            returns: (!self.returns.is_empty()).then(|| numbers(&self.returns, &[n])),
         }
     }
 }

@@ -7,11 +7,14 @@
 //! - [`HostBatch`]: preallocated buffers that sampling fills. [`seen`] makes the agent's batch: of maps,
 //!   [`to_tensors`]; of images, [`encode_shifted`].
 //!
+//! What an episode still brought ([`Replay::reckon_returns`]) is reckoned in memory, of the rewards in the rows.
+//!
 //! `push` takes the store exclusively and `sample` shares it, so the borrow checker (or the
 //! caller's `RwLock`) keeps a sample from ever seeing a row half written. Every row carries a
 //! checksum: after a crash, [`Replay::open`] takes what is whole and cuts the rest.
 
 mod batch;
+mod returns;
 mod segment;
 mod store;
 

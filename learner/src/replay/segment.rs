@@ -42,6 +42,8 @@ pub struct RowFlags {
     pub intervention: bool,
     /// The row comes from a recorded demonstration.
     pub demonstration: bool,
+    /// The step was the episode's last, but did not end the task.
+    pub truncated: bool,
 }
 
 /// One observation and the step that led to it.
@@ -255,6 +257,7 @@ impl<'a> RowView<'a> {
             terminated: bit(1),
             intervention: bit(2),
             demonstration: bit(3),
+            truncated: bit(4),
         }
     }
 
@@ -459,6 +462,7 @@ impl Segment {
             flags.terminated,
             flags.intervention,
             flags.demonstration,
+            flags.truncated,
         ];
         let bits = bits
             .iter()

@@ -11,6 +11,7 @@ use hilt_protocol::{RunId, noise::Uniforms};
 
 use super::{
     batch::HostBatch,
+    returns::Returns,
     segment::{Identity, Layout, Row, RowView, Segment, SegmentError, sync_folder_of},
 };
 
@@ -52,9 +53,9 @@ pub struct Statistics {
     pub bytes: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
-    segment: u32,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    pub(super) segment: u32,
     row: u32,
 }
 
@@ -73,7 +74,8 @@ pub struct Replay {
     identity: Identity,
     capacity_rows: usize,
     segments: BTreeMap<u32, Segment>,
-    places: HashMap<(u64, u64), Place>,
+    pub(super) places: HashMap<(u64, u64), Place>,
+    pub(super) returns: Option<Returns>,
     online: Vec<Transition>,
     demonstrations: Vec<Transition>,
     duplicates: u64,
@@ -134,6 +136,7 @@ impl Replay {
             capacity_rows,
             segments: BTreeMap::new(),
             places: HashMap::new(),
+            returns: None,
             online: Vec::new(),
             demonstrations: Vec::new(),
             duplicates: 0,
@@ -180,7 +183,7 @@ impl Replay {
         self.dropped.get(&run).copied().unwrap_or(0)
     }
 
-    fn view(&self, place: Place) -> Option<RowView<'_>> {
+    pub(super) fn view(&self, place: Place) -> Option<RowView<'_>> {
         self.segments
             .get(&place.segment)
             .map(|segment| segment.row(place.row as usize))
@@ -212,6 +215,7 @@ impl Replay {
                 self.index_transition(Transition { from, to });
             }
         }
+        self.reckon(place);
     }
 
     fn index_transition(&mut self, transition: Transition) {
@@ -325,6 +329,9 @@ impl Replay {
             source,
         })?;
         self.places.retain(|_, place| place.segment != oldest);
+        if let Some(returns) = &mut self.returns {
+            returns.forget(oldest);
+        }
         let kept = |t: &Transition| t.from.segment != oldest && t.to.segment != oldest;
         self.online.retain(kept);
         self.demonstrations.retain(kept);
@@ -390,11 +397,28 @@ impl Replay {
             // From a stream of their own: the same seed draws the same rows however many there are.
             let mut copies = Uniforms::new(draw);
             let copies = [(); 2].map(|()| copies.below(self.layout.copies as u64) as usize);
-            if let (Some(from), Some(to)) = (self.view(t.from), self.view(t.to)) {
-                batch.fill(slot, [from, to], copies);
-            }
+            self.fill(batch, slot, t, copies);
         }
         true
+    }
+
+    fn fill(&self, batch: &mut HostBatch, slot: usize, t: Transition, copies: [usize; 2]) {
+        if let (Some(from), Some(to)) = (self.view(t.from), self.view(t.to)) {
+            let returned = self.returns.as_ref().map(|returns| returns.of(t.to));
+            batch.fill(slot, [from, to], copies, returned);
+        }
+    }
+
+    /// Fills the batch with the transitions from number `first` on, in the order in which they came, of each
+    /// frame the first copy. Says how many there were; the rows beyond are what they were.
+    pub fn in_order(&self, which: Which, first: usize, batch: &mut HostBatch) -> usize {
+        let left = self.transitions(which).iter().skip(first);
+        let mut filled = 0;
+        for t in left.take(batch.len()) {
+            self.fill(batch, filled, *t, [0, 0]);
+            filled += 1;
+        }
+        filled
     }
 
     /// RLPD's symmetric sampling (Ball et al. 2023): `share` of each of `parts` equal parts of the batch from

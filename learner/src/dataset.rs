@@ -1,7 +1,11 @@
 //! Recorded entries as the trainers want them: demonstrations for imitation, labelled frames for
 //! the classifier. Pure: reading files is `hilt_recording`'s, training is the trainers'.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result};
 use hilt_protocol::{Entry, Observation, Record, RigSpec};
@@ -100,19 +104,9 @@ impl Demonstrations {
         out
     }
 
-    /// Mean and standard deviation of each number of proprioception; one that (nearly) never changes
-    /// gets 1, so that it is not blown up.
+    /// Mean and standard deviation of each number of proprioception, as [`statistics`] has them.
     pub fn proprio_statistics(&self) -> (Vec<f32>, Vec<f32>) {
-        let columns = self.proprio.first().map_or(0, Vec::len);
-        let n = self.proprio.len().max(1) as f64;
-        let column = |c: usize| self.proprio.iter().map(move |row| f64::from(row[c]));
-        (0..columns)
-            .map(|c| {
-                let mean = column(c).sum::<f64>() / n;
-                let std = (column(c).map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
-                (mean as f32, if std < 1e-3 { 1.0 } else { std as f32 })
-            })
-            .unzip()
+        statistics(&self.proprio)
     }
 
     /// Number of samples.
@@ -177,8 +171,22 @@ impl LabelledFrames {
     }
 }
 
-/// The entries of every run under a folder, and their common spec.
-pub fn read_runs(dir: &Path) -> Result<(RigSpec, Vec<Entry>)> {
+/// Mean and standard deviation of each column; one that (nearly) never changes gets 1, so that it is not blown up.
+pub fn statistics(rows: &[Vec<f32>]) -> (Vec<f32>, Vec<f32>) {
+    let columns = rows.first().map_or(0, Vec::len);
+    let n = rows.len().max(1) as f64;
+    let column = |c: usize| rows.iter().map(move |row| f64::from(row[c]));
+    (0..columns)
+        .map(|c| {
+            let mean = column(c).sum::<f64>() / n;
+            let std = (column(c).map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
+            (mean as f32, if std < 1e-3 { 1.0 } else { std as f32 })
+        })
+        .unzip()
+}
+
+/// The runs under a folder, and their common spec.
+pub fn runs_of_one_rig(dir: &Path) -> Result<(RigSpec, Vec<PathBuf>)> {
     let runs = find_runs(dir)?;
     let first = runs.first().with_context(|| {
         format!(
@@ -187,7 +195,6 @@ pub fn read_runs(dir: &Path) -> Result<(RigSpec, Vec<Entry>)> {
         )
     })?;
     let spec = read_spec(first)?;
-    let mut entries = Vec::new();
     for run in &runs {
         let theirs = read_spec(run)?;
         anyhow::ensure!(
@@ -196,6 +203,15 @@ pub fn read_runs(dir: &Path) -> Result<(RigSpec, Vec<Entry>)> {
             run.display(),
             first.display()
         );
+    }
+    Ok((spec, runs))
+}
+
+/// The entries of every run under a folder, and their common spec.
+pub fn read_runs(dir: &Path) -> Result<(RigSpec, Vec<Entry>)> {
+    let (spec, runs) = runs_of_one_rig(dir)?;
+    let mut entries = Vec::new();
+    for run in &runs {
         for entry in RunReader::open(run)? {
             entries.push(entry?);
         }

@@ -6,19 +6,21 @@
 //! graph as a grasp critic's policy), and, where demonstrations tell it, the way from the tool to
 //! the grasp as an auxiliary target, which makes the maps say where things are.
 
-use hilt_protocol::RigSpec;
+use hilt_protocol::{Entry, RigSpec};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
     agents::sac_grasp::{GripperHead, SacGrasp, SacGraspConfig, Shapes},
     augment::{draw_offsets, shift},
+    config::LearnerConfig,
     dataset::Demonstrations,
     encoder::{Encoder, EncoderConfig},
     nn::{
         Adam, AdamConfig, ParamSpec, Params,
         layers::{linear, linear_specs},
     },
+    show::Phase,
 };
 
 /// How to imitate.
@@ -285,6 +287,39 @@ pub fn imitate(
         steps,
         loss: running,
     })
+}
+
+/// The encoder that imitation of recorded entries makes, as it is configured; the user sees how that goes.
+/// `go_on` as in [`imitate`].
+pub fn train_encoder(
+    config: &LearnerConfig,
+    spec: &RigSpec,
+    entries: &[Entry],
+    (device, seed): (Device, u64),
+    go_on: impl Fn(u64, f64) -> bool,
+) -> Result<Encoder, NoDemonstrations> {
+    let samples = Demonstrations::from_entries(entries, spec);
+    println!(
+        "imitation: {} samples of {} entries, {} steps",
+        samples.len(),
+        entries.len(),
+        config.imitation.steps
+    );
+    let setup = Setup {
+        trunk: Trunk::Fresh(&config.encoder),
+        heads: &config.sac_grasp,
+        config: &config.imitation,
+        device,
+        seed,
+    };
+    let mut show = Phase::new("imitation", config.imitation.steps);
+    let made = imitate(&samples, spec, setup, |steps, loss| {
+        show.stand(steps, loss);
+        go_on(steps, loss)
+    })?;
+    show.end();
+    println!("imitation: {} steps, loss {:.4}", made.steps, made.loss);
+    Ok(made.encoder)
 }
 
 #[cfg(test)]

@@ -284,7 +284,7 @@ impl Sighted {
             observations: seen.features.shallow_clone(),
             next_observations: self.front.value(&batch.next_observations),
             actions: batch.actions.shallow_clone(),
-            rewards: &batch.rewards + &batch.grasp_penalty,
+            rewards: self.rewards(batch),
             masks: batch.masks.shallow_clone(),
             returns: batch.returns.as_ref().map(Tensor::shallow_clone),
         };
@@ -323,6 +323,10 @@ impl SightAgent for Sighted {
 
     fn centre_proprio(&self, mean: &[f32], std: &[f32]) {
         self.front.centre_proprio(mean, std);
+    }
+
+    fn rewards(&self, batch: &SightTransitions) -> Tensor {
+        &batch.rewards + &batch.grasp_penalty
     }
 
     fn policy(&self) -> SightPolicy<'_> {

@@ -70,6 +70,9 @@ pub trait SightAgent {
     /// that the robot runs needs no normaliser.
     fn centre_proprio(&self, mean: &[f32], std: &[f32]);
 
+    /// The rewards that its critics learn from \[B\]: with the grippers' penalty, if they judge these.
+    fn rewards(&self, batch: &SightTransitions) -> Tensor;
+
     /// What acts.
     fn policy(&self) -> SightPolicy<'_>;
 

@@ -12,9 +12,9 @@ use tch::{Device, Kind};
 
 use super::HybridOptions;
 use crate::{
-    dataset::{Demonstrations, LabelledFrames, read_runs},
+    dataset::{LabelledFrames, read_runs},
     encoder::Encoder,
-    imitation::{Setup, Trunk, imitate},
+    imitation::train_encoder,
     reward::{
         RewardInput, RewardTraining,
         trained::{TrainedClassifier, WEIGHTS_FILE},
@@ -183,7 +183,9 @@ fn train(
     let trained = options.classifier.is_some();
     let encoder = match config.given_encoder(device, options.seed)? {
         Some(encoder) => encoder,
-        None if trained || !on_images => imitate_encoder(options, spec, demos, device, go_on)?,
+        None if trained || !on_images => {
+            train_encoder(config, spec, demos, (device, options.seed), go_on)?
+        }
         // The two share the cores and the time.
         None => {
             return std::thread::scope(|scope| {
@@ -192,11 +194,11 @@ fn train(
                     reward.train(go_on);
                 });
                 tch::set_num_threads(share);
-                let encoder = imitate_encoder(options, spec, demos, device, go_on);
+                let encoder = train_encoder(config, spec, demos, (device, options.seed), go_on);
                 tch::set_num_threads(threads);
                 match judging.join() {
                     Err(_) => Err(anyhow::anyhow!("the classifier's training panicked")),
-                    Ok(()) => encoder,
+                    Ok(()) => Ok(encoder?),
                 }
             });
         }
@@ -208,39 +210,4 @@ fn train(
         judge(reward);
     }
     Ok(encoder)
-}
-
-fn imitate_encoder(
-    options: &HybridOptions,
-    spec: &RigSpec,
-    demos: &[Entry],
-    device: Device,
-    go_on: impl Fn(u64, f64) -> bool,
-) -> Result<Encoder> {
-    let config = &options.config;
-    let samples = Demonstrations::from_entries(demos, spec);
-    println!(
-        "imitation: {} samples of {} entries, {} steps",
-        samples.len(),
-        demos.len(),
-        config.imitation.steps
-    );
-    let setup = Setup {
-        trunk: Trunk::Fresh(&config.encoder),
-        heads: &config.sac_grasp,
-        config: &config.imitation,
-        device,
-        seed: options.seed,
-    };
-    let mut show = Phase::new("imitation", config.imitation.steps);
-    let imitation = imitate(&samples, spec, setup, |steps, loss| {
-        show.stand(steps, loss);
-        go_on(steps, loss)
-    })?;
-    show.end();
-    println!(
-        "imitation: {} steps, loss {:.4}",
-        imitation.steps, imitation.loss
-    );
-    Ok(imitation.encoder)
 }

@@ -43,6 +43,10 @@ impl SightAgent for Alternating {
         self.agent.centre_proprio(mean, std);
     }
 
+    fn rewards(&self, batch: &SightTransitions) -> Tensor {
+        self.agent.rewards(batch)
+    }
+
     fn policy(&self) -> SightPolicy<'_> {
         SightPolicy::SacGrasp(&self.agent)
     }

@@ -211,6 +211,23 @@ impl SacGrasp {
             .fold(values[0].shallow_clone(), |least, v| least.minimum(v))
     }
 
+    fn biased(&self, rewards: &Tensor) -> Tensor {
+        match self.config.reward_bias {
+            0.0 => rewards.shallow_clone(),
+            bias => rewards + bias,
+        }
+    }
+
+    /// What the critics are rewarded with \[B\]. A categorical gripper is judged by them too, so its penalty belongs
+    /// in it.
+    pub fn rewards(&self, batch: &SightTransitions) -> Tensor {
+        let rewards = self.biased(&batch.rewards);
+        match self.config.gripper {
+            GripperHead::Categorical { .. } => rewards + &batch.grasp_penalty,
+            _ => rewards,
+        }
+    }
+
     // --- losses ----------------------------------------------------------------------------
 
     /// What several losses need of the next observations.
@@ -403,17 +420,8 @@ impl SacGrasp {
         look: impl FnOnce(&Gradients),
     ) -> Metrics {
         let b = Prepared::of(batch);
-        let bias = self.config.reward_bias;
-        let grasp_rewards = if bias == 0.0 {
-            batch.rewards.shallow_clone()
-        } else {
-            &batch.rewards + bias
-        };
-        // A categorical gripper is judged by the same critics, so its penalty belongs in their reward.
-        let rewards = match self.config.gripper {
-            GripperHead::Categorical { .. } => &grasp_rewards + &batch.grasp_penalty,
-            _ => grasp_rewards.shallow_clone(),
-        };
+        let grasp_rewards = self.biased(&batch.rewards);
+        let rewards = self.rewards(batch);
         let next = self.next(&b);
         let y = self.critic_target(&b, &next, &rewards, noise);
         let features: Vec<Tensor> = (self.features(&self.params, b.maps).into_iter())

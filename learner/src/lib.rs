@@ -13,6 +13,7 @@
 //! - [`onnx`], [`export`]: what the robot runs.
 //! - [`hybrid`]: the loop that drives it all; [`config`]: what can be chosen, with [`presets`] by
 //!   name; [`checkpoint`]: what is kept of a training; [`metrics`]: figures; [`show`]: what the user sees;
+//!   [`trained_on_runs`]: what a training on a robot's runs leaves;
 //!   [`memory`]: how the process holds it; [`stopped`]: Ctrl-C before there is anything to keep.
 //!
 //! Threads of `hilt-learner hybrid`: the update loop (the main thread), ingest, and the link's own.
@@ -39,4 +40,5 @@ pub mod reward;
 pub mod show;
 pub mod stopped;
 pub mod tasks;
+pub mod trained_on_runs;
 pub mod vectors;

@@ -207,6 +207,7 @@ fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
                 demos: hybrid.demos,
                 labels: hybrid.labels,
                 classifier: hybrid.classifier,
+                from: None,
                 out: hybrid.common.out,
                 listen: hybrid.listen,
                 session: hybrid.session,

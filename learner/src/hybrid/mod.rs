@@ -1,6 +1,7 @@
 //! Hybrid training, HIL-SERL's loop: demonstrations first, then the robot's stream beside them.
 //!
-//! 1. Prepare: imitation makes the encoder, labelled frames make the reward classifier.
+//! 1. Prepare: imitation makes the encoder, labelled frames make the reward classifier. A training on runs has made
+//!    the encoder and the agent already, if there is one to go on from.
 //! 2. Ingest (its own thread): entries from the link → maps (or images as they are) → replay;
 //!    acknowledged once on disk.
 //! 3. Update (this thread): half online, half demonstrations; snapshots, progress, checkpoints.
@@ -32,8 +33,8 @@ use self::{
 };
 use crate::{
     agents::guard::Watch,
-    checkpoint::read_agent,
-    config::LearnerConfig,
+    checkpoint::{read_agent, write_agent},
+    config::{Algorithm, LearnerConfig},
     dataset::{Demonstrations, LabelledFrames},
     export,
     ingest::Ingest,
@@ -51,6 +52,8 @@ pub struct HybridOptions {
     pub labels: Option<PathBuf>,
     /// Folder of a classifier to start from; absent, one is trained on the labelled frames.
     pub classifier: Option<PathBuf>,
+    /// Folder of a training on runs to go on from: its encoder and its agent.
+    pub from: Option<PathBuf>,
     /// Folder for everything that comes out.
     pub out: PathBuf,
     /// Endpoints to listen on.
@@ -105,6 +108,10 @@ fn check_folder(options: &HybridOptions) -> Result<()> {
 pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Result<()> {
     let config = &options.config;
     check_folder(options)?;
+    anyhow::ensure!(
+        config.algorithm != Algorithm::Bc,
+        "algorithm = \"bc\" learns from recordings alone: train it by `hilt-learner offline`, or choose another one"
+    );
     // Before the preparation, which takes a while.
     LearnerLink::check(&options.session, &options.listen)?;
     fs::create_dir_all(&options.out)
@@ -116,6 +123,7 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         demos,
         encoder,
         mut reward,
+        from,
     } = prepare(options, device, stop)?;
     let (spec, demos, encoder) = (&spec, &demos, &encoder);
 
@@ -133,6 +141,15 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         trained_s: 0.0,
         classifier_version: 1,
     };
+    if let Some(from) = &from {
+        from.begin(&mut *agent)?;
+        agent.go_online();
+        println!("{}", from.in_words());
+        if !agent_file.exists() {
+            // Whoever resumes this training need not say again what it went on from.
+            write_agent(&agent_file, agent.state(), agent.updates())?;
+        }
+    }
     if options.resume && state_file.exists() {
         state = serde_json::from_slice(&fs::read(&state_file)?)
             .with_context(|| format!("reading {}", state_file.display()))?;
@@ -147,12 +164,15 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
     write_atomically(&state_file, &serde_json::to_vec_pretty(&state)?)?;
 
     let ingest = Ingest::new(spec.clone(), encoder, &config.train)?;
-    let store = Replay::open(
+    let mut store = Replay::open(
         &options.out.join("replay"),
         ingest.layout(),
         ingest.identity(),
         config.train.capacity,
     )?;
+    if let Some(discount) = config.return_discount() {
+        store.reckon_returns(discount);
+    }
     // Only now: a resumed run that was refused keeps the settings that it had.
     write_atomically(
         &options.out.join("config.toml"),

@@ -21,6 +21,7 @@ use crate::{
     },
     show::Phase,
     stopped::Stopped,
+    trained_on_runs::TrainedOnRuns,
 };
 
 /// All that the update loop starts from.
@@ -33,6 +34,8 @@ pub(super) struct Prepared {
     pub encoder: Encoder,
     /// The classifier, which a person's words may still correct.
     pub reward: RewardTraining,
+    /// The training to go on from.
+    pub from: Option<TrainedOnRuns>,
 }
 
 /// Trains encoder and classifier, or loads them. When `stop` is set meanwhile it is an error: what is
@@ -46,6 +49,9 @@ pub(super) fn prepare(
     let (spec, demos) = read_runs(&options.demos)?;
     let labels = read_labels(options, &spec)?;
     config.encoder.check(&spec.cameras)?;
+    let from = (options.from.as_deref())
+        .map(|dir| TrainedOnRuns::open(dir, &spec, config, device))
+        .transpose()?;
     // A person's words count wherever they were recorded.
     let frames = LabelledFrames::from_entries(&[labels, demos.clone()].concat());
     let given = given_classifier(options, &spec)?;
@@ -67,7 +73,11 @@ pub(super) fn prepare(
         encoder.load(&encoder_file)?;
         encoder
     } else {
-        let encoder = train(options, &spec, &demos, &mut reward, device, stop)?;
+        let made = match &from {
+            Some(from) => Some(from.encoder().copy()),
+            None => config.given_encoder(device, options.seed)?,
+        };
+        let encoder = train(options, &spec, &demos, made, &mut reward, device, stop)?;
         if let Some(given) = &given {
             given.check_encoder(Some(&encoder))?;
         }
@@ -85,6 +95,7 @@ pub(super) fn prepare(
         demos,
         encoder,
         reward,
+        from,
     })
 }
 
@@ -117,7 +128,7 @@ fn given_classifier(options: &HybridOptions, spec: &RigSpec) -> Result<Option<Tr
     };
     let given = TrainedClassifier::open(dir)?;
     given.check(&options.config.reward, &spec.cameras)?;
-    if options.config.encoder_weights.is_none() {
+    if options.config.encoder_weights.is_none() && options.from.is_none() {
         given.check_encoder(None)?;
     }
     Ok(Some(given))
@@ -158,10 +169,12 @@ fn in_words(
     }
 }
 
+/// Trains what there is not: the classifier, and the encoder where none is made.
 fn train(
     options: &HybridOptions,
     spec: &RigSpec,
     demos: &[Entry],
+    made: Option<Encoder>,
     reward: &mut RewardTraining,
     device: Device,
     stop: &AtomicBool,
@@ -181,7 +194,7 @@ fn train(
     // A classifier with a trunk of its own needs no encoder.
     let on_images = config.reward.input == RewardInput::Images;
     let trained = options.classifier.is_some();
-    let encoder = match config.given_encoder(device, options.seed)? {
+    let encoder = match made {
         Some(encoder) => encoder,
         None if trained || !on_images => {
             train_encoder(config, spec, demos, (device, options.seed), go_on)?

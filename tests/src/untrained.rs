@@ -3,10 +3,13 @@
 use std::{path::Path, sync::Arc};
 
 use hilt_learner::{
-    agents::sac_grasp::{SacGrasp, Shapes},
-    config::LearnerConfig,
+    agents::{
+        front::{MapFront, Sighted},
+        sac_grasp::{SacGrasp, Shapes},
+    },
+    config::{Algorithm, LearnerConfig},
     encoder::Encoder,
-    export,
+    export::{self, RobotPolicy},
     onnx::Weights,
     presets,
 };
@@ -48,11 +51,36 @@ impl Untrained {
         })
     }
 
+    /// One of the algorithms on vectors behind a front, for the same rig but for actions of so many columns.
+    pub fn sighted(&self, algorithm: Algorithm, actions: usize) -> anyhow::Result<Sighted> {
+        let config = LearnerConfig {
+            algorithm,
+            ..LearnerConfig::resolve(presets::DEFAULT, None, &[])?
+        };
+        let shapes = self.agent.shapes();
+        let options = (Kind::Float, Device::Cpu);
+        let front = MapFront::new(
+            &config.front,
+            &shapes.cameras,
+            shapes.proprio,
+            options.0,
+            options.1,
+        );
+        let agent = config.agent(front.width(), actions as i64, options.1, 5);
+        let agent = agent.ok_or_else(|| anyhow::anyhow!("{} needs no front", algorithm.name()))?;
+        Ok(Sighted::new(front, agent))
+    }
+
     /// Encoder and policy as graphs; no classifier.
     pub fn graphs(&self, weights: Weights) -> PolicyFiles {
+        self.graphs_of(&self.agent, weights)
+    }
+
+    /// The same with another policy.
+    pub fn graphs_of(&self, policy: &dyn RobotPolicy, weights: Weights) -> PolicyFiles {
         PolicyFiles {
             encoder: export::encoder(&self.spec, &self.encoder),
-            policy: export::policy(&self.spec, &self.agent, weights),
+            policy: export::policy(&self.spec, policy, weights),
             classifier: None,
         }
     }

@@ -2,14 +2,23 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{
-    sync::{OnceLock, mpsc},
+    sync::{Mutex, OnceLock, atomic::AtomicBool, mpsc},
     time::{Duration, Instant},
 };
 
-use hilt_learner::{agents::sac_grasp::SacGrasp, onnx::Weights};
-use hilt_protocol::{GraphName, ModelSnapshot, Observation, SpecHash, noise};
-use hilt_runtime::inference::{Engine, OnnxBrain, PolicyFiles, Provider, SnapshotRefused};
-use hilt_tests::Untrained;
+use hilt_learner::{
+    agents::{Draws, front::Sight, sac_grasp::SacGrasp},
+    config::Algorithm,
+    export,
+    onnx::Weights,
+};
+use hilt_protocol::{GraphName, Image, ModelSnapshot, Observation, SpecHash, noise};
+use hilt_runtime::{
+    evaluate::{EvaluateOptions, evaluate},
+    inference::{Engine, OnnxBrain, PolicyFiles, Provider, SnapshotRefused},
+    rig::Rig,
+};
+use hilt_tests::{Untrained, lift_rig};
 use tch::{Kind, Tensor};
 
 /// Long enough for a loaded machine; nothing waits so long when all is well.
@@ -49,6 +58,19 @@ fn wait(brain: &mut OnnxBrain, version: u64) -> Option<SnapshotRefused> {
     }
 }
 
+fn maps(learner: &Untrained, seen: &Observation) -> Vec<Tensor> {
+    let map = |image: &Image| {
+        let shape = [1, i64::from(image.height), i64::from(image.width), 3];
+        let pixels = Tensor::from_slice(&image.rgb).view(shape);
+        learner.encoder.encode(&pixels)
+    };
+    seen.images.iter().map(map).collect()
+}
+
+fn numbers(values: &[f32]) -> Tensor {
+    Tensor::from_slice(values).view([1, -1])
+}
+
 /// What the learner's own networks do, in libtorch.
 fn wanted(
     learner: &Untrained,
@@ -57,14 +79,7 @@ fn wanted(
     seed: u64,
     explore: bool,
 ) -> Vec<f32> {
-    let maps: Vec<Tensor> = (seen.images.iter())
-        .map(|image| {
-            let shape = [1, i64::from(image.height), i64::from(image.width), 3];
-            let pixels = Tensor::from_slice(&image.rgb).view(shape);
-            learner.encoder.encode(&pixels)
-        })
-        .collect();
-    let numbers = |values: &[f32]| Tensor::from_slice(values).view([1, -1]);
+    let maps = maps(learner, seen);
     let motion = learner.spec.motion_columns().len();
     let action = agent.act(
         &maps,
@@ -142,6 +157,98 @@ fn a_bad_snapshot_is_refused_by_name_and_the_old_policy_stays() {
     // The encoder is still the first learner's.
     let want = wanted(&learner, &other.agent, &seen, 1, false);
     assert_close(&brain.act(&seen, 1, false).unwrap(), &want);
+}
+
+/// The noise that a step's seed gives, for every column of the action.
+struct OfSeed(u64);
+
+impl Draws for OfSeed {
+    fn normal(&mut self, _: &'static str, shape: &[i64]) -> Tensor {
+        numbers(&noise::normals(self.0, shape[1] as usize))
+    }
+    fn uniform(&mut self, name: &'static str, _: &[i64]) -> Tensor {
+        panic!("{name}")
+    }
+    fn members(&mut self, name: &'static str, _: i64, _: i64) -> Tensor {
+        panic!("{name}")
+    }
+}
+
+/// The gripper's command is a number like the others to it, and gets noise of its own.
+#[test]
+fn the_brain_acts_as_an_algorithm_on_vectors_does() {
+    let learner = Untrained::new(3).unwrap();
+    let columns = learner.spec.action_dim();
+    assert_eq!(columns, learner.spec.motion_columns().len() + 1);
+    for algorithm in [Algorithm::Bc, Algorithm::Iql, Algorithm::Sac] {
+        let agent = learner.sighted(algorithm, columns).unwrap();
+        let files = learner.graphs_of(&agent, Weights::Inputs);
+        let (mut bound, sender) = brain(&learner, &files);
+        let snapshot = export::policy_snapshot(&files.policy, &agent, 7);
+        sender.send(snapshot).unwrap();
+        assert_eq!(wait(&mut bound, 7), None);
+        for seed in 0..4 {
+            let (seen, explore) = (learner.observation(seed), seed % 2 == 1);
+            let sight = Sight {
+                maps: maps(&learner, &seen),
+                proprio: numbers(&seen.proprio),
+            };
+            let mut draws = OfSeed(seed);
+            let want = match explore {
+                true => agent.act(&sight, Some(&mut draws)),
+                false => agent.act(&sight, None),
+            };
+            let want: Vec<f32> = Vec::try_from(want.view([-1])).unwrap();
+            assert_close(&bound.act(&seen, seed, explore).unwrap(), &want);
+        }
+    }
+}
+
+#[test]
+fn a_policy_for_other_actions_is_refused_with_both_numbers() {
+    let learner = Untrained::new(3).unwrap();
+    let agent = learner.sighted(Algorithm::Td3Bc, 7).unwrap();
+    let files = learner.graphs_of(&agent, Weights::Baked);
+    let loaded = OnnxBrain::load(engine(), &learner.spec, &files, |_| None);
+    let Err(error) = loaded else {
+        panic!("it was taken")
+    };
+    let error = error.to_string();
+    for word in ["7 columns", "have 4", "3 of them motion"] {
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+/// The folder that a training leaves, evaluated as `hilt evaluate` does, in lockstep.
+#[test]
+fn the_exported_folder_of_an_algorithm_on_vectors_moves_a_simulated_arm() {
+    let learner = Untrained::new(3).unwrap();
+    let agent = learner.sighted(Algorithm::Td3Bc, learner.spec.action_dim());
+    let dir = tempfile::tempdir().unwrap();
+    let (policy, out) = (dir.path().join("export"), dir.path().join("out"));
+    export::write_folder(
+        &policy,
+        &learner.spec,
+        &learner.encoder,
+        &agent.unwrap(),
+        None,
+    )
+    .unwrap();
+    let rig = Rig::read(&lift_rig(), &["episode.max_steps=5".to_owned()]).unwrap();
+    let options = EvaluateOptions {
+        policy,
+        episodes: 2,
+        seed: 1,
+        out,
+        workers: 1,
+    };
+    let steps = Mutex::new(0);
+    let never = AtomicBool::new(false);
+    let summary = evaluate(&rig, engine(), &options, &never, |so_far| {
+        *steps.lock().unwrap() = so_far.steps;
+    });
+    assert_eq!(summary.unwrap().episodes, 2);
+    assert_eq!(steps.into_inner().unwrap(), 10);
 }
 
 #[test]

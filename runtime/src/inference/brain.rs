@@ -106,10 +106,12 @@ impl OnnxBrain {
         let encoder = Head::load(engine, &files.encoder, spec.cameras.len())?;
         let mut swapper =
             |graph: &Graph| Swapper::start(engine, graph, source(graph.name), kept.cloned());
+        let policy = swapper(&files.policy)?;
+        check_noise(policy.active(), spec)?;
         Ok(Self {
             spec: spec.clone(),
             encoder,
-            policy: swapper(&files.policy)?,
+            policy,
             classifier: files.classifier.as_ref().map(swapper).transpose()?,
             cache: MapCache::default(),
             encode_ns: None,
@@ -213,11 +215,8 @@ impl OnnxBrain {
         let head = self.policy.head();
         Self::set_maps(&self.spec, &self.cache, head)?;
         head.set_f32("proprio", &observation.proprio)?;
-        if head.has_input("noise") {
-            head.set_f32(
-                "noise",
-                &noise::normals(seed, self.spec.motion_columns().len()),
-            )?;
+        if let Some(columns) = head.f32_input_len("noise") {
+            head.set_f32("noise", &noise::normals(seed, columns))?;
         }
         if head.has_input("gumbel") {
             head.set_f32("gumbel", &noise::gumbels(seed, gumbel_len(&self.spec)))?;
@@ -257,6 +256,20 @@ impl OnnxBrain {
             }
         }
         Ok(head.run()?.first().copied())
+    }
+}
+
+/// A policy's noise is for the motion, or for the whole action where it takes a gripper's command for a
+/// number like the others.
+fn check_noise(policy: &Head, spec: &RigSpec) -> Result<(), EngineError> {
+    let (action, motion) = (spec.action_dim(), spec.motion_columns().len());
+    match policy.f32_input_len("noise") {
+        Some(columns) if columns != action && columns != motion => Err(EngineError::NoiseColumns {
+            columns,
+            action,
+            motion,
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -62,6 +62,19 @@ pub enum EngineError {
         /// Its name.
         name: String,
     },
+    /// The policy was made for actions of another rig.
+    #[error(
+        "the policy graph's input `noise` has {columns} columns, but this rig's actions have {action}, \
+         {motion} of them motion; take a policy that was trained for this rig"
+    )]
+    NoiseColumns {
+        /// Those of the graph.
+        columns: usize,
+        /// Columns of this rig's actions.
+        action: usize,
+        /// Those of them that hold motion.
+        motion: usize,
+    },
 }
 
 /// y = x for one f32, as an ONNX model (ir 8, opset 17): what a provider is tried on. That a library

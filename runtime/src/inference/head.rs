@@ -201,6 +201,15 @@ impl Head {
         self.inputs.iter().any(|(n, _)| n == name)
     }
 
+    /// How many numbers this f32 input takes; `None`: the graph has no such input.
+    pub fn f32_input_len(&self, name: &str) -> Option<usize> {
+        let mut inputs = self.inputs.iter();
+        inputs.find_map(|(n, buffer)| match buffer {
+            Buffer::F32(tensor) if n == name => Some(tensor.extract_tensor().1.len()),
+            _ => None,
+        })
+    }
+
     /// Fills an f32 input. Unknown name or another length: an error that names both.
     pub fn set_f32(&mut self, name: &str, values: &[f32]) -> Result<(), EngineError> {
         let missing = || EngineError::Contract {

@@ -10,6 +10,7 @@
 //! - [`replay`]: transitions in memory-mapped segments, each frame once; [`ingest`] fills it from
 //!   the link. [`vectors`]: the same for tasks on state vectors, from tables and from learning on them.
 //! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins.
+//! - [`video`]: films of tasks.
 //! - [`onnx`], [`export`]: what the robot runs.
 //! - [`hybrid`]: the loop that drives it all; [`config`]: what can be chosen, with [`presets`] by
 //!   name; [`checkpoint`]: what is kept of a training; [`metrics`]: figures; [`show`]: what the user sees;
@@ -42,3 +43,4 @@ pub mod stopped;
 pub mod tasks;
 pub mod trained_on_runs;
 pub mod vectors;
+pub mod video;

@@ -68,6 +68,20 @@ pub fn check(root: &Path) -> Result<()> {
     )?;
     step(
         root,
+        "lints of the learner without the simulator",
+        &mut cargo(&[
+            "clippy",
+            "--package",
+            "hilt-learner",
+            "--no-default-features",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ]),
+    )?;
+    step(
+        root,
         "documentation",
         cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings"),
     )?;

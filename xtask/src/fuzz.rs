@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::process;
 
 /// The targets: `fuzz/targets/NAME.rs`.
-const TARGETS: [&str; 9] = [
+const TARGETS: [&str; 10] = [
     "wire",
     "run_log",
     "settings",
@@ -21,6 +21,7 @@ const TARGETS: [&str; 9] = [
     "camera",
     "urdf",
     "calibration",
+    "table",
 ];
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \

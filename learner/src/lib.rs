@@ -10,8 +10,9 @@
 //! - [`replay`]: transitions in memory-mapped segments, each frame once; [`ingest`] fills it from
 //!   the link. [`vectors`]: the same for tasks on state vectors, from tables and from learning on them.
 //! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins.
-//! - [`video`]: films of tasks.
 //! - [`onnx`], [`export`]: what the robot runs.
+//! - [`onnx`], [`export`]: what the robot runs; [`trained`]: an agent on state vectors in a folder.
+//! - [`video`]: films of tasks.
 //! - [`hybrid`]: the loop that drives it all; [`config`]: what can be chosen, with [`presets`] by
 //!   name; [`checkpoint`]: what is kept of a training; [`metrics`]: figures; [`show`]: what the user sees;
 //!   [`trained_on_runs`]: what a training on a robot's runs leaves;
@@ -41,6 +42,7 @@ pub mod reward;
 pub mod show;
 pub mod stopped;
 pub mod tasks;
+pub mod trained;
 pub mod trained_on_runs;
 pub mod vectors;
 pub mod video;

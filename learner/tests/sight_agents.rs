@@ -1,0 +1,295 @@
+//! Every algorithm learns from what a robot saw, through the replay, and goes on from a file as if it had never
+//! stopped.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::sync::RwLock;
+
+use hilt_learner::{
+    agents::{
+        guard::Watch,
+        sight::{SightAgent, SightTransitions},
+    },
+    checkpoint::{read_agent, write_agent},
+    config::{Algorithm, FrameStore, LearnerConfig},
+    encoder::{Encoder, EncoderConfig},
+    ingest::Ingest,
+    replay::{HostBatch, Replay, Which, seen},
+};
+use hilt_protocol::{
+    ActionSource, Axis, CameraSpec, Entry, Image, Observation, Record, RigSpec, RunId, SetupMode,
+    Step, noise::Uniforms,
+};
+use tch::{Device, Kind, Tensor};
+
+const ALGORITHMS: [&str; 10] = [
+    "sac-grasp",
+    "bc",
+    "td3-bc",
+    "iql",
+    "awac",
+    "cql",
+    "cal-ql",
+    "sac",
+    "redq",
+    "rlpd",
+];
+const SIDE: u32 = 16;
+
+fn config(algorithm: &str) -> LearnerConfig {
+    let mut sets: Vec<String> = [
+        "front.bottleneck=8",
+        "front.proprio_latent=4",
+        "front.spatial_features=2",
+        "sac_grasp.hidden=[16,16]",
+        "sac_grasp.bottleneck=8",
+        "cql.sampled_actions=2",
+        "cal_ql.cql.sampled_actions=2",
+        "redq.update_to_data=2",
+        "rlpd.update_to_data=3",
+        "rlpd.critics=3",
+        "redq.critics=3",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    sets.push(format!("algorithm=\"{algorithm}\""));
+    let mut config = LearnerConfig::resolve("lift", None, &sets).unwrap();
+    config.encoder = EncoderConfig {
+        image_size: i64::from(SIDE),
+        stem_kernel: 5,
+        stem_pool: false,
+        widths: vec![4, 8],
+        groups: 2,
+    };
+    config.train.batch = 8;
+    config
+}
+
+fn spec() -> RigSpec {
+    RigSpec {
+        mode: SetupMode::SingleArmLearnedGripper,
+        controlled_axes: vec![Axis::X, Axis::Z],
+        cameras: ["front", "wrist"]
+            .map(|name| CameraSpec {
+                name: name.into(),
+                height: SIDE,
+                width: SIDE,
+            })
+            .to_vec(),
+        proprio: vec!["tool_x".into(), "tool_z".into()],
+        policy_hz: 10,
+    }
+}
+
+fn observation(random: &mut Uniforms) -> Observation {
+    let images = (0..2).map(|_| Image {
+        captured_ns: 0,
+        height: SIDE,
+        width: SIDE,
+        rgb: (0..SIDE * SIDE * 3).map(|_| random.bits() as u8).collect(),
+    });
+    Observation {
+        captured_ns: 0,
+        images: images.collect(),
+        // Raw numbers of a robot: far from 0, and close together.
+        proprio: vec![0.4 + 0.01 * random.normal() as f32, 0.2],
+    }
+}
+
+/// Three episodes of six steps, the last with a reward.
+fn entries() -> Vec<Entry> {
+    let mut random = Uniforms::new(4);
+    let mut entries = vec![];
+    for episode in 0..3 {
+        for index in 0..=6 {
+            let next = observation(&mut random);
+            let record = match index {
+                0 => Record::Reset(next),
+                _ => Record::Step(Step {
+                    action: vec![
+                        random.range(-1.0, 1.0) as f32,
+                        random.range(-1.0, 1.0) as f32,
+                        random.below(3) as f32 - 1.0,
+                    ],
+                    source: ActionSource::ScriptedOperator,
+                    reward: f32::from(u8::from(index == 6)),
+                    grasp_penalty: if index == 3 { -0.1 } else { 0.0 },
+                    terminated: index == 6,
+                    truncated: false,
+                    label: None,
+                    policy_version: 0,
+                    noise_seed: 0,
+                    next,
+                }),
+            };
+            entries.push(Entry {
+                run: RunId(5),
+                sequence: entries.len() as u64,
+                episode,
+                index,
+                record,
+            });
+        }
+    }
+    entries
+}
+
+/// Batches of a replay with the [`entries`].
+struct Batches {
+    _dir: tempfile::TempDir,
+    replay: Replay,
+    encoder: Encoder,
+    store: FrameStore,
+    rows: usize,
+}
+
+impl Batches {
+    fn new(config: &LearnerConfig, agent: &dyn SightAgent) -> Self {
+        let encoder = Encoder::new(config.encoder.clone(), Kind::Float, Device::Cpu, 3);
+        let dir = tempfile::tempdir().unwrap();
+        let ingest = Ingest::new(spec(), &encoder, &config.train).unwrap();
+        let (layout, identity) = (ingest.layout(), ingest.identity());
+        let mut replay = Replay::open(dir.path(), layout, identity, 1000).unwrap();
+        if let Some(discount) = config.return_discount() {
+            replay.reckon_returns(discount);
+        }
+        let replay = RwLock::new(replay);
+        for entry in entries() {
+            ingest.push(&entry, true, &replay).unwrap();
+        }
+        Self {
+            _dir: dir,
+            replay: replay.into_inner().unwrap(),
+            encoder,
+            store: config.train.store,
+            rows: config.train.batch * agent.parts() as usize,
+        }
+    }
+
+    fn draw(&self, seed: u64) -> SightTransitions {
+        let mut random = Uniforms::new(seed);
+        let mut batch = HostBatch::new(self.replay.layout(), self.rows);
+        assert!(
+            self.replay
+                .sample(Which::Demonstrations, 0..self.rows, &mut random, &mut batch)
+        );
+        seen(&batch, self.store, &self.encoder, &mut random)
+    }
+}
+
+fn agent(config: &LearnerConfig, seed: u64) -> Box<dyn SightAgent> {
+    let agent = config.sight_agent(&spec(), config.encoder.map_shape(), Device::Cpu, seed);
+    agent.centre_proprio(&[0.4, 0.2], &[0.01, 1.0]);
+    agent
+}
+
+fn train(agent: &mut dyn SightAgent, batches: &Batches, updates: u64) -> Vec<(&'static str, f64)> {
+    let mut watch = Watch::default();
+    for _ in 0..updates {
+        let number = agent.updates();
+        let figures = agent.update_seeded(&batches.draw(number), 7);
+        watch.note(number + 1, figures);
+        assert_eq!(agent.updates(), number + 1);
+    }
+    watch.read().unwrap()
+}
+
+fn state(agent: &dyn SightAgent) -> Vec<(String, Vec<f64>)> {
+    let numbers = |t: &Tensor| Vec::<f64>::try_from(t.to_kind(Kind::Double).reshape([-1])).unwrap();
+    (agent.state().iter())
+        .map(|(name, tensor)| (name.clone(), numbers(tensor)))
+        .collect()
+}
+
+#[test]
+fn each_algorithm_learns_from_the_replay_and_goes_on_from_a_file() {
+    tch::set_num_threads(1);
+    let dir = tempfile::tempdir().unwrap();
+    for (algorithm, store) in ALGORITHMS.into_iter().flat_map(|algorithm| {
+        [FrameStore::Maps, FrameStore::Images].map(|store| (algorithm, store))
+    }) {
+        let mut config = config(algorithm);
+        config.train.store = store;
+        assert_eq!(config.algorithm.name(), algorithm);
+        let mut ours = agent(&config, 1);
+        let batches = Batches::new(&config, &*ours);
+        let before = state(&*ours);
+        let figures = train(&mut *ours, &batches, 3);
+        assert!(!figures.is_empty(), "{algorithm}");
+        assert_ne!(state(&*ours), before, "{algorithm} learned nothing");
+        let path = dir.path().join(format!("{algorithm}.safetensors"));
+        write_agent(&path, ours.state(), ours.updates()).unwrap();
+        // From other networks: nothing may be left of what they started with.
+        let mut other = agent(&config, 2);
+        let (kept, updates) = read_agent(&path, other.state()).unwrap();
+        other.restore(&kept, updates);
+        assert_eq!(state(&*other), state(&*ours), "{algorithm}");
+        let figures = train(&mut *ours, &batches, 3);
+        assert_eq!(train(&mut *other, &batches, 3), figures, "{algorithm}");
+        assert_eq!(state(&*other), state(&*ours), "{algorithm}");
+        let batch = batches.draw(9);
+        let best = other.best(&batch.observations);
+        assert_eq!(best.size(), batch.actions.size());
+        assert!(best.abs().max().double_value(&[]) <= 1.0);
+        let value = other.value(&batch.observations, &batch.actions);
+        let wanted = (config.algorithm != Algorithm::Bc).then(|| batch.rewards.size());
+        assert_eq!(value.map(|value| value.size()), wanted, "{algorithm}");
+    }
+}
+
+#[test]
+fn grippers_that_the_critics_judge_cost_their_penalty() {
+    tch::set_num_threads(1);
+    for (gripper, algorithm, counts) in [
+        ("\"grasp-critic\"", "sac-grasp", false),
+        ("{ categorical = { entropy = 0.01 } }", "sac-grasp", true),
+        ("\"grasp-critic\"", "td3-bc", true),
+    ] {
+        let text = format!("[sac_grasp]\ngripper = {gripper}\nreward_bias = 0.25\n");
+        let file = Some(("config.toml", text.as_str()));
+        let small = config(algorithm);
+        let mut config = LearnerConfig::resolve("hil-serl", file, &[]).unwrap();
+        (config.algorithm, config.encoder) = (small.algorithm, small.encoder);
+        config.train.store = FrameStore::Maps;
+        let agent = agent(&config, 1);
+        let batch = Batches::new(&config, &*agent).draw(1);
+        let penalty = match counts {
+            true => batch.grasp_penalty.shallow_clone(),
+            false => batch.grasp_penalty.zeros_like(),
+        };
+        let bias = if algorithm == "sac-grasp" { 0.25 } else { 0.0 };
+        let wanted = &batch.rewards + penalty + bias;
+        assert!(batch.grasp_penalty.sum(Kind::Float).double_value(&[]) < 0.0);
+        assert!(
+            agent.rewards(&batch).allclose(&wanted, 1e-6, 1e-6, false),
+            "{gripper}"
+        );
+    }
+}
+
+#[test]
+fn cal_ql_has_returns_and_the_others_have_none() {
+    tch::set_num_threads(1);
+    for algorithm in ALGORITHMS {
+        let config = config(algorithm);
+        let agent = agent(&config, 1);
+        let batch = Batches::new(&config, &*agent).draw(1);
+        assert_eq!(batch.returns.is_some(), algorithm == "cal-ql");
+        let parts = if algorithm == "rlpd" {
+            3
+        } else {
+            agent.parts()
+        };
+        assert_eq!(batch.rewards.size(), [8 * parts]);
+        if let Some(returns) = batch.returns {
+            // The reward of 1 comes at the end, five steps away at most, and the penalty before it.
+            let (least, most) = (
+                returns.min().double_value(&[]),
+                returns.max().double_value(&[]),
+            );
+            assert!(
+                least > 0.99f64.powi(5) - 0.11 && most <= 1.0,
+                "{least} {most}"
+            );
+        }
+    }
+}

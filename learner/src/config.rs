@@ -29,6 +29,7 @@ use crate::{
     augment::{PADDING_PX, shifts},
     encoder::{Encoder, EncoderConfig, WeightsError},
     imitation::ImitationConfig,
+    offline::OfflineConfig,
     presets::{self, UnknownPreset},
     reward::{
         classifier::ClassifierConfig,
@@ -277,6 +278,8 @@ pub struct LearnerConfig {
     pub rlpd: RlpdConfig,
     /// The update loop.
     pub train: TrainConfig,
+    /// Training on data at hand.
+    pub offline: OfflineConfig,
 }
 
 /// Why there is no configuration.
@@ -306,6 +309,12 @@ pub enum ConfigError {
         /// Which.
         device: &'static str,
     },
+    /// Nothing can be done zero at a time.
+    #[error("{key} = 0: it is at least 1")]
+    Zero {
+        /// Which key.
+        key: &'static str,
+    },
     /// There are not so many shifts.
     #[error(
         "train.shifted_copies = {copies}: there are {most} different shifts, so {most} at most"
@@ -332,6 +341,9 @@ impl LearnerConfig {
             .collect();
         let config: Self = settings::parse_layers(&Self::default(), &layers, sets)?;
         config.train.check()?;
+        if let Some(key) = config.offline.zero() {
+            return Err(ConfigError::Zero { key });
+        }
         Ok(config)
     }
 }
@@ -354,7 +366,11 @@ impl LearnerConfig {
             Algorithm::SacGrasp => return None,
             Algorithm::Bc => Box::new(Bc::new(self.bc.clone(), o, a, kind, device)),
             Algorithm::Td3Bc => Box::new(Td3Bc::new(self.td3_bc.clone(), o, a, kind, device)),
-            Algorithm::Iql => Box::new(Iql::new(self.iql.clone(), o, a, kind, device)),
+            Algorithm::Iql => {
+                let mut config = self.iql.clone();
+                config.actor_updates.get_or_insert(self.offline.updates);
+                Box::new(Iql::new(config, o, a, kind, device))
+            }
             Algorithm::Awac => Box::new(Awac::new(self.awac.clone(), o, a, kind, device)),
             Algorithm::Cql => Box::new(Cql::new(self.cql.clone(), o, a, both)),
             Algorithm::CalQl => Box::new(CalQl::new(self.cal_ql.clone(), o, a, both)),
@@ -392,6 +408,22 @@ impl LearnerConfig {
     /// γ of the returns that the algorithm wants beside each transition; `None`: it wants none.
     pub fn return_discount(&self) -> Option<f64> {
         (self.algorithm == Algorithm::CalQl).then_some(self.cal_ql.cql.discount)
+    }
+
+    /// γ of the algorithm; behaviour cloning's, which has none, is CORL's usual one.
+    pub fn discount(&self) -> f64 {
+        match self.algorithm {
+            Algorithm::SacGrasp => self.sac_grasp.discount,
+            Algorithm::Bc => 0.99,
+            Algorithm::Td3Bc => self.td3_bc.discount,
+            Algorithm::Iql => self.iql.discount,
+            Algorithm::Awac => self.awac.discount,
+            Algorithm::Cql => self.cql.discount,
+            Algorithm::CalQl => self.cal_ql.cql.discount,
+            Algorithm::Sac => self.sac.discount,
+            Algorithm::Redq => self.redq.discount,
+            Algorithm::Rlpd => self.rlpd.discount,
+        }
     }
 
     /// The encoder of `encoder_weights`, if it is configured.
@@ -474,6 +506,45 @@ mod tests {
         );
         assert_eq!(torch.encoder, hil.encoder);
         assert_eq!(torch.train.store, FrameStore::Images);
+    }
+
+    #[test]
+    fn presets_for_data_at_hand_name_an_algorithm_and_say_what_differs() {
+        let of = |name: &str| preset(name);
+        let algorithms = [
+            "bc", "td3-bc", "iql", "awac", "cql", "cal-ql", "sac", "redq", "rlpd",
+        ];
+        for name in algorithms {
+            let preset = of(name);
+            assert_eq!(preset.algorithm.name(), name);
+            assert!(preset.agent(3, 2, Device::Cpu, 1).is_some());
+            let offline = preset.offline;
+            let counts = (offline.updates, offline.batch, offline.epoch_updates);
+            assert_eq!(counts, (1_000_000, 256, 5000), "{name}");
+            let online = ["sac", "redq", "rlpd"].contains(&name);
+            assert_eq!(offline.normalize_observations, !online, "{name}");
+        }
+        let iql = of("iql-antmaze");
+        assert_eq!(iql.algorithm, Algorithm::Iql);
+        assert_eq!((iql.iql.expectile, iql.iql.beta), (0.9, 10.0));
+        assert_eq!(
+            (iql.offline.rewards.shift, iql.offline.num_eval),
+            (-1.0, 100)
+        );
+        let cql = of("cql-antmaze");
+        assert_eq!(cql.algorithm, Algorithm::Cql);
+        assert_eq!((cql.cql.lagrange_gap, cql.cql.weight), (Some(0.8), 5.0));
+        assert_eq!(cql.cql.clip, Some([-200.0, f64::INFINITY]));
+        assert_eq!(cql.cql.critic_hidden, [256; 5]);
+        assert_eq!(of("cql").cql, CqlConfig::default());
+        assert_eq!(of("awac").offline.eval_freq, 1000);
+    }
+
+    #[test]
+    fn nothing_is_done_zero_at_a_time() {
+        let set = sets(&["offline.eval_freq=0"]);
+        let error = LearnerConfig::resolve("iql", None, &set).unwrap_err();
+        assert_eq!(error.to_string(), "offline.eval_freq = 0: it is at least 1");
     }
 
     #[test]

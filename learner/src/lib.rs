@@ -12,8 +12,10 @@
 //! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins.
 //! - [`onnx`], [`export`]: what the robot runs.
 //! - [`onnx`], [`export`]: what the robot runs; [`trained`]: an agent on state vectors in a folder.
-//! - [`video`]: films of tasks.
+//!   stream; [`config`]: what can be chosen, with [`presets`] by
+//! - [`course`]: what is trained, as those see it who drive it: [`offline`] on data at hand, [`hybrid`] on a robot's
 //! - [`hybrid`]: the loop that drives it all; [`config`]: what can be chosen, with [`presets`] by
+//! - [`video`]: films of tasks.
 //!   name; [`checkpoint`]: what is kept of a training; [`metrics`]: figures; [`show`]: what the user sees;
 //!   [`trained_on_runs`]: what a training on a robot's runs leaves;
 //!   [`memory`]: how the process holds it; [`stopped`]: Ctrl-C before there is anything to keep.
@@ -35,6 +37,7 @@ pub mod ingest;
 pub mod memory;
 pub mod metrics;
 pub mod nn;
+pub mod offline;
 pub mod onnx;
 pub mod presets;
 pub mod replay;

@@ -20,6 +20,7 @@ use hilt_learner::{
     imitation::{Setup, Trunk, imitate},
     memory,
     metrics::write_atomically,
+    offline::{self, OfflineOptions},
     presets,
     reward::command::{self, ClassifierOptions},
     show::Phase,
@@ -41,6 +42,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Trains any algorithm on data at hand.
+    Offline(Offline),
     /// Trains on demonstrations and the robot's stream.
     Hybrid(Hybrid),
     /// Imitates demonstrations and exports the policy: the baseline.
@@ -72,7 +75,8 @@ struct Common {
     /// Seed of every random draw.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where the configuration begins: lift, hil-serl or pytorch-serl.
+    /// Where the configuration begins: lift, hil-serl, pytorch-serl; for data at hand bc, td3-bc, iql, iql-antmaze, awac,
+    /// cql, cql-antmaze, cal-ql, sac, redq, rlpd.
     #[arg(long, default_value = presets::DEFAULT)]
     preset: String,
     /// Configuration file, over the preset.
@@ -85,6 +89,21 @@ struct Common {
     /// Changes one key of the configuration, as `train.batch=128`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+}
+
+#[derive(Args)]
+struct Offline {
+    /// Table of transitions on state vectors (.npz, with the names of D4RL).
+    #[arg(long)]
+    data: PathBuf,
+    #[command(flatten)]
+    common: Common,
+    /// Task that the policy is judged in, by its name in Gymnasium [default: held-out data judges it].
+    #[arg(long, value_name = "ID")]
+    env: Option<String>,
+    /// Goes on from the checkpoint in --out.
+    #[arg(long)]
+    resume: bool,
 }
 
 #[derive(Args)]
@@ -201,6 +220,17 @@ const INTERRUPTED: i32 = 130;
 
 fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
     match command {
+        Command::Offline(offline) => {
+            let options = OfflineOptions {
+                config: offline.common.resolve()?,
+                data: offline.data,
+                env: offline.env,
+                out: offline.common.out,
+                seed: offline.common.seed,
+                resume: offline.resume,
+            };
+            offline::run(&options, stop)
+        }
         Command::Hybrid(hybrid) => {
             let options = HybridOptions {
                 config: hybrid.common.resolve()?,

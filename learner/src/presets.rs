@@ -5,10 +5,21 @@
 pub const DEFAULT: &str = "lift";
 
 /// Names and texts.
-pub const PRESETS: [(&str, &str); 3] = [
+pub const PRESETS: [(&str, &str); 14] = [
     ("lift", include_str!("../presets/lift.toml")),
     ("hil-serl", include_str!("../presets/hil-serl.toml")),
     ("pytorch-serl", include_str!("../presets/pytorch-serl.toml")),
+    ("bc", include_str!("../presets/bc.toml")),
+    ("td3-bc", include_str!("../presets/td3-bc.toml")),
+    ("iql", include_str!("../presets/iql.toml")),
+    ("iql-antmaze", include_str!("../presets/iql-antmaze.toml")),
+    ("awac", include_str!("../presets/awac.toml")),
+    ("cql", include_str!("../presets/cql.toml")),
+    ("cql-antmaze", include_str!("../presets/cql-antmaze.toml")),
+    ("cal-ql", include_str!("../presets/cal-ql.toml")),
+    ("sac", include_str!("../presets/sac.toml")),
+    ("redq", include_str!("../presets/redq.toml")),
+    ("rlpd", include_str!("../presets/rlpd.toml")),
 ];
 
 /// There is no preset of this name.

@@ -128,7 +128,7 @@ fn iql(h: &Value) -> IqlConfig {
         max_weight: number(h, "exp_adv_max"),
         deterministic: h["deterministic"].as_bool().unwrap(),
         lr_actor: number(h, "lr_actor"),
-        actor_updates: h["max_steps"].as_u64().unwrap(),
+        actor_updates: h["max_steps"].as_u64(),
         lr_q: number(h, "lr_q"),
         lr_v: number(h, "lr_v"),
         hidden: hidden(h),
@@ -430,7 +430,7 @@ fn step_sizes(stem: &str) {
         let Some(want) = golden.tensors.get(&format!("expect.{step}.lr.actor")) else {
             break;
         };
-        let got = iql::cosine(config.lr_actor, step, config.actor_updates);
+        let got = iql::cosine(config.lr_actor, step, config.actor_updates.unwrap());
         assert!(
             (got - want.double_value(&[])).abs() < 1e-15,
             "update {step}"
@@ -478,7 +478,9 @@ fn mistakes_of_iql_are_noticed() {
                 ("expectile", |c| c.expectile += 1e-3),
                 ("β", |c| c.beta *= 1.01),
                 ("clamp", |c| c.max_weight *= 1.01),
-                ("schedule", |c| c.actor_updates += 1),
+                ("schedule", |c| {
+                    c.actor_updates = c.actor_updates.map(|n| n + 1)
+                }),
                 ("step size of the actor", |c| c.lr_actor *= 1.01),
                 ("step size of the critics", |c| c.lr_q *= 1.01),
                 ("step size of V", |c| c.lr_v *= 1.01),

@@ -298,7 +298,7 @@ fn all() -> Vec<(&'static str, Make)> {
         let config = IqlConfig {
             hidden,
             deterministic,
-            actor_updates: 10,
+            actor_updates: Some(10),
             ..Default::default()
         };
         Box::new(Iql::new(config, 3, 2, kind, device)) as Box<dyn Agent>

@@ -35,8 +35,9 @@ pub struct IqlConfig {
     pub deterministic: bool,
     /// Step size of the actor at the start; it falls along a cosine.
     pub lr_actor: f64,
-    /// Updates until the actor's step size is 0, where it stays.
-    pub actor_updates: u64,
+    /// Updates until the actor's step size is 0, where it stays. Absent: those of the training offline
+    /// (`offline.updates`), as in CORL; an agent made without it keeps its step size.
+    pub actor_updates: Option<u64>,
     /// Step size of the critics.
     pub lr_q: f64,
     /// Step size of V.
@@ -57,7 +58,7 @@ impl Default for IqlConfig {
             max_weight: 100.0,
             deterministic: false,
             lr_actor: 3e-4,
-            actor_updates: 1_000_000,
+            actor_updates: None,
             lr_q: 3e-4,
             lr_v: 3e-4,
             hidden: vec![256, 256],
@@ -259,8 +260,10 @@ impl Iql {
                 (self.actor.backward(&pass, &grad[0], of_log_std), metrics)
             }
         };
-        self.actor
-            .set_lr(cosine(c.lr_actor, self.updates, c.actor_updates));
+        if let Some(updates) = c.actor_updates {
+            let lr = cosine(c.lr_actor, self.updates, updates);
+            self.actor.set_lr(lr);
+        }
         self.actor.step(&grads);
         metrics
     }

@@ -1,0 +1,181 @@
+//! The folder of a training: what it stands on, and its last checkpoint.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `training.json` | what cannot change on the way: algorithm, seed, data; a resumed training is compared with it |
+//! | `config.toml` | the configuration, resolved |
+//! | `metrics.jsonl`, `events.out.tfevents.*` | figures over updates, the latter for TensorBoard |
+//! | `checkpoint.safetensors` | everything that the next update depends on; one file, so that it is whole at any moment |
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value};
+use tch::Tensor;
+
+use crate::{
+    agents::guard::check_state,
+    checkpoint::{read_tensors, write_tensors},
+    config::LearnerConfig,
+    course::Course,
+    metrics::{Curves, write_atomically},
+};
+
+/// What a training stands on, by name. A resumed one stands on the same.
+pub type Facts = Map<String, Value>;
+
+/// What a checkpoint keeps besides the course.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Kept {
+    /// Updates of the best policy so far, and its score.
+    pub best: Option<(u64, f64)>,
+    /// Seconds of training until then.
+    pub trained_s: f64,
+}
+
+const FACTS_FILE: &str = "training.json";
+const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
+const UPDATES: &str = "training.updates";
+const BEST: &str = "training.best";
+const TRAINED_S: &str = "training.trained_s";
+
+/// The folder of one training.
+#[derive(Debug)]
+pub struct Folder {
+    dir: PathBuf,
+    begun: Option<Facts>,
+}
+
+impl Folder {
+    /// The folder for a new training, or with `resume` the one to go on in. It belongs to one training: what is there
+    /// is gone on with, or left alone.
+    pub fn open(dir: &Path, resume: bool) -> Result<Self> {
+        let shown = dir.display();
+        let there = |name: &str| dir.join(name).exists();
+        let begun = there(FACTS_FILE);
+        anyhow::ensure!(
+            resume || !begun,
+            "--out {shown} holds a training; go on with it by --resume, or choose another folder"
+        );
+        let others = ["summary.json", "state.json", "encoder.safetensors"];
+        anyhow::ensure!(
+            begun || !others.into_iter().any(there),
+            "--out {shown} holds the results of another training; choose another folder"
+        );
+        fs::create_dir_all(dir).with_context(|| format!("creating {shown}"))?;
+        let begun = match begun {
+            false => None,
+            true => {
+                let path = dir.join(FACTS_FILE);
+                let text = fs::read(&path).with_context(|| path.display().to_string())?;
+                Some(serde_json::from_slice(&text).with_context(|| path.display().to_string())?)
+            }
+        };
+        if resume && begun.is_none() {
+            println!("{shown} holds nothing yet: a new training");
+        }
+        let dir = dir.to_owned();
+        Ok(Self { dir, begun })
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Curves of the training after this update.
+    pub fn curves(&self, updates: u64) -> io::Result<Curves> {
+        match self.begun {
+            None => Curves::begin(&self.dir, SystemTime::now()),
+            Some(_) => Curves::resume(&self.dir, updates, SystemTime::now()),
+        }
+    }
+
+    /// Compares what a resumed training stands on with what it began on.
+    pub fn check(&self, facts: &Facts) -> Result<()> {
+        let begun = self.begun.as_ref();
+        if let Some((name, theirs, ours)) = begun.and_then(|begun| difference(begun, facts)) {
+            anyhow::bail!(
+                "--out {}: the training there began with {name} = {theirs}, this command has {ours}; repeat the command \
+                 that began it, or choose another folder",
+                self.dir.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Writes what the training stands on and its configuration: from here on the folder is this training's.
+    pub fn begin(&self, facts: &Facts, config: &LearnerConfig) -> Result<()> {
+        if self.begun.is_none() {
+            write_atomically(&self.file(FACTS_FILE), &serde_json::to_vec_pretty(facts)?)?;
+        }
+        let config = toml::to_string(config)?;
+        Ok(write_atomically(
+            &self.file("config.toml"),
+            config.as_bytes(),
+        )?)
+    }
+
+    /// Keeps a course, if every number in it is finite; else the last checkpoint stays.
+    pub fn save(&self, course: &dyn Course, kept: &Kept) -> Result<()> {
+        let mut state = course.state();
+        check_state(&state, &state).with_context(|| {
+            let path = self.file(CHECKPOINT_FILE);
+            format!("at update {}; {}", course.updates(), last_good(&path))
+        })?;
+        state.push((UPDATES.into(), Tensor::from(course.updates() as i64)));
+        state.push((TRAINED_S.into(), Tensor::from(kept.trained_s)));
+        if let Some((updates, score)) = kept.best {
+            state.push((BEST.into(), Tensor::from_slice(&[updates as f64, score])));
+        }
+        let path = self.file(CHECKPOINT_FILE);
+        write_tensors(&path, &state).context("writing a checkpoint; the last one is as it was")
+    }
+
+    /// Puts the last checkpoint into a course; without one the training begins.
+    pub fn load(&self, course: &mut dyn Course) -> Result<Kept> {
+        let path = self.file(CHECKPOINT_FILE);
+        if !path.exists() {
+            return Ok(Kept::default());
+        }
+        let state = read_tensors(&path)?;
+        let wrong = || format!("{}: this training cannot go on from it", path.display());
+        check_state(&course.state(), &state).with_context(wrong)?;
+        let own = |name: &str| {
+            let found = state.iter().find(|(other, _)| other == name);
+            found.map(|(_, tensor)| tensor)
+        };
+        let updates =
+            own(UPDATES).with_context(|| format!("{}: no `{UPDATES}`", path.display()))?;
+        course.restore(&state, updates.int64_value(&[]) as u64);
+        let best = |of: &Tensor| (of.double_value(&[0]) as u64, of.double_value(&[1]));
+        Ok(Kept {
+            best: own(BEST).map(best),
+            trained_s: own(TRAINED_S).map_or(0.0, |seconds| seconds.double_value(&[])),
+        })
+    }
+
+    /// In words, what can be gone on from.
+    pub fn last_good(&self) -> String {
+        last_good(&self.file(CHECKPOINT_FILE))
+    }
+}
+
+fn last_good(checkpoint: &Path) -> String {
+    match checkpoint.exists() {
+        true => format!("the checkpoint {} is good", checkpoint.display()),
+        false => "there is no checkpoint yet".to_owned(),
+    }
+}
+
+/// The first fact that differs: its name, the one begun with, and ours.
+fn difference(begun: &Facts, now: &Facts) -> Option<(String, Value, Value)> {
+    let of = |facts: &Facts, name: &str| facts.get(name).cloned().unwrap_or(Value::Null);
+    let names = now.keys().chain(begun.keys());
+    let pairs = names.map(|name| (name.clone(), of(begun, name), of(now, name)));
+    pairs.into_iter().find(|(_, theirs, ours)| theirs != ours)
+}

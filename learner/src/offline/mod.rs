@@ -1,0 +1,132 @@
+//! Offline training: any algorithm, on data at hand.
+//!
+//! 1. What is learned from is opened as a [`Course`]: a table of state vectors as a [`vectors::VectorCourse`].
+//! 2. Updates, and between them figures, evaluations by the [`judge`], checkpoints into the [`folder`].
+//! 3. The best policy stays in `best/`, the last one in `export/`, and `summary.json` says how it went.
+//!
+//! It ends after its updates or when it is told to, and leaves a checkpoint and an export either way. Everything
+//! that it draws depends on the seed and the update's number, so that a resumed training goes on as if it had never
+//! stopped, on the same machine and number of threads bit for bit.
+
+mod config;
+pub mod folder;
+pub mod judge;
+mod training;
+pub mod vectors;
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+use anyhow::{Context, Result};
+use tch::Device;
+
+pub use self::config::OfflineConfig;
+use self::{
+    folder::{Facts, Folder},
+    judge::Judge,
+    training::Training,
+    vectors::VectorCourse,
+};
+use crate::{
+    config::{Algorithm, LearnerConfig},
+    course::Course,
+    metrics::write_atomically,
+    show,
+    stopped::Stopped,
+    tasks::{self, Task},
+};
+
+/// What to train from, and where to.
+#[derive(Clone, Debug)]
+pub struct OfflineOptions {
+    /// What is learned from: a table (`.npz`).
+    pub data: PathBuf,
+    /// The task that the policy is judged in, by its name in Gymnasium; absent: it is judged by held-out data.
+    pub env: Option<String>,
+    /// Folder for everything that comes out.
+    pub out: PathBuf,
+    /// Seed of every random draw.
+    pub seed: u64,
+    /// Go on from the checkpoint in `out`.
+    pub resume: bool,
+    /// Hyperparameters.
+    pub config: LearnerConfig,
+}
+
+/// Trains until the updates are made or `stop` is set.
+pub fn run(options: &OfflineOptions, stop: &AtomicBool) -> Result<()> {
+    let (config, began) = (&options.config, Instant::now());
+    anyhow::ensure!(
+        config.algorithm != Algorithm::SacGrasp,
+        "algorithm = sac-grasp learns on a robot's stream (`hilt-learner hybrid`); for data at hand give a --preset that \
+         names another one, iql for instance"
+    );
+    let folder = Folder::open(&options.out, options.resume)?;
+    let device = config.device.resolve()?;
+    tch::set_num_threads(config.train.threads);
+    let env = options.env.as_deref();
+    let task = (env.map(tasks::open).transpose()).context("--env")?;
+    let (mut course, facts) = open(options, task.as_deref(), device)?;
+    if stop.load(Ordering::Relaxed) {
+        return Err(Stopped("the first update").into());
+    }
+    folder.check(&facts)?;
+    let kept = folder.load(&mut *course)?;
+    // Only now: a resumed run that was refused keeps the settings that it had.
+    folder.begin(&facts, config)?;
+    if course.updates() > 0 {
+        println!("resumed at {} updates", course.updates());
+    }
+    let judge = Judge {
+        task,
+        episodes: config.offline.num_eval,
+        seed: options.seed,
+    };
+    let mut show = show::Training::new(config.algorithm.name(), config.offline.updates);
+    let mut training = Training::new(&mut *course, judge, &folder, &config.offline, kept, began)?;
+    let ended = training.run(&mut show, stop);
+    show.end();
+    ended?;
+    println!("{}", training.in_words());
+    let mut summary = training.summary();
+    summary.insert("seed".into(), options.seed.into());
+    summary.insert("algorithm".into(), config.algorithm.name().into());
+    write_atomically(
+        &folder.file("summary.json"),
+        &serde_json::to_vec_pretty(&summary)?,
+    )?;
+    Ok(())
+}
+
+/// The course that the data is for, and what a training on it stands on.
+fn open(
+    options: &OfflineOptions,
+    task: Option<&dyn Task>,
+    device: Device,
+) -> Result<(Box<dyn Course>, Facts)> {
+    let (data, config, env) = (&options.data, &options.config, options.env.as_deref());
+    anyhow::ensure!(
+        data.extension().is_some_and(|ending| ending == "npz"),
+        "--data {}: a table of transitions is a .npz file",
+        data.display()
+    );
+    let (course, facts) = VectorCourse::open(data, config, env, options.seed, device)?;
+    if let Some(task) = task {
+        let (theirs, ours) = ((task.observations(), task.actions()), course.sizes());
+        anyhow::ensure!(
+            theirs == ours,
+            "--env {}: it has observations of {} numbers and actions of {}, {} has {} and {}: is it a log of another \
+             task?",
+            task.id(),
+            theirs.0,
+            theirs.1,
+            data.display(),
+            ours.0,
+            ours.1
+        );
+    }
+    Ok((Box::new(course), facts))
+}

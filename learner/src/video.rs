@@ -357,6 +357,16 @@ mod tests {
         String::from_utf8(out.stdout).unwrap().trim().to_owned()
     }
 
+    /// The first picture of a video.
+    fn first(path: &Path) -> Vec<u8> {
+        let out = Command::new("ffmpeg")
+            .args(["-v", "error", "-i"])
+            .arg(path)
+            .args(["-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"])
+            .output();
+        out.unwrap().stdout
+    }
+
     fn files(dir: &Path) -> usize {
         fs::read_dir(dir).unwrap().count()
     }
@@ -422,12 +432,22 @@ mod tests {
             let (mut task, mut alone) = (tasks::open(id).unwrap(), tasks::open(id).unwrap());
             let mut filmed = Filmed::begin(&mut *task, &path, [96, 64]).unwrap();
             assert_eq!(filmed.reset(4), alone.reset(4));
+            let picture = alone.picture(96, 64).unwrap();
             let action = vec![0.2; filmed.actions()];
             for _ in 0..steps {
                 assert_eq!(filmed.step(&action), alone.step(&action));
             }
             filmed.end().unwrap();
             assert_eq!(probe(&path), format!("96,64,{rate},{pictures}"));
+            // Compressed, but the same.
+            let first = first(&path);
+            assert_eq!(first.len(), picture.len());
+            let differences = first
+                .iter()
+                .zip(&picture)
+                .map(|(a, b)| f64::from(a.abs_diff(*b)));
+            let mean = differences.sum::<f64>() / first.len() as f64;
+            assert!(mean < 8.0, "{id}: {mean} levels");
         }
         assert!(files(dir.path()) <= 2);
     }

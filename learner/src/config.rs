@@ -28,6 +28,7 @@ use crate::{
     },
     augment::{PADDING_PX, shifts},
     encoder::{Encoder, EncoderConfig, WeightsError},
+    hybrid::task::config::OnlineConfig,
     imitation::ImitationConfig,
     offline::OfflineConfig,
     presets::{self, UnknownPreset},
@@ -280,6 +281,8 @@ pub struct LearnerConfig {
     pub train: TrainConfig,
     /// Training on data at hand.
     pub offline: OfflineConfig,
+    /// Learning on a task.
+    pub online: OnlineConfig,
 }
 
 /// Why there is no configuration.
@@ -335,10 +338,16 @@ impl LearnerConfig {
         sets: &[String],
     ) -> Result<Self, ConfigError> {
         let named = format!("preset {preset}");
-        let layers: Vec<(&str, &str)> = [(named.as_str(), presets::text(preset)?)]
-            .into_iter()
-            .chain(file)
-            .collect();
+        Self::resolve_over((&named, presets::text(preset)?), file, sets)
+    }
+
+    /// The same over another configuration: its name and text.
+    pub fn resolve_over(
+        base: (&str, &str),
+        file: Option<(&str, &str)>,
+        sets: &[String],
+    ) -> Result<Self, ConfigError> {
+        let layers: Vec<(&str, &str)> = [base].into_iter().chain(file).collect();
         let config: Self = settings::parse_layers(&Self::default(), &layers, sets)?;
         config.train.check()?;
         if let Some(key) = config.offline.zero() {

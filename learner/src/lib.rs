@@ -10,10 +10,11 @@
 //! - [`replay`]: transitions in memory-mapped segments, each frame once; [`ingest`] fills it from
 //!   the link. [`vectors`]: the same for tasks on state vectors, from tables and from learning on them.
 //! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins.
-//! - [`onnx`], [`export`]: what the robot runs.
-//! - [`onnx`], [`export`]: what the robot runs; [`trained`]: an agent on state vectors in a folder.
 //!   stream; [`config`]: what can be chosen, with [`presets`] by
 //! - [`course`]: what is trained, as those see it who drive it: [`offline`] on data at hand, [`hybrid`] on a robot's
+//! - [`onnx`], [`export`]: what the robot runs.
+//! - [`onnx`], [`export`]: what the robot runs; [`trained`]: an agent on state vectors in a folder.
+//! - [`video`]: films of tasks.
 //! - [`hybrid`]: the loop that drives it all; [`config`]: what can be chosen, with [`presets`] by
 //! - [`video`]: films of tasks.
 //!   name; [`checkpoint`]: what is kept of a training; [`metrics`]: figures; [`show`]: what the user sees;

@@ -2,7 +2,7 @@
 
 use std::{
     io::IsTerminal,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,10 +13,14 @@ use std::{
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use hilt_learner::{
-    config::LearnerConfig,
+    config::{DeviceChoice, LearnerConfig},
     dataset::{Demonstrations, read_runs},
+    evaluation::command::{self as evaluation, EvaluateOptions, Length, Video},
     export,
-    hybrid::{self, HybridOptions},
+    hybrid::{
+        self, HybridOptions,
+        task::{self, TaskOptions},
+    },
     imitation::{Setup, Trunk, imitate},
     memory,
     metrics::write_atomically,
@@ -25,6 +29,7 @@ use hilt_learner::{
     reward::command::{self, ClassifierOptions},
     show::Phase,
     stopped::Stopped,
+    trained,
 };
 use hilt_show::Request;
 use tch::Device;
@@ -44,10 +49,12 @@ struct Cli {
 enum Command {
     /// Trains any algorithm on data at hand.
     Offline(Offline),
-    /// Trains on demonstrations and the robot's stream.
+    /// Trains on demonstrations and the robot's stream, or on a simulated task.
     Hybrid(Hybrid),
     /// Imitates demonstrations and exports the policy: the baseline.
     Imitation(Imitation),
+    /// Lets a trained policy act in a simulated task, and says how well it did.
+    Evaluate(Evaluate),
     /// Trains the reward classifier by itself, from folders of images, from runs, or from both.
     #[command(after_help = FOLDERS)]
     Classifier(Classifier),
@@ -75,10 +82,10 @@ struct Common {
     /// Seed of every random draw.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where the configuration begins: lift, hil-serl, pytorch-serl; for data at hand bc, td3-bc, iql, iql-antmaze, awac,
-    /// cql, cql-antmaze, cal-ql, sac, redq, rlpd.
-    #[arg(long, default_value = presets::DEFAULT)]
-    preset: String,
+    /// Where the configuration begins [default: lift]. With a robot lift, hil-serl or pytorch-serl; for data at hand
+    /// and for tasks bc, td3-bc, iql, iql-antmaze, awac, cql, cql-antmaze, cal-ql, sac, redq or rlpd.
+    #[arg(long)]
+    preset: Option<String>,
     /// Configuration file, over the preset.
     #[arg(long)]
     config: Option<PathBuf>,
@@ -108,33 +115,54 @@ struct Offline {
 
 #[derive(Args)]
 struct Hybrid {
-    /// Folder of demonstration runs.
-    #[arg(long)]
-    demos: PathBuf,
+    /// Folder of demonstration runs; with --env a table (.npz) of recorded steps.
+    #[arg(long, required_unless_present = "env")]
+    demos: Option<PathBuf>,
     #[command(flatten)]
     common: Common,
     /// Folder of runs with labelled frames [default: the demonstrations' folder with `-labels`].
-    #[arg(long)]
+    #[arg(long, conflicts_with = "env")]
     labels: Option<PathBuf>,
     /// Starts from this classifier, a folder of `hilt-learner classifier`, instead of training one.
     /// Labelled frames, which it can do without, go beside a person's corrections.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "env")]
     classifier: Option<PathBuf>,
     /// Endpoint to listen on.
-    #[arg(long, default_value = "tcp/127.0.0.1:7447")]
+    #[arg(long, default_value = "tcp/127.0.0.1:7447", conflicts_with = "env")]
     listen: Vec<String>,
     /// Name shared with the actor.
-    #[arg(long, default_value = "default")]
+    #[arg(long, default_value = "default", conflicts_with = "env")]
     session: String,
     /// Ends after so many updates; without this and --max-seconds it goes on until Ctrl-C.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "env")]
     max_updates: Option<u64>,
     /// Ends so many seconds after the start of the process.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "env")]
     max_seconds: Option<f64>,
     /// Goes on from the checkpoint in --out.
     #[arg(long)]
     resume: bool,
+    #[command(flatten)]
+    on_task: OnTask,
+}
+
+/// A simulated task in the robot's place.
+#[derive(Args)]
+#[command(next_help_heading = "On a simulated task")]
+struct OnTask {
+    /// Learns on this task, as Hopper-v5 or Pendulum-v1, without a robot.
+    #[arg(long, value_name = "ID")]
+    env: Option<String>,
+    /// Goes on from this agent, the `best` or `export` folder of a training; its configuration is where this one
+    /// begins, unless --preset is given.
+    #[arg(long, value_name = "DIR", requires = "env")]
+    from: Option<PathBuf>,
+    /// Ends after so many steps of the task, those before --resume included [default: online.steps].
+    #[arg(long, requires = "env")]
+    max_steps: Option<u64>,
+    /// Writes the steps that were taken as a table (.npz), the newest train.capacity of them.
+    #[arg(long, value_name = "FILE", requires = "env")]
+    log: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -167,8 +195,65 @@ struct Classifier {
     common: Common,
 }
 
+#[derive(Args)]
+struct Evaluate {
+    /// Folder of a training on state vectors (its best policy counts, if it has one), or of a policy in it.
+    policy: PathBuf,
+    /// The task, as Hopper-v5 [default: the one that it was trained on].
+    #[arg(long, value_name = "ID")]
+    env: Option<String>,
+    /// Episodes to go through.
+    #[arg(long, default_value_t = 100)]
+    episodes: u64,
+    /// Steps to go through instead; the episode in which they are reached is gone through to its end.
+    #[arg(long, conflicts_with = "episodes")]
+    steps: Option<u64>,
+    /// Seed of the first episode; the others count on from it.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Acts as it explores, not as well as it can.
+    #[arg(long)]
+    stochastic: bool,
+    /// Writes the steps as a table (.npz), to be learned from.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// Films the first three episodes (.mp4, by ffmpeg).
+    #[arg(long, value_name = "FILE")]
+    video: Option<PathBuf>,
+    /// Width of the video in pixels.
+    #[arg(long, default_value_t = 640, requires = "video")]
+    width: u32,
+    /// Height of the video in pixels.
+    #[arg(long, default_value_t = 480, requires = "video")]
+    height: u32,
+}
+
+impl Evaluate {
+    fn options(self) -> EvaluateOptions {
+        EvaluateOptions {
+            policy: self.policy,
+            env: self.env,
+            length: (self.steps).map_or(Length::Episodes(self.episodes), Length::Steps),
+            seed: self.seed,
+            stochastic: self.stochastic,
+            log: self.log,
+            video: self.video.map(|path| Video {
+                path,
+                size: [self.width, self.height],
+            }),
+            device: DeviceChoice::Cpu,
+        }
+    }
+}
+
 impl Common {
     fn resolve(&self) -> Result<LearnerConfig> {
+        self.resolve_from(None)
+    }
+
+    /// As [`Common::resolve`]; where no preset is named it begins with the configuration of a trained folder, if
+    /// there is one.
+    fn resolve_from(&self, trained: Option<&Path>) -> Result<LearnerConfig> {
         let file = match &self.config {
             Some(path) => {
                 let name = path.display().to_string();
@@ -178,11 +263,40 @@ impl Common {
             None => None,
         };
         let file = file.as_ref().map(|(name, text)| (&**name, &**text));
-        let mut config = LearnerConfig::resolve(&self.preset, file, &self.sets)?;
+        let mut config = match (&self.preset, trained) {
+            (None, Some(dir)) => {
+                let path = dir.join(trained::CONFIG_FILE);
+                let name = path.display().to_string();
+                let text = std::fs::read_to_string(&path).with_context(|| name.clone())?;
+                LearnerConfig::resolve_over((&name, &text), file, &self.sets)?
+            }
+            (preset, _) => {
+                let preset = preset.as_deref().unwrap_or(presets::DEFAULT);
+                LearnerConfig::resolve(preset, file, &self.sets)?
+            }
+        };
         if let Some(path) = &self.encoder_weights {
             config.encoder_weights = Some(path.clone());
         }
         Ok(config)
+    }
+}
+
+impl Hybrid {
+    fn task_options(self) -> Result<TaskOptions> {
+        let on_task = self.on_task;
+        let mut config = self.common.resolve_from(on_task.from.as_deref())?;
+        config.online.steps = on_task.max_steps.unwrap_or(config.online.steps);
+        Ok(TaskOptions {
+            env: on_task.env.unwrap_or_default(),
+            demos: self.demos,
+            from: on_task.from,
+            out: self.common.out,
+            log: on_task.log,
+            seed: self.common.seed,
+            resume: self.resume,
+            config,
+        })
     }
 }
 
@@ -231,10 +345,13 @@ fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
             };
             offline::run(&options, stop)
         }
+        Command::Hybrid(hybrid) if hybrid.on_task.env.is_some() => {
+            task::run(&hybrid.task_options()?, started, stop)
+        }
         Command::Hybrid(hybrid) => {
             let options = HybridOptions {
                 config: hybrid.common.resolve()?,
-                demos: hybrid.demos,
+                demos: hybrid.demos.unwrap_or_default(),
                 labels: hybrid.labels,
                 classifier: hybrid.classifier,
                 from: None,
@@ -248,6 +365,7 @@ fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
             };
             hybrid::run(&options, started, stop)
         }
+        Command::Evaluate(evaluate) => evaluation::run(&evaluate.options(), stop).map(|_| ()),
         Command::Imitation(imitation) => run_imitation(&imitation, stop),
         Command::Classifier(classifier) => {
             let options = ClassifierOptions {

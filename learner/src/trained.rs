@@ -17,7 +17,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{
     agents::{
-        Agent,
+        Agent, Draws,
+        draws::Seeded,
         front::Teaches,
         guard::{BadState, check_state},
     },
@@ -28,7 +29,8 @@ use crate::{
 };
 
 const ABOUT_FILE: &str = "policy.json";
-const CONFIG_FILE: &str = "config.toml";
+/// Where a folder has the configuration that it was trained with.
+pub const CONFIG_FILE: &str = "config.toml";
 const AGENT_FILE: &str = "agent.safetensors";
 
 /// What is to be known of a policy besides its weights.
@@ -147,6 +149,13 @@ impl Trained {
     pub fn act(&self, observation: &[f64]) -> Vec<f64> {
         act(&*self.agent, &self.about.scaling, observation, self.device)
     }
+
+    /// The action in ±1 \[A\] that it explores with, by the random numbers of this seed and step.
+    pub fn explore(&self, observation: &[f64], seed: u64, step: u64) -> Vec<f64> {
+        let mut draws = Seeded::new(seed, step, (Kind::Float, self.device));
+        let scaling = &self.about.scaling;
+        explore(&*self.agent, scaling, observation, &mut draws, self.device)
+    }
 }
 
 impl About {
@@ -172,10 +181,31 @@ pub fn act(
     observation: &[f64],
     device: Device,
 ) -> Vec<f64> {
+    acted(agent, scaling, observation, None, device)
+}
+
+/// The action in ±1 \[A\] that it explores with.
+pub fn explore(
+    agent: &dyn Teaches,
+    scaling: &Scaling,
+    observation: &[f64],
+    draws: &mut dyn Draws,
+    device: Device,
+) -> Vec<f64> {
+    acted(agent, scaling, observation, Some(draws), device)
+}
+
+fn acted(
+    agent: &dyn Teaches,
+    scaling: &Scaling,
+    observation: &[f64],
+    draws: Option<&mut dyn Draws>,
+    device: Device,
+) -> Vec<f64> {
     let mut seen: Vec<f32> = observation.iter().map(|&number| number as f32).collect();
     scaling.observe(&mut seen);
     let seen = Tensor::from_slice(&seen).unsqueeze(0).to_device(device);
-    let action = agent.act(&seen, None).squeeze_dim(0);
+    let action = agent.act(&seen, draws).squeeze_dim(0);
     let action = action.to_kind(Kind::Double).to_device(Device::Cpu);
     let mut numbers = vec![0.0; action.numel()];
     let count = numbers.len();

@@ -7,8 +7,11 @@
 //! 3. Update (this thread): half online, half demonstrations; snapshots, progress, checkpoints.
 //!
 //! It ends when its time is over or it is told to, and leaves a checkpoint and an export either way.
+//!
+//! So it goes with a robot, here. Where a simulated task stands in its place, [`task`] takes the steps itself.
 
 mod prepare;
+pub mod task;
 mod updates;
 
 use std::{

@@ -138,6 +138,25 @@ pub struct VectorData {
 }
 
 impl VectorData {
+    /// A whole table, through the scaling that an agent has already, checked and on a device.
+    pub fn whole(
+        table: &Table,
+        scaling: &Scaling,
+        options: (Kind, Device),
+    ) -> Result<Self, BadBatch> {
+        let columns = table.columns();
+        let sizes = (columns.observation as i64, columns.action as i64);
+        let episodes: Vec<_> = table.episodes().collect();
+        let through = |scaling: &Scaling| {
+            let data = Self::of(table, &episodes, scaling, None);
+            check_batch(&data.transitions, sizes.0, sizes.1)?;
+            Ok(data)
+        };
+        // As it is first, so that an error shows the table's own number.
+        through(&Scaling::default())?;
+        Ok(through(scaling)?.to(options))
+    }
+
     /// Some episodes of a table, on the host.
     fn of(
         table: &Table,

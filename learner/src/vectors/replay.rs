@@ -266,11 +266,19 @@ impl VectorReplay {
     }
 }
 
-/// Two batches of as many rows, row by row in turn, `a`'s first: whatever part of it is taken is half of each (RLPD's
-/// `combine`, with offline data as `a`). Returns where both have them.
+/// Two batches as one, the rows of both spread evenly over it, `a`'s first: of as many each in turn (RLPD's
+/// `combine`, with offline data as `a`), so that any part of it has its share of both. Returns where both have them.
 pub fn interleaved(a: &Transitions, b: &Transitions) -> Transitions {
-    assert_eq!(a.rows(), b.rows(), "halves of a batch");
-    let turns = |a: &Tensor, b: &Tensor| Tensor::stack(&[a, b], 1).flatten(0, 1);
+    let (of_a, rows) = (a.rows(), a.rows() + b.rows());
+    let due = |row: i64| (row * of_a + rows - 1) / rows;
+    let order: Vec<i64> = (0..rows)
+        .map(|row| match due(row + 1) > due(row) {
+            true => due(row),
+            false => of_a + row - due(row),
+        })
+        .collect();
+    let order = Tensor::from_slice(&order).to_device(a.rewards.device());
+    let turns = |a: &Tensor, b: &Tensor| Tensor::cat(&[a, b], 0).index_select(0, &order);
     Transitions {
         observations: turns(&a.observations, &b.observations),
         actions: turns(&a.actions, &b.actions),

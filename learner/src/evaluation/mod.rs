@@ -1,4 +1,6 @@
-//! How well a policy does: episodes of a task, and what they came to.
+//! How well a policy does: episodes of a task, and what they came to. [`command`]: for a trained policy by itself.
+
+pub mod command;
 
 use std::fmt;
 

@@ -1,0 +1,175 @@
+//! An agent in its task: each step acts, keeps what came of it, and learns.
+//!
+//! Every random number follows from the run's seed and from the number of the episode, step or update that it
+//! is for. So the same seed gives the same run, and a resumed one draws what it would have drawn; only the
+//! episode that was open is not gone on with, since a task's state cannot be kept.
+
+use hilt_protocol::noise::{Uniforms, mix};
+use tch::{Device, Kind};
+
+use crate::{
+    agents::{Figures, Transitions, draws::Seeded, front::Teaches, guard::BadBatch},
+    tasks::Task,
+    trained,
+    vectors::{Scaling, Step, VectorData, VectorReplay, interleaved},
+};
+
+/// What a random number is for.
+#[derive(Clone, Copy)]
+pub(super) enum For {
+    Episodes,
+    Actions,
+    Rows,
+    Evaluation,
+}
+
+/// Streams of one purpose have no seed in common with those of another.
+pub(super) fn seed_for(seed: u64, purpose: For) -> u64 {
+    mix(seed ^ mix(0x6f6e_6c69_6e65 + purpose as u64))
+}
+
+/// How it acts and learns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    /// First steps that are random and teach nothing.
+    pub random_steps: u64,
+    /// Updates after each further one.
+    pub updates_per_step: u64,
+    /// Transitions of an update's part.
+    pub batch: usize,
+    /// Share of them that is recorded data, where there is some.
+    pub recorded_share: f64,
+    pub seed: u64,
+    pub device: Device,
+}
+
+/// All that changes while an agent learns on a task.
+pub(super) struct Learner {
+    pub task: Box<dyn Task>,
+    pub agent: Box<dyn Teaches>,
+    pub scaling: Scaling,
+    pub replay: VectorReplay,
+    pub recorded: Option<VectorData>,
+    pub plan: Plan,
+    /// Steps taken.
+    pub steps: u64,
+    /// Episodes begun.
+    pub episodes: u64,
+    /// The one that is open.
+    pub open: Option<Open>,
+}
+
+/// An episode under way.
+pub(super) struct Open {
+    observation: Vec<f64>,
+    sum: f64,
+    steps: u32,
+}
+
+/// What came of a step.
+#[derive(Default)]
+pub(super) struct Stepped {
+    /// Return and length of the episode that it ended.
+    pub ended: Option<(f64, u32)>,
+    /// Number and figures of the updates that followed it.
+    pub updates: Vec<(u64, Figures)>,
+}
+
+fn single(numbers: &[f64]) -> Vec<f32> {
+    numbers.iter().map(|&number| number as f32).collect()
+}
+
+impl Learner {
+    /// One step, and the updates that it earns.
+    pub fn step(&mut self) -> Result<Stepped, BadBatch> {
+        let seed = self.plan.seed;
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let first = seed_for(seed, For::Episodes);
+                let observation = self.task.reset(first.wrapping_add(self.episodes));
+                self.episodes += 1;
+                Open {
+                    observation,
+                    sum: 0.0,
+                    steps: 0,
+                }
+            }
+        };
+        let action = self.explore(&open.observation);
+        let outcome = self.task.step(&action);
+        let step = Step {
+            observation: &single(&open.observation),
+            action: &single(&action),
+            reward: outcome.reward as f32,
+            next_observation: &single(&outcome.observation),
+            terminated: outcome.terminated,
+            truncated: outcome.truncated,
+        };
+        self.replay.push(step)?;
+        self.steps += 1;
+        open.observation = outcome.observation;
+        open.sum += outcome.reward;
+        open.steps += 1;
+        let mut stepped = Stepped::default();
+        match outcome.terminated || outcome.truncated {
+            true => stepped.ended = Some((open.sum, open.steps)),
+            false => self.open = Some(open),
+        }
+        if self.steps > self.plan.random_steps {
+            for _ in 0..self.plan.updates_per_step {
+                stepped.updates.extend(self.update());
+            }
+        }
+        Ok(stepped)
+    }
+
+    /// What it does next: at first anything, then as the agent explores.
+    fn explore(&self, observation: &[f64]) -> Vec<f64> {
+        let seed = seed_for(self.plan.seed, For::Actions);
+        if self.steps < self.plan.random_steps {
+            let mut stream = Uniforms::new(mix(seed ^ self.steps));
+            // As a table keeps it.
+            let uniform = |_| f64::from(stream.range(-1.0, 1.0) as f32);
+            return (0..self.task.actions()).map(uniform).collect();
+        }
+        let device = self.plan.device;
+        let mut draws = Seeded::new(seed, self.steps, (Kind::Float, device));
+        trained::explore(&*self.agent, &self.scaling, observation, &mut draws, device)
+    }
+
+    fn update(&mut self) -> Option<(u64, Figures)> {
+        let number = self.agent.updates();
+        let batch = self.batch(number)?;
+        let options = (Kind::Float, self.plan.device);
+        let mut draws = Seeded::new(self.plan.seed, number, options);
+        Some((number + 1, self.agent.update(&batch, &mut draws)))
+    }
+
+    /// The rows of update `number`: recorded ones and own ones in turn, as the share says.
+    fn batch(&self, number: u64) -> Option<Transitions> {
+        let plan = &self.plan;
+        let seed = seed_for(plan.seed, For::Rows);
+        let mut stream = Uniforms::new(mix(seed ^ number));
+        let rows = plan.batch * self.agent.parts() as usize;
+        let options = (Kind::Float, plan.device);
+        let Some(recorded) = &self.recorded else {
+            return self.replay.batch(&mut stream, rows, options);
+        };
+        let of_recorded = (rows as f64 * plan.recorded_share).round() as usize;
+        match rows - of_recorded {
+            0 => Some(recorded.batch(&mut stream, rows)),
+            own if own == rows => self.replay.batch(&mut stream, rows, options),
+            own => {
+                let recorded = recorded.batch(&mut stream, of_recorded);
+                let own = self.replay.batch(&mut stream, own, options)?;
+                Some(interleaved(&recorded, &own))
+            }
+        }
+    }
+
+    /// Its best action in ±1 \[A\] at an observation \[O\] of the task.
+    pub fn act(&self, observation: &[f64]) -> Vec<f64> {
+        trained::act(&*self.agent, &self.scaling, observation, self.plan.device)
+    }
+}

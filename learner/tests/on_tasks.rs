@@ -1,0 +1,419 @@
+//! Learning on a simulated task as `hilt-learner hybrid --env` does, and `hilt-learner evaluate` after it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use hilt_learner::{
+    checkpoint::read_tensors,
+    config::{Algorithm, DeviceChoice, LearnerConfig},
+    evaluation::command::{self, EvaluateOptions, Length},
+    hybrid::task::{self, TaskOptions},
+    trained::{self, About, Trained},
+    vectors::{Affine, Normalizer, Scaling},
+};
+use hilt_recording::table::{Columns, Table, npz};
+use serde_json::Value;
+use tch::Device;
+
+/// Fresh networks are drawn from torch's one generator: tests that compare runs must not draw at once.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn config(sets: &[&str]) -> LearnerConfig {
+    let small = [
+        "device=\"cpu\"",
+        "train.threads=1",
+        "train.batch=32",
+        "sac.hidden=[16,16]",
+        "redq.hidden=[16,16]",
+        "rlpd.hidden=[16,16]",
+        "cal_ql.cql.actor_hidden=[16]",
+        "cal_ql.cql.critic_hidden=[16]",
+        "cal_ql.cql.sampled_actions=2",
+        "online.random_steps=100",
+        "online.num_eval=1",
+    ];
+    let sets: Vec<String> = small.iter().chain(sets).map(|&set| set.into()).collect();
+    LearnerConfig::resolve("lift", None, &sets).unwrap()
+}
+
+fn options(out: &Path, sets: &[&str]) -> TaskOptions {
+    TaskOptions {
+        env: "Pendulum-v1".into(),
+        demos: None,
+        from: None,
+        out: out.to_owned(),
+        log: None,
+        seed: 3,
+        resume: false,
+        config: config(sets),
+    }
+}
+
+fn go(options: &TaskOptions) -> anyhow::Result<()> {
+    task::run(options, Instant::now(), &AtomicBool::new(false))
+}
+
+fn refused(options: &TaskOptions) -> String {
+    format!("{:#}", go(options).unwrap_err())
+}
+
+fn says(error: &str, words: &[&str]) {
+    for word in words {
+        assert!(error.contains(word), "{word}: {error}");
+    }
+}
+
+fn lines(out: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// What an agent is made of, in the order of the names.
+fn agent(dir: &Path) -> Vec<(String, tch::Tensor)> {
+    let mut tensors = read_tensors(&dir.join("agent.safetensors")).unwrap();
+    tensors.sort_by_key(|(name, _)| name.clone());
+    tensors
+}
+
+/// A table of the pendulum's sizes, or of others.
+fn table(path: &Path, (observation, action): (usize, usize)) -> PathBuf {
+    let rows = 64;
+    let number = |i: usize| ((i * 37 % 101) as f32 - 50.0) / 50.0;
+    let numbers = |count: usize| (0..count * rows).map(number).collect::<Vec<_>>();
+    let columns = Columns {
+        observation,
+        action,
+        observations: numbers(observation),
+        actions: numbers(action),
+        rewards: numbers(1),
+        next_observations: numbers(observation),
+        terminals: vec![false; rows],
+        timeouts: (0..rows).map(|row| row % 16 == 15).collect(),
+    };
+    npz::write(path, &Table::new(columns).unwrap()).unwrap();
+    path.to_owned()
+}
+
+/// A random policy has about −1200, one that swings up and stays about −150.
+#[test]
+fn sac_swings_a_pendulum_up_within_five_thousand_steps() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("sac");
+    let log = dir.path().join("log.npz");
+    let sets = [
+        "algorithm=sac",
+        "sac.lr=2e-3",
+        "sac.hidden=[64,64]",
+        "train.batch=128",
+        "online.random_steps=1000",
+        "online.steps=5000",
+        "online.eval_freq=2500",
+    ];
+    let options = TaskOptions {
+        log: Some(log.clone()),
+        ..options(&out, &sets)
+    };
+    go(&options).unwrap();
+    let taken = npz::read(&log).unwrap();
+    assert_eq!((taken.len(), taken.episodes().count()), (5000, 25));
+    assert!(
+        !taken.columns().terminals.contains(&true),
+        "time ran out, nothing more"
+    );
+
+    let mut judge = EvaluateOptions {
+        policy: out.join("export"),
+        env: None,
+        length: Length::Episodes(20),
+        seed: 0,
+        stochastic: false,
+        log: None,
+        video: None,
+        device: DeviceChoice::Cpu,
+    };
+    let evaluate = |judge: &EvaluateOptions| command::run(judge, &AtomicBool::new(false));
+    let evaluation = evaluate(&judge).unwrap();
+    assert!(
+        evaluation.mean() > -200.0,
+        "{evaluation}: {:?}",
+        evaluation.returns
+    );
+    assert_eq!(evaluate(&judge).unwrap(), evaluation);
+
+    // As a log, with the folder itself named: its best policy acts.
+    judge.policy = out.clone();
+    judge.length = Length::Steps(300);
+    judge.stochastic = true;
+    judge.log = Some(dir.path().join("medium.npz"));
+    let evaluation = evaluate(&judge).unwrap();
+    let recorded = npz::read(&judge.log.clone().unwrap()).unwrap();
+    assert_eq!(recorded.len(), 400);
+    let sums: Vec<f64> = recorded
+        .episodes()
+        .map(|e| recorded.sum_of_rewards(e))
+        .collect();
+    for (sum, of) in sums.iter().zip(&evaluation.returns) {
+        assert!((sum - of).abs() < 1e-2, "{sums:?} {evaluation:?}");
+    }
+    judge.env = Some("Pendulum-v2".into());
+    says(
+        &evaluate(&judge).unwrap_err().to_string(),
+        &["Pendulum-v2", "Pendulum-v1"],
+    );
+}
+
+#[cfg(feature = "sim")]
+#[test]
+fn a_policy_of_another_task_is_named_with_both_sizes() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    go(&options(dir.path(), &["algorithm=sac", "online.steps=1"])).unwrap();
+    let judge = EvaluateOptions {
+        policy: dir.path().to_owned(),
+        env: Some("Hopper-v5".into()),
+        length: Length::Episodes(1),
+        seed: 0,
+        stochastic: false,
+        log: None,
+        video: None,
+        device: DeviceChoice::Cpu,
+    };
+    let error = command::run(&judge, &AtomicBool::new(false)).unwrap_err();
+    let words = [
+        "observations of 3 numbers and actions of 1",
+        "Hopper-v5 has 11 and 3",
+    ];
+    says(&error.to_string(), &words);
+}
+
+#[test]
+fn a_resumed_training_is_the_one_that_was_not_stopped() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let sets = [
+        "algorithm=redq",
+        "redq.update_to_data=2",
+        "redq.critics=3",
+        "online.eval_freq=200",
+    ];
+    let whole = dir.path().join("whole");
+    let mut options = options(&whole, &sets);
+    options.config.online.steps = 600;
+    go(&options).unwrap();
+    options.out = dir.path().join("parts");
+    // An episode is of 200 steps: nothing is cut.
+    options.config.online.steps = 400;
+    go(&options).unwrap();
+    let again = refused(&options);
+    says(&again, &["--resume"]);
+    options.config.online.steps = 600;
+    options.resume = true;
+    go(&options).unwrap();
+    assert_eq!(
+        agent(&whole.join("export")),
+        agent(&options.out.join("export"))
+    );
+    let evaluations = |out: &Path| -> Vec<f64> {
+        let of = |line: &Value| line["evaluation_return"].as_f64();
+        lines(out).iter().filter_map(of).collect()
+    };
+    assert_eq!(evaluations(&whole), evaluations(&options.out));
+    assert_eq!(evaluations(&whole).len(), 3);
+    let summary = fs::read(options.out.join("summary.json")).unwrap();
+    let summary: Value = serde_json::from_slice(&summary).unwrap();
+    assert_eq!(
+        (summary["steps"].as_u64(), summary["updates"].as_u64()),
+        (Some(600), Some(500))
+    );
+
+    // Another seed is another run.
+    let other = TaskOptions {
+        seed: 4,
+        out: dir.path().join("other"),
+        resume: false,
+        ..options.clone()
+    };
+    go(&other).unwrap();
+    assert_ne!(
+        agent(&whole.join("export")),
+        agent(&other.out.join("export"))
+    );
+
+    // Networks of other sizes.
+    options.config.redq.hidden = vec![8];
+    says(
+        &refused(&options),
+        &["checkpoint.safetensors", "actor.params"],
+    );
+}
+
+#[test]
+fn told_to_stop_it_keeps_what_it_has() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(dir.path(), &["algorithm=sac"]);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let training = scope.spawn(|| task::run(&options, Instant::now(), &stop));
+        while !dir.path().join("config.toml").exists() && !training.is_finished() {
+            std::thread::yield_now();
+        }
+        stop.store(true, Ordering::Relaxed);
+        training.join().unwrap().unwrap();
+    });
+    Trained::open(&dir.path().join("export"), Device::Cpu).unwrap();
+    assert!(dir.path().join("checkpoint.safetensors").exists());
+}
+
+#[test]
+fn recorded_steps_are_learned_from_beside_own_ones() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let sets = [
+        "algorithm=rlpd",
+        "rlpd.update_to_data=2",
+        "rlpd.critics=3",
+        "online.steps=150",
+    ];
+    let (with, without) = (dir.path().join("with"), dir.path().join("without"));
+    let demos = Some(table(&dir.path().join("log.npz"), (3, 1)));
+    go(&TaskOptions {
+        demos,
+        ..options(&with, &sets)
+    })
+    .unwrap();
+    go(&options(&without, &sets)).unwrap();
+    assert_ne!(agent(&with.join("export")), agent(&without.join("export")));
+}
+
+/// Cal-QL from offline: what its observations go through stays, and it knows that it is online.
+#[test]
+fn an_offline_agent_goes_on_online() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let sets = ["algorithm=cal-ql", "online.steps=220", "online.eval_freq=0"];
+    let offline = dir.path().join("offline");
+    fs::create_dir(&offline).unwrap();
+    let about = About {
+        algorithm: Algorithm::CalQl,
+        observations: 3,
+        actions: 1,
+        env: None,
+        updates: 40,
+        scaling: Scaling {
+            observations: Some(Normalizer {
+                mean: vec![0.1, 0.2, 0.3],
+                std: vec![0.5, 0.5, 4.0],
+            }),
+            rewards: Affine {
+                scale: 0.1,
+                shift: 0.0,
+            },
+        },
+    };
+    let settings = config(&sets);
+    let fresh = settings.agent(3, 1, Device::Cpu, 9).unwrap();
+    trained::write(&offline, &*fresh, &about, &settings).unwrap();
+    let out = dir.path().join("online");
+    let options = TaskOptions {
+        from: Some(offline.clone()),
+        demos: Some(table(&dir.path().join("log.npz"), (3, 1))),
+        ..options(&out, &sets)
+    };
+    go(&options).unwrap();
+    let lines = lines(&out);
+    assert_eq!(
+        lines[0]["steps"].as_u64(),
+        Some(0),
+        "what it can before: {lines:?}"
+    );
+    assert!(lines[0]["evaluation_return"].as_f64().is_some());
+    let trained = Trained::open(&out.join("export"), Device::Cpu).unwrap();
+    assert_eq!(trained.about.scaling, about.scaling);
+    // It acts and learns from the first step on.
+    assert_eq!(trained.about.updates, 40 + 220);
+    let online = |dir: &Path| {
+        let state = agent(dir);
+        let (_, online) = state.iter().find(|(name, _)| name == "online").unwrap();
+        online.int64_value(&[])
+    };
+    assert_eq!((online(&offline), online(&out.join("export"))), (0, 1));
+
+    let mut other = TaskOptions {
+        out: dir.path().join("other"),
+        config: config(&["algorithm=sac"]),
+        ..options
+    };
+    says(&refused(&other), &["cal-ql", "sac"]);
+    other.config = config(&[&sets[..], &["cal_ql.cql.critic_hidden=[8]"]].concat());
+    says(&refused(&other), &["--from", "critics"]);
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_the_remedy() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let with = |algorithm: &str| options(&out, &[&format!("algorithm={algorithm}")]);
+    says(&refused(&with("bc")), &["recordings alone", "offline"]);
+    says(&refused(&with("sac-grasp")), &["--preset sac"]);
+    says(&refused(&with("td3-bc")), &["--from"]);
+    let unknown = TaskOptions {
+        env: "Pendulum-v9".into(),
+        ..with("sac")
+    };
+    says(&refused(&unknown), &["Pendulum-v9", "Pendulum-v1"]);
+    let demos = Some(table(&dir.path().join("wide.npz"), (4, 2)));
+    let words = [
+        "wide.npz",
+        "observations of 4 numbers and actions of 2",
+        "Pendulum-v1 has 3 and 1",
+    ];
+    says(
+        &refused(&TaskOptions {
+            demos,
+            ..with("rlpd")
+        }),
+        &words,
+    );
+    let share = options(&out, &["algorithm=rlpd", "train.demonstration_share=1.5"]);
+    says(&refused(&share), &["train.demonstration_share = 1.5"]);
+    // None of them has left anything that a training would take for its own.
+    assert!(!out.join("config.toml").exists());
+    fs::write(out.join("state.json"), "{}").unwrap();
+    says(&refused(&with("sac")), &["another training"]);
+}
+
+#[test]
+fn a_loss_that_diverges_is_named_and_the_checkpoint_stays_good() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let sets = [
+        "algorithm=sac",
+        "sac.lr=1e18",
+        "train.checkpoint_period_s=0.0",
+        "online.steps=400",
+    ];
+    let options = options(dir.path(), &sets);
+    says(&refused(&options), &["diverged", "checkpoint.safetensors"]);
+    let state = read_tensors(&dir.path().join("checkpoint.safetensors")).unwrap();
+    assert!(
+        state
+            .iter()
+            .all(|(_, tensor)| tensor.isfinite().all().int64_value(&[]) == 1)
+    );
+}

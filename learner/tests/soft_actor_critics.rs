@@ -294,6 +294,7 @@ fn a_terminal_state_is_worth_nothing_and_a_time_out_what_follows() {
 /// below r where the data is scarce.
 #[test]
 fn a_bandits_values_are_where_cqls_gradient_is_zero() {
+    tch::set_num_threads(1);
     let counts = [6i64, 3, 2, 1];
     let rewards = Tensor::from_slice(&[0.5, 1.0, -0.2, 0.8]);
     let arms = Tensor::from_slice(&[0i64, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3]);

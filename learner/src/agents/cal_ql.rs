@@ -14,6 +14,7 @@ use super::{
     front::Teaches,
     policy::Policy,
 };
+use crate::nn::mlp::Start;
 
 /// Hyperparameters. The default is CORL's `TrainConfig`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +58,7 @@ pub fn calibrate(q: &Tensor, returns: &Tensor) -> Tensor {
 pub struct CalQl {
     cql: Cql,
     online_weight: f64,
+    online: bool,
 }
 
 impl CalQl {
@@ -67,12 +69,16 @@ impl CalQl {
         actions: i64,
         options: (Kind, Device),
     ) -> Self {
-        let weight = config.cql.weight;
-        let mut cql = Cql::new(config.cql, observations, actions, options);
-        cql.calibrate(true, weight);
+        let start = match config.cql.orthogonal_init {
+            true => Start::Orthogonal {
+                last: std::f64::consts::SQRT_2,
+            },
+            false => Start::TorchSmallLast,
+        };
         Self {
-            cql,
+            cql: Cql::starting(config.cql, observations, actions, options, [start; 2]),
             online_weight: config.online_weight,
+            online: false,
         }
     }
 
@@ -88,7 +94,23 @@ impl CalQl {
         draws: &mut dyn Draws,
         look: &mut dyn FnMut(&'static str, &[Tensor]),
     ) -> Figures {
-        self.cql.update_with(batch, draws, look)
+        self.update_all(batch, draws, look, false).0
+    }
+
+    fn update_all(
+        &mut self,
+        batch: &Transitions,
+        draws: &mut dyn Draws,
+        look: &mut dyn FnMut(&'static str, &[Tensor]),
+        through: bool,
+    ) -> (Figures, Option<Tensor>) {
+        let online = self.online;
+        let held = |q: &Tensor| match (online, &batch.returns) {
+            (true, _) => q.shallow_clone(),
+            (false, Some(returns)) => calibrate(q, returns),
+            (false, None) => panic!("Cal-QL needs each transition's return"),
+        };
+        self.cql.update_all(batch, draws, look, through, &held)
     }
 }
 
@@ -101,17 +123,18 @@ impl Teaches for CalQl {
         draws: &mut dyn Draws,
         through: bool,
     ) -> (Figures, Option<Tensor>) {
-        self.cql.update_through(batch, draws, through)
+        self.update_all(batch, draws, &mut |_, _| (), through)
     }
 }
 
 impl Agent for CalQl {
     fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
-        self.cql.update(batch, draws)
+        self.update_through(batch, draws, false).0
     }
 
     fn go_online(&mut self) {
-        self.cql.calibrate(false, self.online_weight);
+        self.online = true;
+        self.cql.set_weight(self.online_weight);
     }
 
     fn updates(&self) -> u64 {
@@ -128,7 +151,7 @@ impl Agent for CalQl {
 
     fn state(&self) -> Vec<(String, Tensor)> {
         let mut state = self.cql.state();
-        let online = i64::from(!self.cql.is_calibrated());
+        let online = i64::from(self.online);
         state.push((ONLINE.to_owned(), Tensor::from(online)));
         state
     }
@@ -164,10 +187,10 @@ mod tests {
         let agent = || CalQl::new(config(), 2, 1, (Kind::Float, Device::Cpu));
         let (mut ours, mut other) = (agent(), agent());
         other.restore(&ours.state(), 0);
-        assert!(other.cql.is_calibrated());
+        assert!(!other.online);
         ours.go_online();
         other.restore(&ours.state(), 7);
-        assert!(!other.cql.is_calibrated());
+        assert!(other.online);
         assert_eq!((other.cql.config().weight, other.updates()), (3.0, 7));
     }
 }

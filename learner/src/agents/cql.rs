@@ -15,16 +15,20 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{
-    Agent, Draws, Figures, Transitions, cal_ql,
+    Agent, Draws, Figures, Transitions,
     front::Teaches,
     gradients,
     net::Net,
     policy::{Head, Policy},
-    sac::{self, Judgement, actor_loss, log_temperature_loss},
+    sac::{self, ActorMetrics, Judgement, actor_loss, log_temperature_loss},
     scalar::Scalar,
     tanh_gaussian::{Sample, Squash, TanhGaussian, policy_gradients},
 };
-use crate::nn::{AdamConfig, Mlp, ParamSpec, params::Init};
+use crate::nn::{
+    AdamConfig, Mlp, ParamSpec,
+    mlp::{Pass, Start},
+    params::Init,
+};
 
 /// Hyperparameters. The default is CORL's `TrainConfig`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,12 +42,20 @@ pub struct CqlConfig {
     pub critic_lr: f64,
     /// τ of the target networks.
     pub target_update_rate: f64,
+    /// They move every so many updates.
+    pub target_update_period: u64,
+    /// Updates in which the actor first imitates the data: log π of its actions stands for Q. CORL's files have 0;
+    /// its code for more takes log π of fresh draws, where this takes that of the data's actions.
+    pub bc_steps: u64,
     /// Entropy that the temperature steers to; absent: −A.
     pub target_entropy: Option<f64>,
     /// The temperature is exp(log α) times this.
     pub alpha_multiplier: f64,
     /// Whether the target counts the next action's entropy.
     pub backup_entropy: bool,
+    /// The target is of the best of n draws at the next observation, not of one (CORL's files for antmaze and for
+    /// Cal-QL).
+    pub max_target_backup: bool,
     /// n: random actions, and draws of the policy at the observation and at the next one.
     pub sampled_actions: i64,
     /// Softness of the maximum over sampled actions.
@@ -58,6 +70,9 @@ pub struct CqlConfig {
     pub log_std_multiplier: f64,
     /// Start of the number that is added to the actor's log σ.
     pub log_std_offset: f64,
+    /// Critics start orthogonal, and in Cal-QL the actor too; what does not starts as torch's layers do. Last layers
+    /// start small, but for Cal-QL's orthogonal ones.
+    pub orthogonal_init: bool,
     /// Widths of the actor's hidden layers.
     pub actor_hidden: Vec<i64>,
     /// Widths of the critics' hidden layers.
@@ -71,9 +86,12 @@ impl Default for CqlConfig {
             policy_lr: 3e-5,
             critic_lr: 3e-4,
             target_update_rate: 5e-3,
+            target_update_period: 1,
+            bc_steps: 0,
             target_entropy: None,
             alpha_multiplier: 1.0,
             backup_entropy: false,
+            max_target_backup: false,
             sampled_actions: 10,
             softness: 1.0,
             weight: 10.0,
@@ -81,6 +99,7 @@ impl Default for CqlConfig {
             clip: None,
             log_std_multiplier: 1.0,
             log_std_offset: -1.0,
+            orthogonal_init: true,
             actor_hidden: vec![256; 3],
             critic_hidden: vec![256; 3],
         }
@@ -165,8 +184,6 @@ pub fn critic_loss(
 pub struct Cql {
     config: CqlConfig,
     target_entropy: f64,
-    /// Whether values of the policy's actions are held at or above the data's returns: Cal-QL.
-    calibrated: bool,
     actor: Net,
     critics: Net,
     log_alpha: Scalar,
@@ -178,13 +195,28 @@ const MULTIPLIER: &str = "actor.log_std_multiplier";
 const OFFSET: &str = "actor.log_std_offset";
 
 impl Cql {
-    /// Fresh networks, from torch's generator, for this many observation and action columns. Weights start
-    /// Xavier-uniform, where CORL starts the critics' orthogonal.
+    /// Fresh networks, from torch's generator, for this many observation and action columns.
     pub fn new(
         config: CqlConfig,
         observations: i64,
         actions: i64,
         options: (Kind, Device),
+    ) -> Self {
+        let critics = match config.orthogonal_init {
+            true => Start::Orthogonal { last: 0.01 },
+            false => Start::TorchSmallLast,
+        };
+        let starts = [Start::TorchSmallLast, critics];
+        Self::starting(config, observations, actions, options, starts)
+    }
+
+    /// The same; actor and critics start so.
+    pub(super) fn starting(
+        config: CqlConfig,
+        observations: i64,
+        actions: i64,
+        options: (Kind, Device),
+        [actor_start, critic_start]: [Start; 2],
     ) -> Self {
         let layers = |input: i64, hidden: &[i64], output: i64| {
             let mut sizes = vec![input];
@@ -202,7 +234,8 @@ impl Cql {
             Mlp::one(
                 "actor",
                 &layers(observations, &config.actor_hidden, 2 * actions),
-            ),
+            )
+            .starting(actor_start),
             &[
                 number(MULTIPLIER, config.log_std_multiplier),
                 number(OFFSET, config.log_std_offset),
@@ -213,7 +246,7 @@ impl Cql {
         );
         let sizes = layers(observations + actions, &config.critic_hidden, 1);
         let critics = Net::new(
-            Mlp::ensemble("critics", 2, &sizes),
+            Mlp::ensemble("critics", 2, &sizes).starting(critic_start),
             &[],
             AdamConfig::new(config.critic_lr),
             kind,
@@ -222,7 +255,6 @@ impl Cql {
         .with_target();
         Self {
             target_entropy: config.target_entropy.unwrap_or(-(actions as f64)),
-            calibrated: false,
             actor,
             critics,
             log_alpha: Scalar::new("log_alpha", 0.0, config.policy_lr, options),
@@ -257,15 +289,9 @@ impl Cql {
         &self.log_alpha_prime
     }
 
-    /// Turns calibration on or off, with this weight from now on.
-    pub(super) fn calibrate(&mut self, calibrated: bool, weight: f64) {
-        self.calibrated = calibrated;
+    /// Another weight of the conservative part from now on.
+    pub(super) fn set_weight(&mut self, weight: f64) {
         self.config.weight = weight;
-    }
-
-    /// Whether it is calibrated, as a tensor that a state can hold.
-    pub(super) fn is_calibrated(&self) -> bool {
-        self.calibrated
     }
 
     fn drawn_from(&self, out: &Tensor) -> TanhGaussian {
@@ -281,97 +307,39 @@ impl Cql {
         draws: &mut dyn Draws,
         look: &mut dyn FnMut(&'static str, &[Tensor]),
     ) -> Figures {
-        self.update_all(batch, draws, look, false).0
+        self.update_all(batch, draws, look, false, &Tensor::shallow_clone)
+            .0
     }
 
-    /// The same; `through` as in [`Teaches::update_through`].
-    fn update_all(
+    /// The same; `through` as in [`Teaches::update_through`], `held` changes the values that the critics' loss is
+    /// made of ([`critic_loss`]).
+    pub(super) fn update_all(
         &mut self,
         batch: &Transitions,
         draws: &mut dyn Draws,
         look: &mut dyn FnMut(&'static str, &[Tensor]),
         through: bool,
+        held: &dyn Fn(&Tensor) -> Tensor,
     ) -> (Figures, Option<Tensor>) {
-        let (rows, actions) = (batch.rows(), batch.actions.size()[1]);
-        let (n, config) = (self.config.sampled_actions, &self.config);
+        let (rows, n, config) = (batch.rows(), self.config.sampled_actions, &self.config);
 
         // Actor and temperature.
         let pass = self.actor.forward(&batch.observations);
-        let drawn = self
-            .drawn_from(&pass.out)
-            .sample(&draws.normal("policy", &[rows, actions]), Squash::Exact);
         let alpha = self.log_alpha.value().exp() * config.alpha_multiplier;
-        let judged = (self.critics).forward(&Tensor::cat(
-            &[&batch.observations, &drawn.actions.detach()],
-            1,
-        ));
-        let q = judged.out.squeeze_dim(-1);
-        let (loss, actor) = actor_loss(&drawn.log_prob, &q, &alpha, Judgement::Least);
-        let own = [MULTIPLIER, OFFSET].map(|name| self.actor.params().get(name));
-        let mut of_policy = policy_gradients(
-            &loss,
-            &self.critics,
-            &judged,
-            &drawn,
-            &[&pass.out, own[0], own[1]],
-        );
-        let of_own = of_policy.split_off(1);
-        let actor_grads = self.actor.backward(&pass, &of_policy[0], of_own);
+        let (actor_grads, actor) = self.actor_gradients(batch, &pass, &alpha, draws);
         let log_alpha = self.log_alpha.leaf();
         let alpha_loss = log_temperature_loss(log_alpha, &actor.entropy, self.target_entropy);
         let alpha_grads = gradients(&alpha_loss, &[log_alpha]);
 
         // Critics: the target, and the sampled actions.
         let next_out = self.actor.value(&batch.next_observations);
-        let (y, next_value) = no_grad(|| {
-            let normal = draws.normal("target", &[rows, actions]);
-            let next = self.drawn_from(&next_out).sample(&normal, Squash::Exact);
-            let input = Tensor::cat(&[&batch.next_observations, &next.actions], 1);
-            let q = self.critics.target_value(&input).squeeze_dim(-1);
-            let mut value = q.amin(0, false);
-            if config.backup_entropy {
-                value -= &alpha * next.log_prob;
-            }
-            (
-                sac::target(batch, &value, config.discount),
-                value.mean(None::<Kind>),
-            )
-        });
-        let (sampled, log_density) = no_grad(|| {
-            let random = draws.uniform("cql_random_actions", &[rows, n, actions]);
-            let mut draw = |name, out: &Tensor| -> Sample {
-                let normal = draws.normal(name, &[rows, n, actions]);
-                self.drawn_from(out)
-                    .repeated()
-                    .sample(&normal, Squash::Exact)
-            };
-            let current = draw("cql_current", &pass.out.detach());
-            let next = draw("cql_next", &next_out);
-            // Uniform in ±1 of A columns.
-            let of_random = -(actions as f64) * std::f64::consts::LN_2;
-            let of_random = Tensor::full([rows, n], of_random, (y.kind(), y.device()));
-            (
-                Tensor::cat(&[&random, &next.actions, &current.actions], 1),
-                Tensor::cat(&[&of_random, &next.log_prob, &current.log_prob], 1),
-            )
-        });
+        let next_values = self.next_values(batch, &next_out, &alpha, draws);
+        let y = sac::target(batch, &next_values, config.discount);
+        let (sampled, log_density) = self.sampled(batch, &pass.out.detach(), &next_out, draws);
         let columns = 1 + 3 * n;
-        let input = {
-            let observations = batch
-                .observations
-                .unsqueeze(1)
-                .expand([rows, columns, -1], true);
-            let actions = Tensor::cat(&[&batch.actions.unsqueeze(1), &sampled], 1);
-            Tensor::cat(&[&observations, &actions], 2).flatten(0, 1)
-        };
-        let judged = self.critics.forward(&input);
-        let mut q = judged.out.view([2, rows, columns]);
-        if self.calibrated {
-            let Some(returns) = &batch.returns else {
-                panic!("Cal-QL needs each transition's return")
-            };
-            q = cal_ql::calibrate(&q, returns);
-        }
+        let actions = Tensor::cat(&[&batch.actions.unsqueeze(1), &sampled], 1);
+        let judged = (self.critics).forward(&beside(&batch.observations, &actions));
+        let q = held(&judged.out.view([2, rows, columns]));
         let multiplier =
             (config.lagrange_gap).map(|_| self.log_alpha_prime.leaf().exp().clamp(0.0, 1e6));
         let (loss, loss_of_multiplier, critic) =
@@ -400,12 +368,17 @@ impl Cql {
         self.log_alpha.step(alpha_grads[0].shallow_clone());
         self.actor.step(&actor_grads);
         self.critics.step(&critic_grads);
-        self.critics.track(self.config.target_update_rate);
         self.updates += 1;
+        if self
+            .updates
+            .is_multiple_of(self.config.target_update_period)
+        {
+            self.critics.track(self.config.target_update_rate);
+        }
 
         let multiplier =
             multiplier.map(|multiplier| (multiplier.detach(), loss_of_multiplier.detach()));
-        let mut figures = figures(&critic, next_value, multiplier);
+        let mut figures = figures(&critic, next_values.mean(None::<Kind>), multiplier);
         figures.0.extend([
             ("policy_loss", actor.actor_loss),
             ("log_pi", -actor.entropy),
@@ -414,6 +387,104 @@ impl Cql {
         ]);
         (figures, taught)
     }
+
+    /// Gradients of the actor's parameters, from its pass over the observations. It prefers what the critics value
+    /// most, or while it only imitates, what the data has.
+    fn actor_gradients(
+        &self,
+        batch: &Transitions,
+        pass: &Pass,
+        alpha: &Tensor,
+        draws: &mut dyn Draws,
+    ) -> (Vec<Tensor>, ActorMetrics) {
+        let policy = self.drawn_from(&pass.out);
+        let normal = draws.normal("policy", &batch.actions.size());
+        let drawn = policy.sample(&normal, Squash::Exact);
+        let own = [MULTIPLIER, OFFSET].map(|name| self.actor.params().get(name));
+        let of = [&pass.out, own[0], own[1]];
+        let (mut grads, metrics) = if self.updates < self.config.bc_steps {
+            let of_data = policy.log_prob(&batch.actions).unsqueeze(0);
+            let (loss, metrics) = actor_loss(&drawn.log_prob, &of_data, alpha, Judgement::Least);
+            (gradients(&loss, &of), metrics)
+        } else {
+            let input = Tensor::cat(&[&batch.observations, &drawn.actions.detach()], 1);
+            let judged = self.critics.forward(&input);
+            let q = judged.out.squeeze_dim(-1);
+            let (loss, metrics) = actor_loss(&drawn.log_prob, &q, alpha, Judgement::Least);
+            let grads = policy_gradients(&loss, &self.critics, &judged, &drawn, &of);
+            (grads, metrics)
+        };
+        let of_own = grads.split_off(1);
+        (self.actor.backward(pass, &grads[0], of_own), metrics)
+    }
+
+    /// What the next observations are worth \[B\]: the lesser of the targets' values of one draw, or of the best of
+    /// n draws, less α log π of it where the entropy counts.
+    fn next_values(
+        &self,
+        batch: &Transitions,
+        next_out: &Tensor,
+        alpha: &Tensor,
+        draws: &mut dyn Draws,
+    ) -> Tensor {
+        let config = &self.config;
+        let (rows, actions) = (batch.rows(), batch.actions.size()[1]);
+        let normal = match config.max_target_backup {
+            true => draws.normal("target", &[rows, config.sampled_actions, actions]),
+            false => draws.normal("target", &[rows, actions]).unsqueeze(1),
+        };
+        let n = normal.size()[1];
+        no_grad(|| {
+            let policy = self.drawn_from(next_out).repeated();
+            let next = policy.sample(&normal, Squash::Exact);
+            let input = beside(&batch.next_observations, &next.actions);
+            let q = self.critics.target_value(&input).view([2, rows, n]);
+            let (best, which) = q.amin(0, false).max_dim(1, true);
+            let value = match config.backup_entropy {
+                true => best - alpha * next.log_prob.gather(1, &which, false),
+                false => best,
+            };
+            value.squeeze_dim(1)
+        })
+    }
+
+    /// Actions to push down \[B, 3n, A\] and the log of the density that each comes from \[B, 3n\]: random ones,
+    /// then the policy's at the next observation, then those at this one.
+    fn sampled(
+        &self,
+        batch: &Transitions,
+        out: &Tensor,
+        next_out: &Tensor,
+        draws: &mut dyn Draws,
+    ) -> (Tensor, Tensor) {
+        let (rows, n) = (batch.rows(), self.config.sampled_actions);
+        let actions = batch.actions.size()[1];
+        no_grad(|| {
+            let random = draws.uniform("cql_random_actions", &[rows, n, actions]);
+            let mut draw = |name, out: &Tensor| -> Sample {
+                let normal = draws.normal(name, &[rows, n, actions]);
+                self.drawn_from(out)
+                    .repeated()
+                    .sample(&normal, Squash::Exact)
+            };
+            let current = draw("cql_current", out);
+            let next = draw("cql_next", next_out);
+            // Uniform in ±1 of A columns.
+            let of_random = -(actions as f64) * std::f64::consts::LN_2;
+            let of_random = Tensor::full([rows, n], of_random, (out.kind(), out.device()));
+            (
+                Tensor::cat(&[&random, &next.actions, &current.actions], 1),
+                Tensor::cat(&[&of_random, &next.log_prob, &current.log_prob], 1),
+            )
+        })
+    }
+}
+
+/// Each observation \[B, O\] beside each of its k actions \[B, k, A\]: \[B·k, O + A\].
+fn beside(observations: &Tensor, actions: &Tensor) -> Tensor {
+    let count = actions.size()[1];
+    let observations = observations.unsqueeze(1).expand([-1, count, -1], true);
+    Tensor::cat(&[&observations, actions], 2).flatten(0, 1)
 }
 
 /// Under CORL's names.
@@ -448,7 +519,13 @@ impl Teaches for Cql {
         draws: &mut dyn Draws,
         through: bool,
     ) -> (Figures, Option<Tensor>) {
-        self.update_all(batch, draws, &mut |_, _| (), through)
+        self.update_all(
+            batch,
+            draws,
+            &mut |_, _| (),
+            through,
+            &Tensor::shallow_clone,
+        )
     }
 }
 

@@ -65,18 +65,31 @@ impl TanhGaussian {
     pub fn sample(&self, normal: &Tensor, squash: Squash) -> Sample {
         let z = &self.mean + self.log_std.exp() * normal;
         let actions = z.tanh();
+        let log_prob = self.density(&z, normal, &actions, squash);
+        assert_eq!(log_prob.dim() + 1, actions.dim());
+        Sample { actions, log_prob }
+    }
+
+    /// log π \[…\] of actions \[…, A\] that came from elsewhere. No draw ends at ±1: what lies there is taken for
+    /// 10⁻⁶ less.
+    pub fn log_prob(&self, actions: &Tensor) -> Tensor {
+        let z = actions.clamp(1e-6 - 1.0, 1.0 - 1e-6).atanh();
+        let normal = (&z - &self.mean) * (-&self.log_std).exp();
+        self.density(&z, &normal, actions, Squash::Exact)
+    }
+
+    /// log π of tanh z, where z is σ · `normal` off the mean.
+    fn density(&self, z: &Tensor, normal: &Tensor, actions: &Tensor, squash: Squash) -> Tensor {
         // The density of N(μ, σ²) at z is that of the standard normal at the draw, over σ.
         let density = normal.square() * -0.5 - 0.5 * TAU.ln() - &self.log_std;
         let squashed = match squash {
-            Squash::Exact => (LN_2 - &z - (&z * -2.0).softplus()) * 2.0,
+            Squash::Exact => (LN_2 - z - (z * -2.0).softplus()) * 2.0,
             Squash::Guarded => {
                 let slope: Tensor = 1.0 - actions.square();
                 (slope + 1e-6).log()
             }
         };
-        let log_prob = (density - squashed).sum_dim_intlist(-1, false, None::<Kind>);
-        assert_eq!(log_prob.dim() + 1, actions.dim());
-        Sample { actions, log_prob }
+        (density - squashed).sum_dim_intlist(-1, false, None::<Kind>)
     }
 
     /// The action in the middle.
@@ -139,6 +152,9 @@ mod tests {
         for squash in [Squash::Exact, Squash::Guarded] {
             let sample = policy.sample(&normal, squash);
             near(&sample.actions, &actions, 1e-9);
+            if squash == Squash::Exact {
+                near(&policy.log_prob(&actions), &sample.log_prob, 1e-9);
+            }
             let sum = sample.log_prob.exp().sum(None::<Kind>).double_value(&[]) * step;
             assert!((sum - 1.0).abs() < 1e-3, "{squash:?} {sum}");
         }

@@ -21,7 +21,7 @@ use super::{
 ///
 /// Its parameters: `<name>.<i>.weight` \[out, in\], `<name>.<i>.bias` \[out\], and with `norm`
 /// `<name>.<i>.norm.weight` and `.norm.bias` \[out\]; an ensemble's have M before that.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Mlp {
     name: String,
     members: Option<i64>,
@@ -29,7 +29,37 @@ pub struct Mlp {
     member: Option<i64>,
     sizes: Vec<i64>,
     norm: bool,
-    as_torch: bool,
+    start: Start,
+}
+
+/// How weights and biases start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Start {
+    /// Xavier-uniform, biases zero.
+    Xavier,
+    /// As torch's `nn.Linear`, biases too: uniform in ±1 / √fan in.
+    Torch,
+    /// So too but for the last layer, whose weights are Xavier-uniform / 100 and whose biases are zero.
+    TorchSmallLast,
+    /// Orthogonal times √2, in the last layer times `last`; biases zero.
+    Orthogonal {
+        /// Of the last layer.
+        last: f64,
+    },
+}
+
+impl Start {
+    /// Of a layer's weights and biases.
+    fn of(self, inputs: i64, is_last: bool) -> (Init, Init) {
+        let zero = Init::Constant(0.0);
+        match self {
+            Self::Xavier => (Init::Xavier, zero),
+            Self::TorchSmallLast if is_last => (Init::XavierTimes(0.01), zero),
+            Self::Torch | Self::TorchSmallLast => (Init::Linear(inputs), Init::Linear(inputs)),
+            Self::Orthogonal { last } if is_last => (Init::Orthogonal(last), zero),
+            Self::Orthogonal { .. } => (Init::Orthogonal(std::f64::consts::SQRT_2), zero),
+        }
+    }
 }
 
 /// A forward pass, kept for the backward one.
@@ -72,7 +102,7 @@ impl Mlp {
             member: None,
             sizes: sizes.to_vec(),
             norm: false,
-            as_torch: false,
+            start: Start::Xavier,
         }
     }
 
@@ -93,12 +123,14 @@ impl Mlp {
         }
     }
 
-    /// The same, starting as torch's `nn.Linear` do, biases too: uniform in ±1 / √fan in.
+    /// The same, starting so.
+    pub fn starting(self, start: Start) -> Self {
+        Self { start, ..self }
+    }
+
+    /// The same, starting as torch's `nn.Linear` do.
     pub fn as_torch(self) -> Self {
-        Self {
-            as_torch: true,
-            ..self
-        }
+        self.starting(Start::Torch)
     }
 
     /// The same with LayerNorm before each ReLU.
@@ -124,7 +156,7 @@ impl Mlp {
         self.norm && layer + 1 < self.layers()
     }
 
-    /// What it stands on: weights Xavier-uniform member by member, biases zero, if not [`Mlp::as_torch`].
+    /// What it stands on; an ensemble's weights start member by member.
     pub fn specs(&self) -> Vec<ParamSpec> {
         let mut specs = Vec::new();
         for layer in 0..self.layers() {
@@ -141,10 +173,8 @@ impl Mlp {
                     init,
                 });
             };
-            let (weight, bias) = match self.as_torch {
-                true => (Init::Linear(inputs), Init::Linear(inputs)),
-                false => (Init::Xavier, Init::Constant(0.0)),
-            };
+            let last = layer + 1 == self.layers();
+            let (weight, bias) = self.start.of(inputs, last);
             add("weight", &[outputs, inputs], weight);
             add("bias", &[outputs], bias);
             if self.has_norm(layer) {

@@ -15,6 +15,11 @@ pub enum Init {
     /// Uniform in ±√(6 / (fan in + fan out)) (Glorot and Bengio 2010), for `[out, in]` matrices, or
     /// `[M, out, in]`, one of each member.
     Xavier,
+    /// The same times this.
+    XavierTimes(f64),
+    /// `[out, in]` matrices, or `[M, out, in]`, one of each member, whose rows or columns, whichever are fewer,
+    /// are orthonormal, times this (Saxe et al. 2014, arXiv 1312.6120; torch's `orthogonal_`).
+    Orthogonal(f64),
     /// Normal with variance 1 / fan in (LeCun), the fan given.
     Lecun(i64),
     /// Uniform in ±1 / √fan in, the fan given: weights and biases of torch's `nn.Linear`.
@@ -45,18 +50,38 @@ pub struct Params {
 }
 
 fn init(spec: &ParamSpec, options: (Kind, Device)) -> Tensor {
+    let xavier = |gain: f64| {
+        let fans: i64 = spec.shape.iter().rev().take(2).sum();
+        let bound = gain * (6.0 / fans as f64).sqrt();
+        Tensor::rand(&spec.shape, options) * (2.0 * bound) - bound
+    };
     match spec.init {
-        Init::Xavier => {
-            let fans: i64 = spec.shape.iter().rev().take(2).sum();
-            let bound = (6.0 / fans as f64).sqrt();
-            Tensor::rand(&spec.shape, options) * (2.0 * bound) - bound
-        }
+        Init::Xavier => xavier(1.0),
+        Init::XavierTimes(gain) => xavier(gain),
+        Init::Orthogonal(gain) => orthogonal(&spec.shape, options) * gain,
         Init::Lecun(fan_in) => Tensor::randn(&spec.shape, options) * (1.0 / fan_in as f64).sqrt(),
         Init::Linear(fan_in) => {
             let bound = (1.0 / fan_in as f64).sqrt();
             Tensor::rand(&spec.shape, options) * (2.0 * bound) - bound
         }
         Init::Constant(value) => Tensor::full(&spec.shape, value, options),
+    }
+}
+
+/// Of a normal matrix the Q of its QR decomposition, with the signs that make it unique: so it is uniform over
+/// all there are (Mezzadri 2007, arXiv math-ph/0609050).
+fn orthogonal(shape: &[i64], options: (Kind, Device)) -> Tensor {
+    let normal = Tensor::randn(shape, options);
+    let wide = shape[shape.len() - 2] < shape[shape.len() - 1];
+    let tall = match wide {
+        true => normal.transpose(-2, -1),
+        false => normal,
+    };
+    let (q, r) = Tensor::linalg_qr(&tall, "reduced");
+    let q = q * r.diagonal(0, -2, -1).sign().unsqueeze(-2);
+    match wide {
+        true => q.transpose(-2, -1),
+        false => q,
     }
 }
 
@@ -244,6 +269,28 @@ mod tests {
         whole.track(&online, 0.25);
         assert_eq!(whole.get("a").double_value(&[1, 2]), 1.5);
         assert_eq!(whole.get("b").double_value(&[3]), 2.0);
+    }
+
+    #[test]
+    fn orthogonal_matrices_keep_lengths_and_each_member_has_its_own() {
+        let spec = |name: &str, shape: &[i64]| ParamSpec {
+            name: name.into(),
+            shape: shape.into(),
+            init: Init::Orthogonal(2.0),
+        };
+        let specs = [spec("tall", &[7, 4]), spec("wide", &[3, 4, 7])];
+        let p = Params::new(&specs, Kind::Double, Device::Cpu);
+        let is_four = |x: &Tensor, other: &Tensor| {
+            let four = Tensor::eye(4, (Kind::Double, Device::Cpu)) * 4.0;
+            assert!(x.matmul(other).allclose(&four, 1e-9, 1e-9, false));
+        };
+        let tall = p.get("tall").detach();
+        is_four(&tall.transpose(0, 1), &tall);
+        let members: Vec<Tensor> = (0..3).map(|j| p.get("wide").detach().get(j)).collect();
+        for wide in &members {
+            is_four(wide, &wide.transpose(0, 1));
+        }
+        assert_ne!(members[0], members[1]);
     }
 
     #[test]

@@ -228,7 +228,7 @@ fn a_resumed_training_is_the_one_that_was_not_stopped() {
         agent(&options.out.join("export"))
     );
     let evaluations = |out: &Path| -> Vec<f64> {
-        let of = |line: &Value| line["evaluation_return"].as_f64();
+        let of = |line: &Value| line["evaluation/return"].as_f64();
         lines(out).iter().filter_map(of).collect()
     };
     assert_eq!(evaluations(&whole), evaluations(&options.out));
@@ -337,11 +337,11 @@ fn an_offline_agent_goes_on_online() {
     go(&options).unwrap();
     let lines = lines(&out);
     assert_eq!(
-        lines[0]["steps"].as_u64(),
+        lines[0]["step"].as_u64(),
         Some(0),
         "what it can before: {lines:?}"
     );
-    assert!(lines[0]["evaluation_return"].as_f64().is_some());
+    assert!(lines[0]["evaluation/return"].as_f64().is_some());
     let trained = Trained::open(&out.join("export"), Device::Cpu).unwrap();
     assert_eq!(trained.about.scaling, about.scaling);
     // It acts and learns from the first step on.

@@ -6,7 +6,7 @@
 //! | file in the folder | what it is |
 //! |---|---|
 //! | `config.toml` | the configuration, resolved |
-//! | `metrics.jsonl` | figures over the steps |
+//! | `metrics.jsonl`, `events.*` | figures over the steps, the latter for TensorBoard |
 //! | `checkpoint.safetensors` | what a resumed training goes on from, every step that it learned from included |
 //! | `best/` | the policy that did best in an evaluation, see [`crate::trained`] |
 //! | `export/` | the last one |

@@ -4,13 +4,12 @@ use std::{
     fs,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result};
 use hilt_recording::table::{Columns, Table, npz};
 use hilt_show::{Rate, Show, per_s};
-use serde_json::{Map, Value};
 use tch::{Kind, Tensor};
 
 use super::{
@@ -21,7 +20,7 @@ use crate::{
     agents::guard::{Watch, check_state},
     checkpoint::{read_tensors, replace_folder, write_tensors},
     evaluation::{Evaluation, evaluate},
-    metrics::{MetricsFile, write_atomically},
+    metrics::{Curves, write_atomically},
     tasks::Task,
     trained::{self, About},
 };
@@ -64,7 +63,7 @@ pub(super) struct Training<'a> {
     best: Option<(f64, u64)>,
     /// The last evaluation, and the steps behind it.
     evaluated: Option<(u64, Evaluation)>,
-    figures: MetricsFile,
+    curves: Option<Curves>,
     watch: Watch,
     /// Returns and lengths of the episodes since the last line.
     ended: Evaluation,
@@ -74,14 +73,13 @@ pub(super) struct Training<'a> {
 impl<'a> Training<'a> {
     /// A new one, or the one that is in the folder.
     pub fn begin(options: &'a TaskOptions, learner: Learner, judge: Box<dyn Task>) -> Result<Self> {
-        let figures = MetricsFile::open(&options.out.join("metrics.jsonl"))?;
         let mut training = Self {
             options,
             learner,
             judge,
             best: None,
             evaluated: None,
-            figures,
+            curves: None,
             watch: Watch::default(),
             ended: Evaluation::default(),
             trained_s: 0.0,
@@ -94,7 +92,12 @@ impl<'a> Training<'a> {
                 training.learner.agent.updates()
             );
         }
-        // Only now: a resumed training that was refused keeps the settings that it had.
+        // Only now: a resumed training that was refused keeps the settings and curves that it had.
+        let (now, steps) = (SystemTime::now(), training.learner.steps);
+        training.curves = Some(match steps {
+            0 => Curves::begin(&options.out, now)?,
+            _ => Curves::resume(&options.out, steps, now)?,
+        });
         write_atomically(
             &options.out.join(CONFIG_FILE),
             toml::to_string(&options.config)?.as_bytes(),
@@ -155,30 +158,32 @@ impl<'a> Training<'a> {
         format!("steps, {}/s{last}{best}", per_s(steps_per_s))
     }
 
-    fn line(&self, figures: &[(&str, f64)]) -> Map<String, Value> {
-        let counts = [
-            ("steps", self.learner.steps),
-            ("updates", self.learner.agent.updates()),
-        ];
-        let counts = counts.map(|(name, count)| (name.to_owned(), Value::from(count)));
-        let named = |(name, value): &(&str, f64)| ((*name).to_owned(), Value::from(*value));
-        let mut line: Map<String, Value> = counts.into_iter().collect();
-        line.extend(figures.iter().map(named));
-        line
+    fn write(&mut self, figures: &[(String, f64)]) -> Result<()> {
+        let steps = self.learner.steps;
+        if let Some(curves) = &mut self.curves {
+            curves.write(steps, SystemTime::now(), figures)?;
+        }
+        Ok(())
     }
 
     /// A line of figures; a loss that diverged is an error.
     fn log(&mut self, steps_per_s: Option<f64>) -> Result<()> {
-        let means = self.read_watch()?;
-        let mut figures = vec![("wall_s", self.trained_s)];
+        let mut figures = self.read_watch()?;
         figures.extend(steps_per_s.map(|rate| ("steps_per_s", rate)));
+        let updates = self.learner.agent.updates() as f64;
+        figures.extend([("updates", updates), ("wall_s", self.trained_s)]);
         let ended = std::mem::take(&mut self.ended);
         if !ended.returns.is_empty() {
-            figures.extend([("return", ended.mean()), ("length", ended.mean_length())]);
+            figures.extend([
+                ("return", ended.mean()),
+                ("episode_length", ended.mean_length()),
+            ]);
         }
-        figures.extend(means);
-        let line = self.line(&figures);
-        Ok(self.figures.write(line)?)
+        let named = figures.into_iter();
+        let named: Vec<_> = named
+            .map(|(name, value)| (format!("train/{name}"), value))
+            .collect();
+        self.write(&named)
     }
 
     fn read_watch(&mut self) -> Result<Vec<(&'static str, f64)>> {
@@ -200,12 +205,12 @@ impl<'a> Training<'a> {
         let steps = learner.steps;
         show.say(&format!("{steps} steps: return {evaluation}"));
         let mean = evaluation.mean();
-        let line = self.line(&[
-            ("evaluation_return", mean),
-            ("evaluation_std", evaluation.std()),
-            ("evaluation_length", evaluation.mean_length()),
-        ]);
-        self.figures.write(line)?;
+        let figures = [
+            ("return", mean),
+            ("return_std", evaluation.std()),
+            ("episode_length", evaluation.mean_length()),
+        ];
+        self.write(&figures.map(|(name, value)| (format!("evaluation/{name}"), value)))?;
         if self.best.is_none_or(|(best, _)| mean > best) {
             self.best = Some((mean, steps));
             self.keep("best")?;

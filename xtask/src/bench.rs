@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{process, report::number, setup};
 
 /// Name, package, its folder, example.
-const BENCHES: [(&str, &str, &str, &str); 11] = [
+const BENCHES: [(&str, &str, &str, &str); 12] = [
     (
         "kinematics",
         "hilt-kinematics",
@@ -30,7 +30,10 @@ const BENCHES: [(&str, &str, &str, &str); 11] = [
     ("loop", "hilt-tests", "tests", "bench_loop"),
     ("bus", "hilt-drivers", "drivers", "bench_bus"),
     ("supervisor", "hilt-runtime", "runtime", "bench_supervisor"),
+    (LEARNING, "hilt-learner", "learner", "bench_learning"),
 ];
+/// It takes hours, and runs only by its name.
+const LEARNING: &str = "learning";
 
 /// One figure, with what it is compared to.
 #[derive(Debug, Deserialize, Serialize, PartialEq)]
@@ -43,10 +46,16 @@ struct Row {
     peer_value: Option<f64>,
     /// `value / peer_value`.
     ratio: Option<f64>,
+    /// Standard deviation, where `value` is a mean of several runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    spread: Option<f64>,
+    /// How each of them came to it: steps and values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    curves: Option<Vec<Vec<(f64, f64)>>>,
 }
 
-/// Runs one benchmark or all, one after the other.
-pub fn run(root: &Path, name: Option<&str>) -> Result<()> {
+/// Runs one benchmark, or parts of it where it has some, or all but the longest, one after the other.
+pub fn run(root: &Path, name: Option<&str>, parts: &[String]) -> Result<()> {
     let known: Vec<&str> = BENCHES.iter().map(|bench| bench.0).collect();
     if let Some(name) = name {
         ensure!(
@@ -58,9 +67,13 @@ pub fn run(root: &Path, name: Option<&str>) -> Result<()> {
     let folder = root.join("target/bench");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     for (bench, package, place, example) in BENCHES {
-        if name.is_some_and(|name| name != bench) {
+        if name.map_or(bench == LEARNING, |name| name != bench) {
             continue;
         }
+        ensure!(
+            parts.is_empty() || bench == LEARNING,
+            "{bench} has no parts; {LEARNING} has"
+        );
         let source = format!("{place}/examples/{example}");
         let is_there = |end: &str| root.join(format!("{source}{end}")).exists();
         if !is_there(".rs") && !is_there("/main.rs") {
@@ -74,7 +87,8 @@ pub fn run(root: &Path, name: Option<&str>) -> Result<()> {
         if bench == "loop" {
             setup::loop_programs()?;
         }
-        let rows = measure(root, package, example).with_context(|| format!("benchmark {bench}"))?;
+        let measured = measure(root, package, example, parts);
+        let rows = measured.with_context(|| format!("benchmark {bench}"))?;
         print!("{}", table(&rows));
         let path = folder.join(format!("{bench}.json"));
         fs::write(&path, serde_json::to_vec_pretty(&rows)?)
@@ -83,8 +97,8 @@ pub fn run(root: &Path, name: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-fn measure(root: &Path, package: &str, example: &str) -> Result<Vec<Row>> {
-    let arguments = [
+fn measure(root: &Path, package: &str, example: &str, parts: &[String]) -> Result<Vec<Row>> {
+    let mut arguments = vec![
         "run",
         "--quiet",
         "--release",
@@ -92,7 +106,9 @@ fn measure(root: &Path, package: &str, example: &str) -> Result<Vec<Row>> {
         package,
         "--example",
         example,
+        "--",
     ];
+    arguments.extend(parts.iter().map(String::as_str));
     let mut child = process::cargo(&arguments)
         .current_dir(root)
         .stdout(Stdio::piped())
@@ -129,6 +145,9 @@ fn table(rows: &[Row]) -> String {
             number(row.value),
             row.unit
         );
+        if let Some(spread) = row.spread {
+            text += &format!("  ± {}", number(spread));
+        }
         if let (Some(peer), Some(value)) = (&row.peer, row.peer_value) {
             text += &format!("  {peer}: {}", number(value));
         }

@@ -51,8 +51,11 @@ enum Chore {
     Check,
     /// Sets up, then measures; writes target/bench/NAME.json.
     Bench {
-        /// One benchmark; all of them without a name.
+        /// One benchmark; without a name all of them but `learning`, which takes hours.
         name: Option<String>,
+        /// One part of `learning`; may be given more than once.
+        #[arg(long, value_name = "PART", requires = "name")]
+        only: Vec<String>,
     },
     /// Feeds the parsers with what a fuzzer thinks up.
     Fuzz {
@@ -85,7 +88,7 @@ fn main() -> Result<()> {
             steps::test(&root, &args)
         }
         Chore::Check => steps::check(&root),
-        Chore::Bench { name } => bench::run(&root, name.as_deref()),
+        Chore::Bench { name, only } => bench::run(&root, name.as_deref(), &only),
         Chore::Fuzz { target, seconds } => fuzz::run(&root, target.as_deref(), seconds),
     }
 }

@@ -253,7 +253,10 @@ fn a_resumed_training_is_the_one_that_was_not_stopped() {
         agent(&other.out.join("export"))
     );
 
-    // Networks of other sizes.
+    // Another seed, or networks of other sizes.
+    options.seed = 4;
+    says(&refused(&options), &["seed = 3", "4"]);
+    options.seed = 3;
     options.config.redq.hidden = vec![8];
     says(
         &refused(&options),

@@ -5,6 +5,7 @@
 //!
 //! | file in the folder | what it is |
 //! |---|---|
+//! | `training.json` | what cannot change on the way: algorithm, task, seed, recorded data |
 //! | `config.toml` | the configuration, resolved |
 //! | `metrics.jsonl`, `events.*` | figures over the steps, the latter for TensorBoard |
 //! | `checkpoint.safetensors` | what a resumed training goes on from, every step that it learned from included |
@@ -29,6 +30,7 @@ use self::{
 use crate::{
     agents::{front::Teaches, guard::check_state},
     config::{Algorithm, LearnerConfig},
+    offline::folder::Folder,
     tasks::{self, Task},
     trained::Trained,
     vectors::{Scaling, VectorData, VectorReplay},
@@ -59,7 +61,7 @@ pub struct TaskOptions {
 pub fn run(options: &TaskOptions, started: Instant, stop: &AtomicBool) -> Result<()> {
     let config = &options.config;
     check(options)?;
-    training::check_folder(&options.out, options.resume)?;
+    let folder = Folder::open(&options.out, options.resume)?;
     let (task, judge) = (tasks::open(&options.env)?, tasks::open(&options.env)?);
     let device = config.device.resolve()?;
     tch::set_num_threads(config.train.threads);
@@ -87,7 +89,7 @@ pub fn run(options: &TaskOptions, started: Instant, stop: &AtomicBool) -> Result
         episodes: 0,
         open: None,
     };
-    Training::begin(options, learner, judge)?.run(started, stop)
+    Training::begin(options, &folder, learner, judge)?.run(started, stop)
 }
 
 /// Settings that exclude each other.

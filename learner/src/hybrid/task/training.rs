@@ -1,7 +1,6 @@
 //! What drives a learner through its steps: figures, evaluations, checkpoints, and the best policy kept.
 
 use std::{
-    fs,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant, SystemTime},
@@ -21,12 +20,13 @@ use crate::{
     checkpoint::{read_tensors, replace_folder, write_tensors},
     evaluation::{Evaluation, evaluate},
     metrics::{Curves, write_atomically},
+    offline::folder::{Facts, Folder},
     tasks::Task,
     trained::{self, About},
+    vectors::VectorData,
 };
 
 const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
-const CONFIG_FILE: &str = "config.toml";
 const SUMMARY_FILE: &str = "summary.json";
 /// Names of what a checkpoint has besides the agent's state.
 const PROGRESS: &str = "online.progress";
@@ -35,35 +35,17 @@ const REPLAY: &str = "online.replay.";
 /// Figures are read, and a line of them written, once in so many steps.
 const LOG_STEPS: u64 = 1000;
 
-/// A folder belongs to one training: what is there is gone on with, or left alone.
-pub(super) fn check_folder(out: &Path, resume: bool) -> Result<()> {
-    let there = |name: &str| out.join(name).exists();
-    let ours = there(CHECKPOINT_FILE);
-    let shown = out.display();
-    anyhow::ensure!(
-        resume || !ours,
-        "--out {shown} holds a training; go on with it by --resume, or choose another folder"
-    );
-    anyhow::ensure!(
-        ours || !(there(SUMMARY_FILE) || there("state.json") || there("encoder.safetensors")),
-        "--out {shown} holds another training; choose another folder"
-    );
-    if resume && !ours {
-        println!("{shown} holds nothing yet: a new training");
-    }
-    fs::create_dir_all(out).with_context(|| format!("creating {shown}"))
-}
-
 /// A training on a task.
 pub(super) struct Training<'a> {
     options: &'a TaskOptions,
+    folder: &'a Folder,
     learner: Learner,
     judge: Box<dyn Task>,
     /// Mean return of the best policy so far, and the steps behind it.
     best: Option<(f64, u64)>,
     /// The last evaluation, and the steps behind it.
     evaluated: Option<(u64, Evaluation)>,
-    curves: Option<Curves>,
+    curves: Curves,
     watch: Watch,
     /// Returns and lengths of the episodes since the last line.
     ended: Evaluation,
@@ -72,37 +54,43 @@ pub(super) struct Training<'a> {
 
 impl<'a> Training<'a> {
     /// A new one, or the one that is in the folder.
-    pub fn begin(options: &'a TaskOptions, learner: Learner, judge: Box<dyn Task>) -> Result<Self> {
-        let mut training = Self {
+    pub fn begin(
+        options: &'a TaskOptions,
+        folder: &'a Folder,
+        mut learner: Learner,
+        judge: Box<dyn Task>,
+    ) -> Result<Self> {
+        let recorded = learner.recorded.as_ref().map(VectorData::rows);
+        let facts = Facts::from_iter([
+            (
+                "algorithm".to_owned(),
+                options.config.algorithm.name().into(),
+            ),
+            ("env".to_owned(), learner.task.id().into()),
+            ("seed".to_owned(), options.seed.into()),
+            ("demos.rows".to_owned(), recorded.into()),
+        ]);
+        folder.check(&facts)?;
+        let kept = restore(&folder.file(CHECKPOINT_FILE), &mut learner)?;
+        // Only now: a resumed training that was refused keeps the settings that it had.
+        let curves = folder.curves(learner.steps)?;
+        folder.begin(&facts, &options.config)?;
+        if learner.steps > 0 {
+            let updates = learner.agent.updates();
+            println!("resumed at {} steps, {updates} updates", learner.steps);
+        }
+        Ok(Self {
             options,
+            folder,
             learner,
             judge,
-            best: None,
+            best: kept.best,
             evaluated: None,
-            curves: None,
+            curves,
             watch: Watch::default(),
             ended: Evaluation::default(),
-            trained_s: 0.0,
-        };
-        if options.resume && options.out.join(CHECKPOINT_FILE).exists() {
-            training.restore()?;
-            println!(
-                "resumed at {} steps, {} updates",
-                training.learner.steps,
-                training.learner.agent.updates()
-            );
-        }
-        // Only now: a resumed training that was refused keeps the settings and curves that it had.
-        let (now, steps) = (SystemTime::now(), training.learner.steps);
-        training.curves = Some(match steps {
-            0 => Curves::begin(&options.out, now)?,
-            _ => Curves::resume(&options.out, steps, now)?,
-        });
-        write_atomically(
-            &options.out.join(CONFIG_FILE),
-            toml::to_string(&options.config)?.as_bytes(),
-        )?;
-        Ok(training)
+            trained_s: kept.trained_s,
+        })
     }
 
     /// Goes on until all steps are taken or `stop` is set.
@@ -160,10 +148,7 @@ impl<'a> Training<'a> {
 
     fn write(&mut self, figures: &[(String, f64)]) -> Result<()> {
         let steps = self.learner.steps;
-        if let Some(curves) = &mut self.curves {
-            curves.write(steps, SystemTime::now(), figures)?;
-        }
-        Ok(())
+        Ok(self.curves.write(steps, SystemTime::now(), figures)?)
     }
 
     /// A line of figures; a loss that diverged is an error.
@@ -187,11 +172,8 @@ impl<'a> Training<'a> {
     }
 
     fn read_watch(&mut self) -> Result<Vec<(&'static str, f64)>> {
-        let last = self.options.out.join(CHECKPOINT_FILE);
-        self.watch.read().with_context(|| match last.exists() {
-            true => format!("{} is good", last.display()),
-            false => "there is no checkpoint yet".to_owned(),
-        })
+        let means = self.watch.read();
+        means.map_err(|diverged| anyhow::anyhow!("{diverged}; {}", self.folder.last_good()))
     }
 
     /// Goes through episodes, the same ones every time, and keeps the policy if it is the best so far.
@@ -233,7 +215,7 @@ impl<'a> Training<'a> {
             scaling: learner.scaling.clone(),
         };
         let put = |dir: &Path| trained::write(dir, &*learner.agent, &about, &options.config);
-        Ok(replace_folder(&options.out.join(name), put)?)
+        Ok(replace_folder(&self.folder.file(name), put)?)
     }
 
     fn end(mut self) -> Result<()> {
@@ -256,17 +238,14 @@ impl<'a> Training<'a> {
             "last_return_std": last.map(Evaluation::std),
         });
         let bytes = serde_json::to_vec_pretty(&summary)?;
-        Ok(write_atomically(
-            &self.options.out.join(SUMMARY_FILE),
-            &bytes,
-        )?)
+        Ok(write_atomically(&self.folder.file(SUMMARY_FILE), &bytes)?)
     }
 
     /// One file, whole at any moment. If a number in it is not finite the last one stays.
     fn checkpoint(&mut self) -> Result<()> {
         self.read_watch()?;
         let learner = &self.learner;
-        let path = self.options.out.join(CHECKPOINT_FILE);
+        let path = self.folder.file(CHECKPOINT_FILE);
         let mut state = learner.agent.state();
         check_state(&state, &state)
             .with_context(|| format!("{} stays as it was", path.display()))?;
@@ -282,33 +261,41 @@ impl<'a> Training<'a> {
         }
         write_tensors(&path, &state).context("writing a checkpoint; the last one is as it was")
     }
+}
 
-    fn restore(&mut self) -> Result<()> {
-        let path = self.options.out.join(CHECKPOINT_FILE);
-        let wrong = || format!("{}: this training cannot go on from it", path.display());
-        let state = read_tensors(&path)?;
-        let learner = &mut self.learner;
-        let mut wanted = learner.agent.state();
-        wanted.push((PROGRESS.into(), Tensor::zeros([4], tch::kind::DOUBLE_CPU)));
-        check_state(&wanted, &state).with_context(wrong)?;
-        let of = |name: &str| state.iter().find(|(own, _)| own == name).map(|(_, t)| t);
-        let numbers = |tensor: &Tensor| Vec::<f64>::try_from(tensor.to_kind(Kind::Double));
-        let progress = of(PROGRESS).map(numbers).transpose()?.unwrap_or_default();
-        let [steps, episodes, updates, trained_s] = progress[..] else {
-            anyhow::bail!(wrong());
-        };
-        learner.agent.restore(&state, updates as u64);
-        (learner.steps, learner.episodes) = (steps as u64, episodes as u64);
-        self.trained_s = trained_s;
-        let best = of(BEST).map(numbers).transpose()?;
-        self.best = best.and_then(|best| Some((*best.first()?, *best.get(1)? as u64)));
-        let (o, a) = (learner.task.observations(), learner.task.actions());
-        if let Some(columns) = columns(&state, o, a) {
-            let table = Table::new(columns?).with_context(wrong)?;
-            learner.replay.extend(&table).with_context(wrong)?;
-        }
-        Ok(())
+/// What a checkpoint keeps besides the learner.
+#[derive(Default)]
+struct Kept {
+    best: Option<(f64, u64)>,
+    trained_s: f64,
+}
+
+/// Puts a checkpoint into a learner, if there is one.
+fn restore(path: &Path, learner: &mut Learner) -> Result<Kept> {
+    if !path.exists() {
+        return Ok(Kept::default());
     }
+    let wrong = || format!("{}: this training cannot go on from it", path.display());
+    let state = read_tensors(path)?;
+    let mut wanted = learner.agent.state();
+    wanted.push((PROGRESS.into(), Tensor::zeros([4], tch::kind::DOUBLE_CPU)));
+    check_state(&wanted, &state).with_context(wrong)?;
+    let of = |name: &str| state.iter().find(|(own, _)| own == name).map(|(_, t)| t);
+    let numbers = |tensor: &Tensor| Vec::<f64>::try_from(tensor.to_kind(Kind::Double));
+    let progress = of(PROGRESS).map(numbers).transpose()?.unwrap_or_default();
+    let [steps, episodes, updates, trained_s] = progress[..] else {
+        anyhow::bail!(wrong());
+    };
+    learner.agent.restore(&state, updates as u64);
+    (learner.steps, learner.episodes) = (steps as u64, episodes as u64);
+    let best = of(BEST).map(numbers).transpose()?;
+    let best = best.and_then(|best| Some((*best.first()?, *best.get(1)? as u64)));
+    let (o, a) = (learner.task.observations(), learner.task.actions());
+    if let Some(columns) = columns(&state, o, a) {
+        let table = Table::new(columns?).with_context(wrong)?;
+        learner.replay.extend(&table).with_context(wrong)?;
+    }
+    Ok(Kept { best, trained_s })
 }
 
 /// The columns of a table, by name.

@@ -544,6 +544,7 @@ mod tests {
         assert_eq!(cql.algorithm, Algorithm::Cql);
         assert_eq!((cql.cql.lagrange_gap, cql.cql.weight), (Some(0.8), 5.0));
         assert_eq!(cql.cql.clip, Some([-200.0, f64::INFINITY]));
+        assert!(cql.cql.max_target_backup);
         assert_eq!(cql.cql.critic_hidden, [256; 5]);
         assert_eq!(of("cql").cql, CqlConfig::default());
         assert_eq!(of("awac").offline.eval_freq, 1000);

@@ -6,6 +6,7 @@
 //! | `policy.json` | the [`About`]: which algorithm, of which sizes, and what observations and rewards go through |
 //! | `config.toml` | the configuration that it was trained with |
 //! | `agent.safetensors` | everything that the agent's next update would depend on |
+//! | `policy.onnx` | the policy by itself: observations f32 \[N, O\] as the task gives them → actions \[N, A\] in ±1 |
 
 use std::{
     fs, io,
@@ -25,6 +26,7 @@ use crate::{
     checkpoint::{read_tensors, write_tensors},
     config::{Algorithm, LearnerConfig},
     metrics::write_atomically,
+    onnx::vector_policy_graph,
     vectors::Scaling,
 };
 
@@ -32,6 +34,7 @@ const ABOUT_FILE: &str = "policy.json";
 /// Where a folder has the configuration that it was trained with.
 pub const CONFIG_FILE: &str = "config.toml";
 const AGENT_FILE: &str = "agent.safetensors";
+const GRAPH_FILE: &str = "policy.onnx";
 
 /// What is to be known of a policy besides its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -221,7 +224,11 @@ pub fn write(
     config: &LearnerConfig,
 ) -> io::Result<()> {
     let config = toml::to_string(config).map_err(io::Error::other)?;
+    let normalizer = about.scaling.observations.as_ref();
+    let normalizer = normalizer.map(|of| (&*of.mean, &*of.std));
+    let graph = vector_policy_graph(&agent.policy(), normalizer);
     write_tensors(&dir.join(AGENT_FILE), &agent.state())?;
+    write_atomically(&dir.join(GRAPH_FILE), &graph)?;
     write_atomically(&dir.join(CONFIG_FILE), config.as_bytes())?;
     write_atomically(&dir.join(ABOUT_FILE), &serde_json::to_vec_pretty(about)?)
 }

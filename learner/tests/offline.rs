@@ -2,6 +2,8 @@
 //! refuses by name what cannot be.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod common;
+
 use std::{
     fs,
     io::{Read, Write},
@@ -10,9 +12,11 @@ use std::{
     sync::atomic::AtomicBool,
 };
 
+use common::onnx::{close, run as run_graph};
 use hilt_learner::{
     checkpoint::read_tensors,
     config::LearnerConfig,
+    nn::params::to_named,
     offline::{self, OfflineOptions},
     trained::Trained,
 };
@@ -158,7 +162,19 @@ fn every_algorithm_trains_and_a_stopped_one_goes_on_bit_for_bit() {
 
         let trained = Trained::open(&whole.join("export"), Device::Cpu).unwrap();
         assert_eq!(trained.about.updates, 40);
-        let action = trained.act(&[0.5, -0.5, 0.0]);
+        let observation = [0.5, -0.5, 0.0];
+        let action = trained.act(&observation);
+        let onnx = fs::read(whole.join("export/policy.onnx")).unwrap();
+        let observation = to_named(
+            "observation",
+            &Tensor::from_slice(&observation).unsqueeze(0),
+        );
+        close(
+            preset,
+            &run_graph(&onnx, &[observation]),
+            &Tensor::from_slice(&action),
+            1e-5,
+        );
         assert!(action.len() == 2 && action.iter().all(|a| a.abs() <= 1.0));
         let summary = json(&whole.join("summary.json"));
         let criterion = match preset {

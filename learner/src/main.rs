@@ -100,7 +100,7 @@ struct Common {
 
 #[derive(Args)]
 struct Offline {
-    /// Table of transitions on state vectors (.npz, with the names of D4RL).
+    /// Table of transitions on state vectors (.npz, with the names of D4RL), or a folder of a robot's runs.
     #[arg(long)]
     data: PathBuf,
     #[command(flatten)]

@@ -5,6 +5,7 @@
 //! | `training.json` | what cannot change on the way: algorithm, seed, data; a resumed training is compared with it |
 //! | `config.toml` | the configuration, resolved |
 //! | `metrics.jsonl`, `events.out.tfevents.*` | figures over updates, the latter for TensorBoard |
+//! | `runs/` | of a training on a robot's runs: the encoder, and what it sees of every frame |
 //! | `checkpoint.safetensors` | everything that the next update depends on; one file, so that it is whole at any moment |
 
 use std::{
@@ -80,6 +81,11 @@ impl Folder {
         }
         let dir = dir.to_owned();
         Ok(Self { dir, begun })
+    }
+
+    /// Whether a training has begun in it, which is gone on with now.
+    pub fn is_begun(&self) -> bool {
+        self.begun.is_some()
     }
 
     /// A file in it.

@@ -1,6 +1,7 @@
 //! Offline training: any algorithm, on data at hand.
 //!
-//! 1. What is learned from is opened as a [`Course`]: a table of state vectors as a [`vectors::VectorCourse`].
+//! 1. What is learned from is opened as a [`Course`]: a table of state vectors as a [`vectors::VectorCourse`], a
+//!    folder of a robot's runs as a [`runs::RunsCourse`].
 //! 2. Updates, and between them figures, evaluations by the [`judge`], checkpoints into the [`folder`].
 //! 3. The best policy stays in `best/`, the last one in `export/`, and `summary.json` says how it went.
 //!
@@ -10,7 +11,9 @@
 
 mod config;
 pub mod folder;
+mod held_out;
 pub mod judge;
+pub mod runs;
 mod training;
 pub mod vectors;
 
@@ -27,6 +30,7 @@ pub use self::config::OfflineConfig;
 use self::{
     folder::{Facts, Folder},
     judge::Judge,
+    runs::RunsCourse,
     training::Training,
     vectors::VectorCourse,
 };
@@ -42,7 +46,7 @@ use crate::{
 /// What to train from, and where to.
 #[derive(Clone, Debug)]
 pub struct OfflineOptions {
-    /// What is learned from: a table (`.npz`).
+    /// What is learned from: a table (`.npz`), or a folder of a robot's runs.
     pub data: PathBuf,
     /// The task that the policy is judged in, by its name in Gymnasium; absent: it is judged by held-out data.
     pub env: Option<String>,
@@ -59,17 +63,12 @@ pub struct OfflineOptions {
 /// Trains until the updates are made or `stop` is set.
 pub fn run(options: &OfflineOptions, stop: &AtomicBool) -> Result<()> {
     let (config, began) = (&options.config, Instant::now());
-    anyhow::ensure!(
-        config.algorithm != Algorithm::SacGrasp,
-        "algorithm = sac-grasp learns on a robot's stream (`hilt-learner hybrid`); for data at hand give a --preset that \
-         names another one, iql for instance"
-    );
     let folder = Folder::open(&options.out, options.resume)?;
     let device = config.device.resolve()?;
     tch::set_num_threads(config.train.threads);
     let env = options.env.as_deref();
     let task = (env.map(tasks::open).transpose()).context("--env")?;
-    let (mut course, facts) = open(options, task.as_deref(), device)?;
+    let (mut course, facts) = open(options, &folder, task.as_deref(), device, stop)?;
     if stop.load(Ordering::Relaxed) {
         return Err(Stopped("the first update").into());
     }
@@ -104,14 +103,29 @@ pub fn run(options: &OfflineOptions, stop: &AtomicBool) -> Result<()> {
 /// The course that the data is for, and what a training on it stands on.
 fn open(
     options: &OfflineOptions,
+    folder: &Folder,
     task: Option<&dyn Task>,
     device: Device,
+    stop: &AtomicBool,
 ) -> Result<(Box<dyn Course>, Facts)> {
     let (data, config, env) = (&options.data, &options.config, options.env.as_deref());
+    if data.is_dir() {
+        anyhow::ensure!(
+            task.is_none(),
+            "--env: a policy for a robot acts on more than a task shows; leave --env out"
+        );
+        let (course, facts) = RunsCourse::open(data, folder, config, (device, options.seed), stop)?;
+        return Ok((Box::new(course), facts));
+    }
     anyhow::ensure!(
         data.extension().is_some_and(|ending| ending == "npz"),
-        "--data {}: a table of transitions is a .npz file",
+        "--data {}: it is a table of transitions (.npz), or a folder of a robot's runs",
         data.display()
+    );
+    anyhow::ensure!(
+        config.algorithm != Algorithm::SacGrasp,
+        "algorithm = sac-grasp learns from what a robot saw; for a table give a --preset that names another one, iql for \
+         instance"
     );
     let (course, facts) = VectorCourse::open(data, config, env, options.seed, device)?;
     if let Some(task) = task {

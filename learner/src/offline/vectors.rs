@@ -15,22 +15,20 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{
     folder::Facts,
-    judge::{ADVANTAGE_WEIGHTED_ERROR, IMITATION_ERROR},
+    held_out::{self, Judged, Values},
 };
 use crate::{
     agents::{Figures, Transitions, draws::Seeded, front::Teaches},
     config::{Algorithm, LearnerConfig},
     course::Course,
     trained::{self, About, act},
-    vectors::{Preparation, Prepared, Returns, Summary, VectorData, prepare},
+    vectors::{Preparation, Prepared, Returns, Summary, prepare},
 };
 
 /// Tells the draws of rows from those of noise.
 const ROWS: u64 = 0x726f_7773;
 /// Rows of held-out data in one evaluation of the networks.
 const SLICE: i64 = 4096;
-/// A weight exp(advantage) is clamped there, as IQL and AWAC do.
-const MOST_WEIGHT: f64 = 100.0;
 
 /// An algorithm with a table that it learns from.
 pub struct VectorCourse {
@@ -141,10 +139,13 @@ impl Course for VectorCourse {
 
     fn held_out(&self) -> Result<Vec<(&'static str, f64)>> {
         let discount = self.config.discount();
-        Ok(match &self.data.held_out {
-            Some(data) => no_grad(|| held_out(&*self.agent, data, discount)),
-            None => vec![],
-        })
+        let Some(data) = &self.data.held_out else {
+            return Ok(vec![]);
+        };
+        let starts = (0..data.rows()).step_by(SLICE as usize);
+        let slice = |start| judged(&*self.agent, &data.slice(start, SLICE), discount);
+        let slices: Vec<Judged> = no_grad(|| starts.map(slice).collect());
+        Ok(held_out::figures(&slices))
     }
 
     fn act(&self, observation: &[f64]) -> Option<Vec<f64>> {
@@ -169,77 +170,17 @@ impl Course for VectorCourse {
     }
 }
 
-/// How an agent does on data that it does not learn from. π(s) is its best action, Q its own judgement:
-/// - `q_data`, `q_policy`: mean Q(s, a) and mean Q(s, π(s));
-/// - `td_error`: mean |r + γ m Q(s', π(s')) − Q(s, a)|;
-/// - `advantage_weighted_error`: mean over columns of (π(s) − a)², weighted by exp of the advantage Q(s, a) −
-///   Q(s, π(s)) in standard deviations from its mean, at most 100; weights sum up to 1. The scale of rewards does not
-///   matter to it;
-/// - `imitation_error`: the same with equal weights.
-///
-/// Without a critic the last alone.
-fn held_out(agent: &dyn Teaches, data: &VectorData, discount: f64) -> Vec<(&'static str, f64)> {
-    let starts = (0..data.rows()).step_by(SLICE as usize);
-    let of_slices: Vec<Judged> = starts
-        .map(|start| Judged::of(agent, &data.slice(start, SLICE), discount))
-        .collect();
-    let column = |of: &dyn Fn(&Judged) -> Option<&Tensor>| {
-        let parts: Option<Vec<&Tensor>> = of_slices.iter().map(of).collect();
-        parts.map(|parts| Tensor::cat(&parts, 0).to_kind(Kind::Double))
-    };
-    let mean = |x: &Tensor| x.mean(None::<Kind>).double_value(&[]);
-    let Some(errors) = column(&|judged| Some(&judged.error)) else {
-        return vec![];
-    };
-    let mut figures = vec![];
-    let q = |which: usize| column(&|judged| judged.q.as_ref().map(|q| &q[which]));
-    if let (Some(data), Some(policy), Some(td)) = (q(0), q(1), q(2)) {
-        let advantage = &data - &policy;
-        let spread = advantage
-            .std(false)
-            .double_value(&[])
-            .max(f64::MIN_POSITIVE);
-        let standard = (&advantage - mean(&advantage)) / spread;
-        let weights = standard.exp().clamp_max(MOST_WEIGHT);
-        let weights = &weights / weights.sum(Kind::Double);
-        figures.extend([
-            ("q_data", mean(&data)),
-            ("q_policy", mean(&policy)),
-            ("td_error", mean(&td)),
-            (
-                ADVANTAGE_WEIGHTED_ERROR,
-                (weights * &errors).sum(Kind::Double).double_value(&[]),
-            ),
-        ]);
-    }
-    figures.push((IMITATION_ERROR, mean(&errors)));
-    figures
-}
-
-/// Of each row \[B\].
-struct Judged {
-    /// Mean squared error of the policy's action.
-    error: Tensor,
-    /// Q(s, a), Q(s, π(s)), and the size of the temporal difference.
-    q: Option<[Tensor; 3]>,
-}
-
-impl Judged {
-    fn of(agent: &dyn Teaches, rows: &Transitions, discount: f64) -> Self {
-        let policy = agent.act(&rows.observations, None);
-        let error = (&policy - &rows.actions).square();
-        let q = |observations: &Tensor, actions: &Tensor| agent.value(observations, actions);
-        let of_data = q(&rows.observations, &rows.actions);
-        let of_policy = q(&rows.observations, &policy);
-        let next = &rows.next_observations;
-        let of_next = q(next, &agent.act(next, None));
-        let all = of_data.zip(of_policy).zip(of_next);
-        Self {
-            error: error.mean_dim(1, false, None::<Kind>),
-            q: all.map(|((data, policy), next)| {
-                let off = &rows.rewards + &rows.masks * next * discount - &data;
-                [data, policy, off.abs()]
-            }),
-        }
-    }
+fn judged(agent: &dyn Teaches, rows: &Transitions, discount: f64) -> Judged {
+    let policy = agent.act(&rows.observations, None);
+    let q = |observations: &Tensor, actions: &Tensor| agent.value(observations, actions);
+    let of_data = q(&rows.observations, &rows.actions);
+    let of_policy = q(&rows.observations, &policy);
+    let next = &rows.next_observations;
+    let of_next = q(next, &agent.act(next, None));
+    let values = (of_data.zip(of_policy).zip(of_next)).map(|((data, policy), next)| Values {
+        td: &rows.rewards + &rows.masks * next * discount - &data,
+        data,
+        policy,
+    });
+    Judged::new(&rows.actions, &policy, values)
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod onnx;
+pub mod robot;
 
 use std::{
     collections::BTreeMap,

@@ -1,0 +1,313 @@
+//! The course over a robot's runs: every frame through the encoder once, or kept and shifted anew in every update, to
+//! any of the algorithms.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        LockResult, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::{Context, Result};
+use hilt_protocol::{
+    Entry, RigSpec,
+    noise::{Uniforms, mix},
+};
+use hilt_recording::RunReader;
+use serde_json::json;
+use tch::{Device, Kind, Tensor, no_grad};
+
+use super::{
+    folder::{Facts, Folder},
+    held_out::{self, Judged, Values},
+};
+use crate::{
+    agents::{
+        Figures,
+        sight::{SightAgent, SightTransitions},
+    },
+    config::{FrameStore, LearnerConfig},
+    course::Course,
+    dataset::{runs_of_one_rig, statistics},
+    encoder::Encoder,
+    imitation::train_encoder,
+    ingest::Ingest,
+    replay::{HostBatch, Replay, Which, seen},
+    reward::trained::hash_in_hex,
+    stopped::Stopped,
+    trained_on_runs,
+    vectors::RewardScale,
+};
+
+/// Tells the draws of rows from those of noise.
+const ROWS: u64 = 0x726f_7773;
+/// Held-out rows in one evaluation of the networks.
+const SLICE: usize = 256;
+const ENCODER_FILE: &str = "encoder.safetensors";
+
+/// An algorithm with the runs that it learns from.
+pub struct RunsCourse {
+    spec: RigSpec,
+    config: LearnerConfig,
+    encoder: Encoder,
+    agent: Box<dyn SightAgent>,
+    replay: Replay,
+    /// Maps, whatever `replay` keeps: nobody shifts them.
+    held_out: Replay,
+    batch: HostBatch,
+    seed: u64,
+}
+
+/// An episode: run and number.
+type Episode = (u64, u64);
+
+fn episode_of(entry: &Entry) -> Episode {
+    (entry.run.0, entry.episode)
+}
+
+impl RunsCourse {
+    /// Reads the runs in a folder, makes the encoder or finds the one of a training that is resumed, and a fresh agent
+    /// for them. Also what the training then stands on. When `stop` is set meanwhile it is an error.
+    pub fn open(
+        data: &Path,
+        folder: &Folder,
+        config: &LearnerConfig,
+        (device, seed): (Device, u64),
+        stop: &AtomicBool,
+    ) -> Result<(Self, Facts)> {
+        let offline = &config.offline;
+        anyhow::ensure!(
+            offline.rewards == RewardScale::default() && !offline.sparse_rewards,
+            "offline.rewards and offline.sparse_rewards are for tables: a robot's rewards are taken as they are"
+        );
+        let (spec, runs) = runs_of_one_rig(data)
+            .context("--data takes a table (.npz), or a folder of a robot's runs")?;
+        config.encoder.check(&spec.cameras)?;
+        let survey = Survey::of(&runs, stop)?;
+        let apart = survey.held_out(offline.held_out, seed);
+        let dir = folder.file("runs");
+        if !folder.is_begun() && dir.exists() {
+            // Of a training that did not come so far as to begin.
+            fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        }
+        fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        let encoder_file = dir.join(ENCODER_FILE);
+        let encoder = match encoder_file.exists() {
+            true => {
+                let encoder = Encoder::new(config.encoder.clone(), Kind::Float, device, seed);
+                encoder.load(&encoder_file)?;
+                encoder
+            }
+            false => {
+                let encoder = match config.given_encoder(device, seed)? {
+                    Some(encoder) => encoder,
+                    None => {
+                        let mut entries = vec![];
+                        each_entry(&runs, stop, |entry| {
+                            if !apart.contains(&episode_of(&entry)) {
+                                entries.push(entry);
+                            }
+                            Ok(())
+                        })?;
+                        let go_on = |_, _| !stop.load(Ordering::Relaxed);
+                        train_encoder(config, &spec, &entries, (device, seed), go_on)?
+                    }
+                };
+                Stopped::check(stop, "the encoder was trained")?;
+                encoder.save(&encoder_file)?;
+                encoder
+            }
+        };
+        let ingest = Ingest::new(spec.clone(), &encoder, &config.train)?;
+        let plain = Ingest::maps(spec.clone(), &encoder, 1);
+        let open = |name: &str, ingest: &Ingest| {
+            let (layout, identity) = (ingest.layout(), ingest.identity());
+            Replay::open(&dir.join(name), layout, identity, usize::MAX).map(RwLock::new)
+        };
+        let (replay, held_out) = (open("replay", &ingest)?, open("held-out", &plain)?);
+        each_entry(&runs, stop, |entry| {
+            let (ingest, replay) = match apart.contains(&episode_of(&entry)) {
+                true => (&plain, &held_out),
+                false => (&ingest, &replay),
+            };
+            let there = unlocked(replay.read())
+                .row(entry.run, entry.sequence)
+                .is_some();
+            if !there {
+                ingest.push(&entry, true, replay)?;
+            }
+            Ok(())
+        })?;
+        let mut replay = unlocked(replay.into_inner());
+        let held_out = unlocked(held_out.into_inner());
+        replay.sync()?;
+        held_out.sync()?;
+        if let Some(discount) = config.return_discount() {
+            replay.reckon_returns(discount);
+        }
+        println!(
+            "{}: {} steps of {} episodes to learn from, {} of {} held out",
+            data.display(),
+            replay.len(Which::Demonstrations),
+            survey.episodes.len() - apart.len(),
+            held_out.len(Which::Demonstrations),
+            apart.len(),
+        );
+        anyhow::ensure!(
+            !replay.is_empty(Which::Demonstrations),
+            "--data {}: its runs have no step to learn from",
+            data.display()
+        );
+        let agent = config.sight_agent(&spec, encoder.config().map_shape(), device, seed);
+        if offline.normalize_observations {
+            let (mean, std) = statistics(&survey.proprio);
+            agent.centre_proprio(&mean, &std);
+        }
+        let facts = json!({
+            "algorithm": config.algorithm,
+            "seed": seed,
+            "rig": spec.hash().to_string(),
+            "data.runs": survey.entries,
+            "encoder": hash_in_hex(&encoder),
+            "train.store": config.train.store,
+            "train.shifted_copies": config.train.shifted_copies,
+            "offline.held_out": offline.held_out,
+            "offline.normalize_observations": offline.normalize_observations,
+        });
+        let serde_json::Value::Object(facts) = facts else {
+            anyhow::bail!("a list of facts is an object");
+        };
+        let rows = offline.batch * agent.parts() as usize;
+        let course = Self {
+            batch: HostBatch::new(replay.layout(), rows),
+            config: config.clone(),
+            spec,
+            encoder,
+            agent,
+            replay,
+            held_out,
+            seed,
+        };
+        Ok((course, facts))
+    }
+}
+
+fn unlocked<T>(lock: LockResult<T>) -> T {
+    lock.unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Goes through the entries of runs, each in order. An error names the run.
+fn each_entry(
+    runs: &[PathBuf],
+    stop: &AtomicBool,
+    mut take: impl FnMut(Entry) -> Result<()>,
+) -> Result<()> {
+    for run in runs {
+        for entry in RunReader::open(run)? {
+            Stopped::check(stop, "the first update")?;
+            take(entry?).with_context(|| format!("--data {}", run.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// What is known of runs before their frames are looked at.
+#[derive(Default)]
+struct Survey {
+    episodes: BTreeSet<Episode>,
+    /// Proprioception of all entries.
+    proprio: Vec<Vec<f32>>,
+    /// By the run's name.
+    entries: BTreeMap<String, u64>,
+}
+
+impl Survey {
+    fn of(runs: &[PathBuf], stop: &AtomicBool) -> Result<Self> {
+        let mut survey = Self::default();
+        each_entry(runs, stop, |entry| {
+            survey.episodes.insert(episode_of(&entry));
+            survey.proprio.push(entry.observation().proprio.clone());
+            *survey.entries.entry(entry.run.to_string()).or_default() += 1;
+            Ok(())
+        })?;
+        Ok(survey)
+    }
+
+    /// A share of the episodes, one at least and not all, chosen by the seed; none where the share is 0.
+    fn held_out(&self, share: f64, seed: u64) -> BTreeSet<Episode> {
+        let all = self.episodes.len();
+        if share <= 0.0 || all < 2 {
+            return BTreeSet::new();
+        }
+        let count = ((all as f64 * share).round() as usize).clamp(1, all - 1);
+        let mut shuffled: Vec<Episode> = self.episodes.iter().copied().collect();
+        shuffled.sort_by_key(|&(run, episode)| mix(mix(seed ^ run) ^ episode));
+        shuffled.into_iter().take(count).collect()
+    }
+}
+
+impl Course for RunsCourse {
+    fn update(&mut self) -> Result<Figures> {
+        let number = self.agent.updates();
+        let mut random = Uniforms::new(mix(self.seed ^ ROWS ^ number.rotate_left(17)));
+        let rows = 0..self.batch.len();
+        (self.replay).sample(Which::Demonstrations, rows, &mut random, &mut self.batch);
+        let store = self.config.train.store;
+        let batch = seen(&self.batch, store, &self.encoder, &mut random);
+        Ok(self.agent.update_seeded(&batch, self.seed))
+    }
+
+    fn updates(&self) -> u64 {
+        self.agent.updates()
+    }
+
+    fn held_out(&self) -> Result<Vec<(&'static str, f64)>> {
+        let mut batch = HostBatch::new(self.held_out.layout(), SLICE);
+        let (discount, mut first, mut slices) = (self.config.discount(), 0, vec![]);
+        loop {
+            let rows = (self.held_out).in_order(Which::Demonstrations, first, &mut batch);
+            if rows == 0 {
+                return Ok(held_out::figures(&slices));
+            }
+            let mut unused = Uniforms::new(0);
+            let seen = seen(&batch, FrameStore::Maps, &self.encoder, &mut unused);
+            let judged = no_grad(|| judged(&*self.agent, &seen, discount));
+            slices.push(judged.first(rows as i64));
+            first += rows;
+        }
+    }
+
+    /// It acts on what a robot sees.
+    fn act(&self, _: &[f64]) -> Option<Vec<f64>> {
+        None
+    }
+
+    fn state(&self) -> Vec<(String, Tensor)> {
+        self.agent.state()
+    }
+
+    fn restore(&mut self, state: &[(String, Tensor)], updates: u64) {
+        self.agent.restore(state, updates);
+    }
+
+    fn export(&self, dir: &Path) -> Result<()> {
+        trained_on_runs::write(dir, &self.spec, &self.encoder, &*self.agent, &self.config)
+    }
+}
+
+fn judged(agent: &dyn SightAgent, rows: &SightTransitions, discount: f64) -> Judged {
+    let (now, next) = (&rows.observations, &rows.next_observations);
+    let policy = agent.best(now);
+    let of_data = agent.value(now, &rows.actions);
+    let of_policy = agent.value(now, &policy);
+    let of_next = agent.value(next, &agent.best(next));
+    let values = (of_data.zip(of_policy).zip(of_next)).map(|((data, policy), next)| Values {
+        td: agent.rewards(rows) + &rows.masks * next * discount - &data,
+        data,
+        policy,
+    });
+    Judged::new(&rows.actions, &policy, values)
+}

@@ -35,8 +35,8 @@ pub struct IqlConfig {
     pub deterministic: bool,
     /// Step size of the actor at the start; it falls along a cosine.
     pub lr_actor: f64,
-    /// Updates until the actor's step size is 0, where it stays. Absent: those of the training offline
-    /// (`offline.updates`), as in CORL; an agent made without it keeps its step size.
+    /// Updates until the actor's step size is 0; if it goes on, it rises again in as many. Absent: those of the
+    /// training offline (`offline.updates`), as in CORL; an agent made without it keeps its step size.
     pub actor_updates: Option<u64>,
     /// Step size of the critics.
     pub lr_q: f64,
@@ -151,9 +151,10 @@ pub fn actor_loss(weights: &Tensor, distances: &Tensor) -> (Tensor, ActorMetrics
     (loss, metrics)
 }
 
-/// Step size of update number `update`, from 1: lr/2 (1 + cos(π (update − 1) / updates)), 0 behind the end.
+/// Step size of update number `update`, from 1: lr/2 (1 + cos(π (update − 1) / updates)). Behind the end it rises
+/// again, as torch's `CosineAnnealingLR` does: online that is what moves the actor.
 pub fn cosine(lr: f64, update: u64, updates: u64) -> f64 {
-    let done = (update - 1).min(updates) as f64 / updates as f64;
+    let done = (update - 1) as f64 / updates as f64;
     lr / 2.0 * (1.0 + (std::f64::consts::PI * done).cos())
 }
 
@@ -325,5 +326,18 @@ impl Agent for Iql {
         self.critics.restore("critics", state);
         self.actor.restore("actor", state);
         self.updates = updates;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cosine;
+
+    #[test]
+    fn the_step_size_falls_to_zero_and_rises_again() {
+        let wanted = [(1, 2.0), (6, 1.0), (11, 0.0), (16, 1.0), (21, 2.0)];
+        for (update, lr) in wanted {
+            assert!((cosine(2.0, update, 10) - lr).abs() < 1e-12, "{update}");
+        }
     }
 }

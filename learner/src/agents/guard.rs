@@ -6,7 +6,7 @@
 //! the device. Whoever writes or reads a checkpoint checks it ([`check_state`]), so that the last one on disk
 //! stays good.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{Figures, Transitions};
 
@@ -203,10 +203,13 @@ impl Watch {
         if unread.is_empty() {
             return Ok(vec![]);
         }
-        let together: Vec<Tensor> = (unread.iter())
-            .map(|(_, _, value)| value.to_kind(Kind::Double))
-            .collect();
-        let together = Tensor::stack(&together, 0).to_device(tch::Device::Cpu);
+        let alike = |value: &Tensor| match value.device() {
+            // Apple's GPU has no f64.
+            Device::Mps => value.to_kind(Kind::Float),
+            _ => value.to_kind(Kind::Double),
+        };
+        let together: Vec<Tensor> = unread.iter().map(|(_, _, value)| alike(value)).collect();
+        let together = (Tensor::stack(&together, 0).to_device(Device::Cpu)).to_kind(Kind::Double);
         let mut values = vec![0f64; unread.len()];
         together.copy_data(&mut values, unread.len());
         let mut means: Vec<(&'static str, f64, f64)> = vec![];
@@ -282,7 +285,7 @@ pub fn check_state(own: &[(String, Tensor)], state: &[(String, Tensor)]) -> Resu
                 wanted,
             });
         }
-        if let Some((place, _, value)) = not_finite(&given.reshape([-1])) {
+        if let Some((place, _, value)) = not_finite(&given.to_device(Device::Cpu).reshape([-1])) {
             return Err(BadState::NotFinite {
                 tensor,
                 place,

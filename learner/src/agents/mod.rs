@@ -32,7 +32,7 @@ pub mod tanh_gaussian;
 pub mod td;
 pub mod td3_bc;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use self::policy::Policy;
 
@@ -82,7 +82,7 @@ impl Figures {
         let value = |(name, value): &(&'static str, Tensor)| {
             (
                 *name,
-                value.detach().to_kind(Kind::Double).double_value(&[]),
+                (value.detach().to_device(Device::Cpu)).double_value(&[]),
             )
         };
         self.0.iter().map(value).collect()

@@ -13,11 +13,15 @@ use crate::agents::guard::{BadState, check_state};
 pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)]) -> io::Result<()> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
     let beside = path.with_extension("partial");
-    Tensor::write_safetensors(tensors, &beside).map_err(|e| named(io::Error::other(e)))?;
-    let written = fs::File::open(&beside).and_then(|file| file.sync_all());
-    written
-        .and_then(|()| fs::rename(&beside, path))
-        .map_err(named)
+    let written = Tensor::write_safetensors(tensors, &beside)
+        .map_err(io::Error::other)
+        .and_then(|()| fs::File::open(&beside)?.sync_all())
+        .and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        // A full disk has no room for half a file.
+        let _ = fs::remove_file(&beside);
+    }
+    written.map_err(named)
 }
 
 /// Reads what [`write_tensors`] wrote. An error names the file.

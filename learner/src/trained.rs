@@ -209,7 +209,7 @@ fn acted(
     scaling.observe(&mut seen);
     let seen = Tensor::from_slice(&seen).unsqueeze(0).to_device(device);
     let action = agent.act(&seen, draws).squeeze_dim(0);
-    let action = action.to_kind(Kind::Double).to_device(Device::Cpu);
+    let action = action.to_device(Device::Cpu).to_kind(Kind::Double);
     let mut numbers = vec![0.0; action.numel()];
     let count = numbers.len();
     action.copy_data(&mut numbers, count);

@@ -1,6 +1,6 @@
 //! How an agent does on data that it does not learn from.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::judge::{ADVANTAGE_WEIGHTED_ERROR, IMITATION_ERROR};
 
@@ -60,7 +60,9 @@ pub(super) fn figures(of_slices: &[Judged]) -> Vec<(&'static str, f64)> {
     if of_slices.is_empty() {
         return vec![];
     }
-    let joined = |parts: Vec<&Tensor>| Tensor::cat(&parts, 0).to_kind(Kind::Double);
+    // On the host: Apple's GPU has no f64.
+    let joined =
+        |parts: Vec<&Tensor>| (Tensor::cat(&parts, 0).to_device(Device::Cpu)).to_kind(Kind::Double);
     let mean = |x: &Tensor| x.mean(None::<Kind>).double_value(&[]);
     let errors = joined(of_slices.iter().map(|judged| &judged.error).collect());
     let mut figures = vec![];

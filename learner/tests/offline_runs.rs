@@ -7,7 +7,7 @@ mod common;
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
+    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use common::robot::{ALGORITHMS, config, entries, spec, write_run};
@@ -22,13 +22,18 @@ use hilt_protocol::{Entry, Record, RunId};
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 
-/// Two runs, and an encoder for whoever does not train one.
+/// Two runs, and an encoder for whoever does not train one. Fresh networks come from torch's generator, of which a
+/// process has one: whoever trains is alone.
 struct Stage {
     dir: TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
+
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Stage {
     fn new() -> Self {
+        let _alone = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         tch::set_num_threads(1);
         let dir = tempfile::tempdir().unwrap();
         for (name, run) in [("first", RunId(1)), ("second", RunId(2))] {
@@ -38,7 +43,7 @@ impl Stage {
         encoder
             .save(&dir.path().join("encoder.safetensors"))
             .unwrap();
-        Self { dir }
+        Self { dir, _alone }
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -142,6 +142,10 @@ struct Hybrid {
     /// Goes on from the checkpoint in --out.
     #[arg(long)]
     resume: bool,
+    /// Goes on from this agent, the `best` or `export` folder of a training, on the robot's runs or with --env on a
+    /// table; its configuration is where this one begins, unless --preset is given.
+    #[arg(long, value_name = "DIR")]
+    from: Option<PathBuf>,
     #[command(flatten)]
     on_task: OnTask,
 }
@@ -153,10 +157,6 @@ struct OnTask {
     /// Learns on this task, as Hopper-v5 or Pendulum-v1, without a robot.
     #[arg(long, value_name = "ID")]
     env: Option<String>,
-    /// Goes on from this agent, the `best` or `export` folder of a training; its configuration is where this one
-    /// begins, unless --preset is given.
-    #[arg(long, value_name = "DIR", requires = "env")]
-    from: Option<PathBuf>,
     /// Ends after so many steps of the task, those before --resume included [default: online.steps].
     #[arg(long, requires = "env")]
     max_steps: Option<u64>,
@@ -285,12 +285,12 @@ impl Common {
 impl Hybrid {
     fn task_options(self) -> Result<TaskOptions> {
         let on_task = self.on_task;
-        let mut config = self.common.resolve_from(on_task.from.as_deref())?;
+        let mut config = self.common.resolve_from(self.from.as_deref())?;
         config.online.steps = on_task.max_steps.unwrap_or(config.online.steps);
         Ok(TaskOptions {
             env: on_task.env.unwrap_or_default(),
             demos: self.demos,
-            from: on_task.from,
+            from: self.from,
             out: self.common.out,
             log: on_task.log,
             seed: self.common.seed,
@@ -350,7 +350,8 @@ fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
         }
         Command::Hybrid(hybrid) => {
             let options = HybridOptions {
-                config: hybrid.common.resolve()?,
+                config: hybrid.common.resolve_from(hybrid.from.as_deref())?,
+                from: hybrid.from,
                 demos: hybrid.demos.unwrap_or_default(),
                 labels: hybrid.labels,
                 classifier: hybrid.classifier,

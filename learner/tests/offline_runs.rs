@@ -97,7 +97,7 @@ fn each_algorithm_trains_is_judged_and_goes_on_as_if_it_had_never_stopped() {
         let straight = stage.options(&format!("{algorithm}-straight"), algorithm);
         run(&straight).unwrap();
         let mut resumed = stage.options(&format!("{algorithm}-resumed"), algorithm);
-        resumed.config.offline.updates = 4;
+        resumed.config.offline.updates = 3;
         // Schedules are of the whole training.
         resumed.config.iql.actor_updates = Some(6);
         run(&resumed).unwrap();

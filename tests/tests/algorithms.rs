@@ -28,22 +28,35 @@ fn arguments(algorithm: &str) -> Vec<String> {
 
 fn start(stage: &Stage, algorithm: &str, more: &[&str]) -> Program {
     let arguments = arguments(algorithm);
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(more.iter().copied()).collect();
+    let arguments: Vec<&str> = arguments
+        .iter()
+        .map(String::as_str)
+        .chain(more.iter().copied())
+        .collect();
     stage.start_learner(&arguments)
 }
 
 /// Waits until the actor acts by a trained policy.
 fn acts_by_a_trained_policy(stage: &Stage, learner: &mut Program, actor: &mut Program) {
-    until("the actor takes a trained policy", &mut [learner, actor], || {
-        stage.policy_of_actor().1 > 0
-    });
+    until(
+        "the actor takes a trained policy",
+        &mut [learner, actor],
+        || stage.policy_of_actor().1 > 0,
+    );
 }
 
 /// The exported folder is one that the robot's program acts from.
 fn evaluates(stage: &Stage, policy: &Path, out: &str) {
     let mut command = hilt();
     command
-        .args(["evaluate", "--episodes", "1", "--set", "episode.max_steps=5", "--rig"])
+        .args([
+            "evaluate",
+            "--episodes",
+            "1",
+            "--set",
+            "episode.max_steps=5",
+            "--rig",
+        ])
         .arg(lift_rig())
         .arg("--policy")
         .arg(policy)
@@ -114,7 +127,10 @@ fn cal_ql_goes_on_online_from_its_training_on_runs() {
     actor.ends_well();
     learner.interrupt();
     let said = learner.ends_well();
-    assert!(!said.contains("imitation:"), "the encoder was there already: {said}");
+    assert!(
+        !said.contains("imitation:"),
+        "the encoder was there already: {said}"
+    );
     let encoder = |dir: &Path| std::fs::read(dir.join("encoder.safetensors")).unwrap();
     assert!(encoder(&export) == encoder(&stage.path("learner")));
 }
@@ -129,7 +145,10 @@ fn what_diverges_ends_the_learner_and_not_the_robot() {
         let learner = start(&stage, algorithm, &more);
         let mut actor = stage.start_actor();
         let said = learner.ends_with(1);
-        assert!(said.contains("the training diverged") && said.contains("at update"), "{said}");
+        assert!(
+            said.contains("the training diverged") && said.contains("at update"),
+            "{said}"
+        );
         // What is on disk is from before, and the actor acts by what it has.
         let file = stage.path("learner").join("agent.safetensors");
         if file.exists() {

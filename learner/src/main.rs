@@ -355,7 +355,6 @@ fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
                 demos: hybrid.demos.unwrap_or_default(),
                 labels: hybrid.labels,
                 classifier: hybrid.classifier,
-                from: None,
                 out: hybrid.common.out,
                 listen: hybrid.listen,
                 session: hybrid.session,

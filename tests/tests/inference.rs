@@ -7,7 +7,7 @@ use std::{
 };
 
 use hilt_learner::{
-    agents::{Draws, front::Sight, sac_grasp::SacGrasp},
+    agents::{Draws, sac_grasp::SacGrasp, sight::Sight},
     config::Algorithm,
     export,
     onnx::Weights,

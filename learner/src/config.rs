@@ -152,13 +152,14 @@ pub struct TrainConfig {
     /// encoded when it comes; an update draws one of them. That many times the encoding and the
     /// bytes per step. 0 or 1: no augmentation.
     pub shifted_copies: usize,
-    /// Threads of torch; the default leaves one core to the actor, which may share the machine.
-    pub threads: i32,
+    /// Threads of torch. Absent: on state vectors 1, for their networks are so small that more threads mostly wait for
+    /// each other, by spinning, which on a busy machine lasts many times as long as the work; on what a robot sees
+    /// one less than there are cores, up to 4, which leaves one to the actor.
+    pub threads: Option<u16>,
 }
 
 impl Default for TrainConfig {
     fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             batch: 256,
             demonstration_share: 0.5,
@@ -170,13 +171,28 @@ impl Default for TrainConfig {
             capacity: 200_000,
             store: FrameStore::Maps,
             shifted_copies: 0,
-            threads: (cores as i32 - 1).clamp(1, 4),
+            threads: None,
         }
     }
 }
 
 impl TrainConfig {
+    /// Threads of torch for networks on state vectors.
+    pub fn vector_threads(&self) -> i32 {
+        self.threads.map_or(1, i32::from)
+    }
+
+    /// Threads of torch for networks on what a robot sees.
+    pub fn sight_threads(&self) -> i32 {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        (self.threads).map_or((cores as i32 - 1).clamp(1, 4), i32::from)
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
+        if self.threads == Some(0) {
+            let key = "train.threads";
+            return Err(ConfigError::Zero { key });
+        }
         let copies = self.shifted_copies;
         if self.store == FrameStore::Images && copies > 1 {
             return Err(ConfigError::CopiesOfImages { copies });
@@ -552,9 +568,11 @@ mod tests {
 
     #[test]
     fn nothing_is_done_zero_at_a_time() {
-        let set = sets(&["offline.eval_freq=0"]);
-        let error = LearnerConfig::resolve("iql", None, &set).unwrap_err();
-        assert_eq!(error.to_string(), "offline.eval_freq = 0: it is at least 1");
+        for key in ["offline.eval_freq", "train.threads"] {
+            let set = sets(&[&format!("{key}=0")]);
+            let error = LearnerConfig::resolve("iql", None, &set).unwrap_err();
+            assert_eq!(error.to_string(), format!("{key} = 0: it is at least 1"));
+        }
     }
 
     #[test]

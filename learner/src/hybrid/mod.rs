@@ -120,7 +120,7 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
     fs::create_dir_all(&options.out)
         .with_context(|| format!("creating {}", options.out.display()))?;
     let device = config.device.resolve()?;
-    tch::set_num_threads(config.train.threads);
+    tch::set_num_threads(config.train.sight_threads());
     let Prepared {
         spec,
         demos,

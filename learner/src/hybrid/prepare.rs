@@ -180,7 +180,7 @@ fn train(
     stop: &AtomicBool,
 ) -> Result<Encoder> {
     let config = &options.config;
-    let threads = config.train.threads;
+    let threads = config.train.sight_threads();
     let share = (threads + 1) / 2;
     let go_on = |_, _| !stop.load(Ordering::Relaxed);
     let judge = |reward: &mut RewardTraining| {

@@ -65,7 +65,11 @@ pub fn run(options: &OfflineOptions, stop: &AtomicBool) -> Result<()> {
     let (config, began) = (&options.config, Instant::now());
     let folder = Folder::open(&options.out, options.resume)?;
     let device = config.device.resolve()?;
-    tch::set_num_threads(config.train.threads);
+    // A folder is of a robot's runs.
+    tch::set_num_threads(match options.data.is_dir() {
+        true => config.train.sight_threads(),
+        false => config.train.vector_threads(),
+    });
     let env = options.env.as_deref();
     let task = (env.map(tasks::open).transpose()).context("--env")?;
     let (mut course, facts) = open(options, &folder, task.as_deref(), device, stop)?;

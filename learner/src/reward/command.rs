@@ -75,7 +75,7 @@ pub fn run(options: &ClassifierOptions, stop: &AtomicBool) -> Result<()> {
     }
 
     let device = Device::cuda_if_available();
-    tch::set_num_threads(config.train.threads);
+    tch::set_num_threads(config.train.sight_threads());
     let encoder = match on_maps {
         true => config.given_encoder(device, options.seed)?,
         false => None,

@@ -13,11 +13,12 @@ use tch::{Device, Kind};
 
 use crate::{
     agents::{
+        Agent,
         awac::{Awac, AwacConfig},
         bc::{Bc, BcConfig},
         cal_ql::{CalQl, CalQlConfig},
         cql::{Cql, CqlConfig},
-        front::{FrontConfig, MapFront, Sighted, Teaches},
+        front::{FrontConfig, MapFront, Sighted},
         iql::{Iql, IqlConfig},
         redq::{Redq, RedqConfig},
         rlpd::{Rlpd, RlpdConfig},
@@ -383,7 +384,7 @@ impl LearnerConfig {
         action: i64,
         device: Device,
         seed: u64,
-    ) -> Option<Box<dyn Teaches>> {
+    ) -> Option<Box<dyn Agent>> {
         tch::manual_seed(seed as i64);
         let (o, a, kind) = (observation, action, Kind::Float);
         let both = (kind, device);

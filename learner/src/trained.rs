@@ -20,7 +20,6 @@ use crate::{
     agents::{
         Agent, Draws,
         draws::Seeded,
-        front::Teaches,
         guard::{BadState, check_state},
     },
     checkpoint::{read_tensors, write_tensors},
@@ -93,7 +92,7 @@ pub struct Trained {
     /// What it was trained with.
     pub config: LearnerConfig,
     /// The agent, which can go on learning.
-    pub agent: Box<dyn Teaches>,
+    pub agent: Box<dyn Agent>,
     device: Device,
 }
 
@@ -178,18 +177,13 @@ impl About {
 }
 
 /// The best action in ±1 \[A\] that an agent knows at an observation \[O\] as a task gives it.
-pub fn act(
-    agent: &dyn Teaches,
-    scaling: &Scaling,
-    observation: &[f64],
-    device: Device,
-) -> Vec<f64> {
+pub fn act(agent: &dyn Agent, scaling: &Scaling, observation: &[f64], device: Device) -> Vec<f64> {
     acted(agent, scaling, observation, None, device)
 }
 
 /// The action in ±1 \[A\] that it explores with.
 pub fn explore(
-    agent: &dyn Teaches,
+    agent: &dyn Agent,
     scaling: &Scaling,
     observation: &[f64],
     draws: &mut dyn Draws,
@@ -199,7 +193,7 @@ pub fn explore(
 }
 
 fn acted(
-    agent: &dyn Teaches,
+    agent: &dyn Agent,
     scaling: &Scaling,
     observation: &[f64],
     draws: Option<&mut dyn Draws>,
@@ -264,7 +258,7 @@ mod tests {
     }
 
     /// A fresh agent, written.
-    fn folder() -> (tempfile::TempDir, Box<dyn Teaches>) {
+    fn folder() -> (tempfile::TempDir, Box<dyn Agent>) {
         tch::set_num_threads(1);
         let dir = tempfile::tempdir().unwrap();
         let config = config("td3-bc");

@@ -7,8 +7,8 @@ mod common;
 use common::onnx::{close, run};
 use hilt_learner::{
     agents::{
-        Draws,
-        front::{MapFront, Sighted, Teaches},
+        Agent, Draws,
+        front::{MapFront, Sighted},
         policy::Policy,
         sight::Sight,
     },
@@ -76,7 +76,7 @@ fn stir(params: &Params, seed: i64) {
     params.set_flat(&(flat.detach() + Tensor::randn(flat.size(), F32) * 0.15));
 }
 
-fn agent(config: &LearnerConfig, observation: i64) -> Box<dyn Teaches> {
+fn agent(config: &LearnerConfig, observation: i64) -> Box<dyn Agent> {
     let agent = config.agent(observation, ACTIONS, Device::Cpu, 7).unwrap();
     stir(agent.policy().net().params(), 8);
     agent

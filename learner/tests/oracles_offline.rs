@@ -5,7 +5,7 @@ use hilt_learner::agents::{
     Agent, Draws, Figures, Transitions,
     awac::{self, Awac, AwacConfig},
     bc::{Bc, BcConfig},
-    front::{FrontConfig, MapFront, Sighted, Teaches},
+    front::{FrontConfig, MapFront, Sighted},
     gaussian, gradients,
     guard::{BadState, Watch, check_state},
     iql::{self, Iql, IqlConfig},
@@ -423,7 +423,7 @@ fn a_training_that_diverges_is_named() {
 }
 
 /// What an algorithm teaches its front is the slope of its critics' loss (of the policy's, without critics).
-fn teaches(make: impl Fn() -> Box<dyn Teaches>, loss: &str) {
+fn teaches(make: impl Fn() -> Box<dyn Agent>, loss: &str) {
     let first = make();
     let state = first.state();
     let of = |change: f64| {

@@ -6,7 +6,6 @@ use hilt_learner::agents::{
     cal_ql::{CalQl, CalQlConfig},
     cql::{self, Cql, CqlConfig},
     draws::Seeded,
-    front::Teaches,
     redq::{Redq, RedqConfig},
     rlpd::{Rlpd, RlpdConfig},
     sac::{Sac, SacConfig},
@@ -68,7 +67,7 @@ fn tiny(rows: i64, seed: u64) -> Transitions {
 }
 
 /// An agent of each kind, with small networks; REDQ and RLPD take their batch in two parts.
-fn agents() -> Vec<(&'static str, Box<dyn Teaches>)> {
+fn agents() -> Vec<(&'static str, Box<dyn Agent>)> {
     let hidden = vec![8, 8];
     let cql = CqlConfig {
         lagrange_gap: Some(0.8),
@@ -110,7 +109,7 @@ fn agents() -> Vec<(&'static str, Box<dyn Teaches>)> {
 fn restored_agents_go_on_as_if_they_had_never_stopped() {
     small(4);
     for ((name, mut ours), (_, mut other)) in agents().into_iter().zip(agents()) {
-        let go = |agent: &mut dyn Teaches| {
+        let go = |agent: &mut dyn Agent| {
             let step = agent.updates();
             let mut draws = Seeded::new(3, step, SINGLE);
             agent.update(&tiny(12, step), &mut draws).read()
@@ -126,7 +125,7 @@ fn restored_agents_go_on_as_if_they_had_never_stopped() {
         }
         assert_eq!((ours.updates(), other.updates()), (5, 5));
         let batch = tiny(4, 99);
-        let greedy = |agent: &dyn Teaches| agent.act(&batch.observations, None);
+        let greedy = |agent: &dyn Agent| agent.act(&batch.observations, None);
         assert_eq!(greedy(&*ours), greedy(&*other), "{name}");
         assert_eq!(greedy(&*ours).size(), [4, 2]);
         let value = ours.value(&batch.observations, &batch.actions);

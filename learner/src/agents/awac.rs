@@ -6,7 +6,6 @@ use tch::{Device, Kind, Tensor};
 
 use super::{
     Agent, Draws, Figures, Transitions,
-    front::Teaches,
     gaussian::{self, LOG_STD},
     gradients,
     net::Net,
@@ -198,7 +197,7 @@ impl Awac {
     }
 }
 
-impl Teaches for Awac {
+impl Agent for Awac {
     fn update_through(
         &mut self,
         batch: &Transitions,
@@ -212,12 +211,6 @@ impl Teaches for Awac {
         self.critics.track(self.config.tau);
         let figures = [critics.figures(), actor.figures()];
         (Figures(figures.into_iter().flatten().collect()), taught)
-    }
-}
-
-impl Agent for Awac {
-    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
-        self.update_through(batch, draws, false).0
     }
 
     fn updates(&self) -> u64 {

@@ -5,9 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    Agent, Draws, Figures, Transitions,
-    front::Teaches,
-    gradients,
+    Agent, Draws, Figures, Transitions, gradients,
     net::Net,
     policy::{Head, Policy},
 };
@@ -68,7 +66,7 @@ impl Bc {
     }
 }
 
-impl Teaches for Bc {
+impl Agent for Bc {
     fn update_through(
         &mut self,
         batch: &Transitions,
@@ -87,12 +85,6 @@ impl Teaches for Bc {
         let back = (self.actor.mlp()).backward(self.actor.params(), &pass, &grad[0], wanted);
         self.actor.step(&back.params);
         (Figures(vec![("actor_loss", loss.detach())]), back.input)
-    }
-}
-
-impl Agent for Bc {
-    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
-        self.update_through(batch, draws, false).0
     }
 
     fn updates(&self) -> u64 {

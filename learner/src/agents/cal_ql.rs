@@ -11,7 +11,6 @@ use tch::{Device, Kind, Tensor};
 use super::{
     Agent, Draws, Figures, Transitions,
     cql::{Cql, CqlConfig},
-    front::Teaches,
     policy::Policy,
 };
 use crate::nn::mlp::Start;
@@ -116,7 +115,7 @@ impl CalQl {
 
 const ONLINE: &str = "online";
 
-impl Teaches for CalQl {
+impl Agent for CalQl {
     fn update_through(
         &mut self,
         batch: &Transitions,
@@ -124,12 +123,6 @@ impl Teaches for CalQl {
         through: bool,
     ) -> (Figures, Option<Tensor>) {
         self.update_all(batch, draws, &mut |_, _| (), through)
-    }
-}
-
-impl Agent for CalQl {
-    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
-        self.update_through(batch, draws, false).0
     }
 
     fn go_online(&mut self) {

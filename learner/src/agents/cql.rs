@@ -15,9 +15,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{
-    Agent, Draws, Figures, Transitions,
-    front::Teaches,
-    gradients,
+    Agent, Draws, Figures, Transitions, gradients,
     net::Net,
     policy::{Head, Policy},
     sac::{self, ActorMetrics, Judgement, actor_loss, log_temperature_loss},
@@ -311,7 +309,7 @@ impl Cql {
             .0
     }
 
-    /// The same; `through` as in [`Teaches::update_through`], `held` changes the values that the critics' loss is
+    /// The same; `through` as in [`Agent::update_through`], `held` changes the values that the critics' loss is
     /// made of ([`critic_loss`]).
     pub(super) fn update_all(
         &mut self,
@@ -512,7 +510,7 @@ fn figures(c: &CriticMetrics, next_value: Tensor, multiplier: Option<(Tensor, Te
     ])
 }
 
-impl Teaches for Cql {
+impl Agent for Cql {
     fn update_through(
         &mut self,
         batch: &Transitions,
@@ -526,12 +524,6 @@ impl Teaches for Cql {
             through,
             &Tensor::shallow_clone,
         )
-    }
-}
-
-impl Agent for Cql {
-    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
-        self.update_through(batch, draws, false).0
     }
 
     fn updates(&self) -> u64 {

@@ -21,18 +21,6 @@ use crate::nn::{
     spatial,
 };
 
-/// An algorithm that can teach what its observations come from.
-pub trait Teaches: Agent {
-    /// As [`Agent::update`]; with `through` also the gradient, at the batch's observations \[B, O\], of the
-    /// critics' loss (of the policy's, where there is no critic).
-    fn update_through(
-        &mut self,
-        batch: &Transitions,
-        draws: &mut dyn Draws,
-        through: bool,
-    ) -> (Figures, Option<Tensor>);
-}
-
 /// Hyperparameters. The default is HIL-SERL's (rail-berkeley/hil-serl@5d02aed, `create_pixels`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -257,12 +245,12 @@ impl MapFront {
 /// belongs in the reward.
 pub struct Sighted {
     front: MapFront,
-    agent: Box<dyn Teaches>,
+    agent: Box<dyn Agent>,
 }
 
 impl Sighted {
     /// `agent` was made for observations of the front's [`MapFront::width`].
-    pub fn new(front: MapFront, agent: Box<dyn Teaches>) -> Self {
+    pub fn new(front: MapFront, agent: Box<dyn Agent>) -> Self {
         Self { front, agent }
     }
 
@@ -272,7 +260,7 @@ impl Sighted {
     }
 
     /// The algorithm.
-    pub fn agent(&self) -> &dyn Teaches {
+    pub fn agent(&self) -> &dyn Agent {
         &*self.agent
     }
 

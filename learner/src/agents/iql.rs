@@ -7,7 +7,6 @@ use tch::{Device, Kind, Tensor};
 
 use super::{
     Agent, Draws, Figures, Transitions,
-    front::Teaches,
     gaussian::{self, LOG_STD},
     gradients,
     net::Net,
@@ -270,7 +269,7 @@ impl Iql {
     }
 }
 
-impl Teaches for Iql {
+impl Agent for Iql {
     fn update_through(
         &mut self,
         batch: &Transitions,
@@ -286,12 +285,6 @@ impl Teaches for Iql {
         let actor = self.update_actor(batch, &advantages);
         let figures = [value.figures(), critics.figures(), actor.figures()];
         (Figures(figures.into_iter().flatten().collect()), taught)
-    }
-}
-
-impl Agent for Iql {
-    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
-        self.update_through(batch, draws, false).0
     }
 
     fn updates(&self) -> u64 {

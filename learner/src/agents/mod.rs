@@ -91,8 +91,19 @@ impl Figures {
 
 /// An algorithm on state vectors, as whoever trains drives it.
 pub trait Agent {
+    /// One update. With `through` also the gradient, at the batch's observations \[B, O\], of the critics' loss (of
+    /// the policy's, where there is no critic): what the observations come from can be taught by it ([`front`]).
+    fn update_through(
+        &mut self,
+        batch: &Transitions,
+        draws: &mut dyn Draws,
+        through: bool,
+    ) -> (Figures, Option<Tensor>);
+
     /// One update.
-    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures;
+    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
+        self.update_through(batch, draws, false).0
+    }
 
     /// Updates made so far.
     fn updates(&self) -> u64;

@@ -13,9 +13,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    Agent, Draws, Figures, Transitions,
-    front::Teaches,
-    gradients,
+    Agent, Draws, Figures, Transitions, gradients,
     policy::{Head, Policy},
     sac::{self, Errors, Judgement, Plan, SoftActorCritic, log_temperature_loss},
     tanh_gaussian::Squash,
@@ -203,7 +201,8 @@ impl Redq {
     }
 }
 
-impl Teaches for Redq {
+impl Agent for Redq {
+    /// The figures are the last critic update's, as the authors'.
     fn update_through(
         &mut self,
         batch: &Transitions,
@@ -212,13 +211,6 @@ impl Teaches for Redq {
     ) -> (Figures, Option<Tensor>) {
         let (figures, taught) = self.update_all(batch, draws, &mut |_, _| (), through);
         (figures.into_iter().last().unwrap_or_default(), taught)
-    }
-}
-
-impl Agent for Redq {
-    /// The figures are the last critic update's, as the authors'.
-    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
-        self.update_through(batch, draws, false).0
     }
 
     fn parts(&self) -> i64 {

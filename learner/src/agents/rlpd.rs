@@ -13,9 +13,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    Agent, Draws, Figures, Transitions,
-    front::Teaches,
-    gradients,
+    Agent, Draws, Figures, Transitions, gradients,
     policy::{Head, Policy},
     sac::{self, CriticMetrics, Errors, Judgement, Plan, SoftActorCritic, temperature_loss},
     tanh_gaussian::Squash,
@@ -181,7 +179,8 @@ impl Rlpd {
     }
 }
 
-impl Teaches for Rlpd {
+impl Agent for Rlpd {
+    /// The critics' figures are the last critic update's, as the authors'.
     fn update_through(
         &mut self,
         batch: &Transitions,
@@ -197,13 +196,6 @@ impl Teaches for Rlpd {
             ]);
         }
         (figures, taught)
-    }
-}
-
-impl Agent for Rlpd {
-    /// The critics' figures are the last critic update's, as the authors'.
-    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
-        self.update_through(batch, draws, false).0
     }
 
     fn parts(&self) -> i64 {

@@ -14,9 +14,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{
-    Agent, Draws, Figures, Transitions,
-    front::Teaches,
-    gradients,
+    Agent, Draws, Figures, Transitions, gradients,
     net::Net,
     policy::{Head, Policy},
     scalar::Scalar,
@@ -383,7 +381,7 @@ impl Sac {
         &self.networks
     }
 
-    /// A step of the critics and their targets; `through` as in [`Teaches::update_through`].
+    /// A step of the critics and their targets; `through` as in [`Agent::update_through`].
     pub fn update_critics(
         &mut self,
         batch: &Transitions,
@@ -401,7 +399,7 @@ impl Sac {
     }
 }
 
-impl Teaches for Sac {
+impl Agent for Sac {
     /// Critics, then actor and temperature with the critics after their step.
     fn update_through(
         &mut self,
@@ -429,12 +427,6 @@ impl Teaches for Sac {
             ("temperature_loss", loss.detach()),
         ]);
         (figures, taught)
-    }
-}
-
-impl Agent for Sac {
-    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
-        self.update_through(batch, draws, false).0
     }
 
     fn updates(&self) -> u64 {

@@ -5,9 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{
-    Agent, Draws, Figures, Transitions,
-    front::Teaches,
-    gradients,
+    Agent, Draws, Figures, Transitions, gradients,
     net::Net,
     policy::{Head, Policy},
     pulled_back,
@@ -218,7 +216,7 @@ impl Td3Bc {
     }
 }
 
-impl Teaches for Td3Bc {
+impl Agent for Td3Bc {
     fn update_through(
         &mut self,
         batch: &Transitions,
@@ -234,12 +232,6 @@ impl Teaches for Td3Bc {
             self.actor.track(self.config.tau);
         }
         (Figures(figures), taught)
-    }
-}
-
-impl Agent for Td3Bc {
-    fn update(&mut self, batch: &Transitions, draws: &mut dyn Draws) -> Figures {
-        self.update_through(batch, draws, false).0
     }
 
     fn updates(&self) -> u64 {

@@ -18,7 +18,7 @@ use super::{
     held_out::{self, Judged, Values},
 };
 use crate::{
-    agents::{Figures, Transitions, draws::Seeded, front::Teaches},
+    agents::{Agent, Figures, Transitions, draws::Seeded},
     config::{Algorithm, LearnerConfig},
     course::Course,
     trained::{self, About, act},
@@ -32,7 +32,7 @@ const SLICE: i64 = 4096;
 
 /// An algorithm with a table that it learns from.
 pub struct VectorCourse {
-    agent: Box<dyn Teaches>,
+    agent: Box<dyn Agent>,
     data: Prepared,
     /// But for the updates, which the agent counts.
     about: About,
@@ -170,7 +170,7 @@ impl Course for VectorCourse {
     }
 }
 
-fn judged(agent: &dyn Teaches, rows: &Transitions, discount: f64) -> Judged {
+fn judged(agent: &dyn Agent, rows: &Transitions, discount: f64) -> Judged {
     let policy = agent.act(&rows.observations, None);
     let q = |observations: &Tensor, actions: &Tensor| agent.value(observations, actions);
     let of_data = q(&rows.observations, &rows.actions);

@@ -8,7 +8,7 @@ use hilt_protocol::noise::{Uniforms, mix};
 use tch::{Device, Kind};
 
 use crate::{
-    agents::{Figures, Transitions, draws::Seeded, front::Teaches, guard::BadBatch},
+    agents::{Agent, Figures, Transitions, draws::Seeded, guard::BadBatch},
     tasks::Task,
     trained,
     vectors::{Scaling, Step, VectorData, VectorReplay, interleaved},
@@ -46,7 +46,7 @@ pub(super) struct Plan {
 /// All that changes while an agent learns on a task.
 pub(super) struct Learner {
     pub task: Box<dyn Task>,
-    pub agent: Box<dyn Teaches>,
+    pub agent: Box<dyn Agent>,
     pub scaling: Scaling,
     pub replay: VectorReplay,
     pub recorded: Option<VectorData>,

@@ -28,7 +28,7 @@ use self::{
     training::Training,
 };
 use crate::{
-    agents::{front::Teaches, guard::check_state},
+    agents::{Agent, guard::check_state},
     config::{Algorithm, LearnerConfig},
     offline::folder::Folder,
     tasks::{self, Task},
@@ -128,7 +128,7 @@ fn agent(
     options: &TaskOptions,
     task: &dyn Task,
     device: Device,
-) -> Result<(Box<dyn Teaches>, Scaling)> {
+) -> Result<(Box<dyn Agent>, Scaling)> {
     let config = &options.config;
     let (o, a) = (task.observations(), task.actions());
     let mut agent = (config.agent(o as i64, a as i64, device, options.seed))

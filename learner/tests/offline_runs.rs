@@ -53,7 +53,7 @@ impl Stage {
     fn options(&self, out: &str, algorithm: &str) -> OfflineOptions {
         let mut config = config(algorithm);
         config.encoder_weights = Some(self.path("encoder.safetensors"));
-        config.train.threads = 1;
+        config.train.threads = Some(1);
         let offline = &mut config.offline;
         (offline.updates, offline.batch, offline.held_out) = (6, 4, 0.3);
         (offline.eval_freq, offline.epoch_updates, offline.log_freq) = (3, 3, 2);

@@ -64,7 +64,7 @@ pub fn run(options: &TaskOptions, started: Instant, stop: &AtomicBool) -> Result
     let folder = Folder::open(&options.out, options.resume)?;
     let (task, judge) = (tasks::open(&options.env)?, tasks::open(&options.env)?);
     let device = config.device.resolve()?;
-    tch::set_num_threads(config.train.threads);
+    tch::set_num_threads(config.train.vector_threads());
     let (agent, scaling) = agent(options, &*task, device)?;
     let recorded = recorded(options, &*task, &scaling, device)?;
     let fresh = options.from.is_none();

@@ -2,6 +2,8 @@
 //! `--config FILE` gives a TOML file over it, `--set a.b=v` changes single keys, and the resolved
 //! tree is written beside the results.
 
+mod bounds;
+
 use std::path::PathBuf;
 
 use hilt_protocol::{
@@ -11,6 +13,7 @@ use hilt_protocol::{
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
+pub use self::bounds::OutOfBounds;
 use crate::{
     agents::{
         Agent,
@@ -190,10 +193,6 @@ impl TrainConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        if self.threads == Some(0) {
-            let key = "train.threads";
-            return Err(ConfigError::Zero { key });
-        }
         let copies = self.shifted_copies;
         if self.store == FrameStore::Images && copies > 1 {
             return Err(ConfigError::CopiesOfImages { copies });
@@ -303,7 +302,7 @@ pub struct LearnerConfig {
 }
 
 /// Why there is no configuration.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ConfigError {
     /// The preset is not known.
     #[error(transparent)]
@@ -329,12 +328,9 @@ pub enum ConfigError {
         /// Which.
         device: &'static str,
     },
-    /// Nothing can be done zero at a time.
-    #[error("{key} = 0: it is at least 1")]
-    Zero {
-        /// Which key.
-        key: &'static str,
-    },
+    /// A number that cannot be.
+    #[error(transparent)]
+    Bounds(#[from] OutOfBounds),
     /// There are not so many shifts.
     #[error(
         "train.shifted_copies = {copies}: there are {most} different shifts, so {most} at most"
@@ -366,10 +362,8 @@ impl LearnerConfig {
     ) -> Result<Self, ConfigError> {
         let layers: Vec<(&str, &str)> = [base].into_iter().chain(file).collect();
         let config: Self = settings::parse_layers(&Self::default(), &layers, sets)?;
+        bounds::check(&config)?;
         config.train.check()?;
-        if let Some(key) = config.offline.zero() {
-            return Err(ConfigError::Zero { key });
-        }
         Ok(config)
     }
 }
@@ -565,15 +559,6 @@ mod tests {
         assert_eq!(cql.cql.critic_hidden, [256; 5]);
         assert_eq!(of("cql").cql, CqlConfig::default());
         assert_eq!(of("awac").offline.eval_freq, 1000);
-    }
-
-    #[test]
-    fn nothing_is_done_zero_at_a_time() {
-        for key in ["offline.eval_freq", "train.threads"] {
-            let set = sets(&[&format!("{key}=0")]);
-            let error = LearnerConfig::resolve("iql", None, &set).unwrap_err();
-            assert_eq!(error.to_string(), format!("{key} = 0: it is at least 1"));
-        }
     }
 
     #[test]

@@ -48,18 +48,3 @@ impl Default for OfflineConfig {
         }
     }
 }
-
-impl OfflineConfig {
-    /// The first setting that cannot be.
-    pub(crate) fn zero(&self) -> Option<&'static str> {
-        let counts = [
-            ("offline.batch", self.batch as u64),
-            ("offline.epoch_updates", self.epoch_updates),
-            ("offline.eval_freq", self.eval_freq),
-            ("offline.num_eval", self.num_eval),
-            ("offline.log_freq", self.log_freq),
-        ];
-        let zero = counts.into_iter().find(|(_, count)| *count == 0);
-        zero.map(|(key, _)| key)
-    }
-}

@@ -32,7 +32,6 @@ use hilt_learner::{
     trained,
 };
 use hilt_show::Request;
-use tch::Device;
 
 #[derive(Parser)]
 #[command(
@@ -407,7 +406,7 @@ fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {
     );
     tch::set_num_threads(std::thread::available_parallelism().map_or(1, usize::from) as i32);
     let go_on = |_, _| !stop.load(Ordering::Relaxed);
-    let device = Device::cuda_if_available();
+    let device = config.device.resolve()?;
     let given = config.given_encoder(device, options.common.seed)?;
     let setup = Setup {
         trunk: (given.as_ref()).map_or(Trunk::Fresh(&config.encoder), Trunk::Frozen),

@@ -1,6 +1,7 @@
 //! How good a policy is while it trains, and which of two is the better one.
 
 use anyhow::{Context, Result};
+use hilt_protocol::noise::mix;
 
 use crate::{course::Course, evaluation::evaluate, tasks::Task};
 
@@ -62,9 +63,13 @@ pub struct Judge {
     pub task: Option<Box<dyn Task>>,
     /// Episodes in it; the same ones each time.
     pub episodes: u64,
-    /// The first episode's seed.
+    /// The training's seed, which its episodes follow from. They are others than `hilt-learner evaluate` takes, so that
+    /// a policy that was chosen for its luck here shows it there.
     pub seed: u64,
 }
+
+/// Tells these episodes from those of `evaluate`, and of another training.
+const EPISODES: u64 = 0x6a75_6467_6531;
 
 impl Judge {
     /// Evaluates a course's policy.
@@ -80,7 +85,12 @@ impl Judge {
                     vec![0.0; actions]
                 })
             };
-            let evaluation = evaluate(&mut **task, &mut act, self.episodes, self.seed);
+            let evaluation = evaluate(
+                &mut **task,
+                &mut act,
+                self.episodes,
+                mix(self.seed ^ EPISODES),
+            );
             anyhow::ensure!(
                 !none,
                 "--env: this policy acts on more than a task shows; leave --env out"

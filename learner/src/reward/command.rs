@@ -11,7 +11,6 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use hilt_protocol::CameraSpec;
 use hilt_show::Show;
-use tch::Device;
 
 use super::{
     Confusion, RewardInput, RewardTraining,
@@ -74,7 +73,7 @@ pub fn run(options: &ClassifierOptions, stop: &AtomicBool) -> Result<()> {
         config.encoder.check(&cameras)?;
     }
 
-    let device = Device::cuda_if_available();
+    let device = config.device.resolve()?;
     tch::set_num_threads(config.train.sight_threads());
     let encoder = match on_maps {
         true => config.given_encoder(device, options.seed)?,

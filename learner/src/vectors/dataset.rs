@@ -41,11 +41,11 @@ pub enum PrepareError {
     Rewards(#[from] OneReturn),
     /// Nothing can be held out.
     #[error(
-        "all {0} rows are one episode, of which nothing can be held out: hold out a share of 0, or record more episodes"
+        "all {0} rows are one episode, of which nothing can be held out: set offline.held_out to 0, or record more episodes"
     )]
     OneEpisode(usize),
     /// No such share.
-    #[error("a share of {0} cannot be held out: it is 0 or more and below 1")]
+    #[error("offline.held_out = {0}: it is 0 or more and below 1")]
     Share(f64),
 }
 

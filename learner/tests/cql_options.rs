@@ -167,8 +167,8 @@ fn the_target_is_of_the_best_of_several_draws() {
         let q = agent.critics().target_value(&input).min().double_value(&[]);
         (q, draw.log_prob.double_value(&[0]))
     };
-    let before = self::agent(config());
-    before.critics().target().set_flat(&stirred);
+    let mut before = self::agent(config());
+    before.restore(&agent.state(), 0);
     let figures = agent.update(&batch, &mut draws).read();
     let drawn = draws.target.unwrap();
     assert_eq!(drawn.size(), [ROWS, 3, ACTIONS]);

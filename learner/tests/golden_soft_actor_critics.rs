@@ -506,7 +506,7 @@ fn redq_case(within: &Within) {
                 );
             };
             check("loss.critic_sum", "critic_loss");
-            check("target", "target");
+            check("target", "target_q");
         }
         let last = figures.last().unwrap();
         let check = |theirs: &str, got: &Tensor| {
@@ -603,7 +603,7 @@ fn rlpd_case(within: &Within) {
         assert_eq!(critics.len() as i64, parts);
         for (i, metrics) in critics.iter().enumerate() {
             let name = |what: &str| format!("expect.critic_update{}.{what}", first + 1 + i as i64);
-            check_figure(&golden, &name("critic_loss"), &metrics.critic_loss, within);
+            check_figure(&golden, &name("critic_loss"), &metrics.loss, within);
             check_figure(&golden, &name("q_mean"), &metrics.q, within);
         }
         for (theirs, ours) in [

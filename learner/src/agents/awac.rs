@@ -226,8 +226,7 @@ impl Agent for Awac {
     }
 
     fn value(&self, observations: &Tensor, actions: &Tensor) -> Option<Tensor> {
-        let q = self.critics.value(&td::joined(observations, actions));
-        Some(q.squeeze_dim(-1).amin(0, false))
+        Some(td::least(&self.critics, observations, actions))
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -9,7 +9,7 @@ use super::{
     net::Net,
     policy::{Head, Policy},
 };
-use crate::nn::{AdamConfig, Mlp, mlp::Wanted};
+use crate::nn::{AdamConfig, Mlp};
 
 /// Hyperparameters. The default is CORL's (tinkoff-ai/CORL@6afec90, `any_percent_bc.py`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,14 +77,9 @@ impl Agent for Bc {
         let pass = self.actor.forward(&batch.observations);
         let loss = actor_loss(&pass.out.tanh(), &batch.actions);
         let grad = gradients(&loss, &[&pass.out]);
-        let wanted = if through {
-            Wanted::Both
-        } else {
-            Wanted::Params
-        };
-        let back = (self.actor.mlp()).backward(self.actor.params(), &pass, &grad[0], wanted);
-        self.actor.step(&back.params);
-        (Figures(vec![("actor_loss", loss.detach())]), back.input)
+        let (grads, taught) = self.actor.backward_through(&pass, &grad[0], through);
+        self.actor.step(&grads);
+        (Figures(vec![("actor_loss", loss.detach())]), taught)
     }
 
     fn updates(&self) -> u64 {

@@ -18,9 +18,10 @@ use super::{
     Agent, Draws, Figures, Transitions, gradients,
     net::Net,
     policy::{Head, Policy},
-    sac::{self, ActorMetrics, Judgement, actor_loss, log_temperature_loss},
+    sac::{ActorMetrics, Judgement, actor_loss, log_temperature_loss},
     scalar::Scalar,
     tanh_gaussian::{Sample, Squash, TanhGaussian, policy_gradients},
+    td,
 };
 use crate::nn::{
     AdamConfig, Mlp, ParamSpec,
@@ -332,7 +333,7 @@ impl Cql {
         // Critics: the target, and the sampled actions.
         let next_out = self.actor.value(&batch.next_observations);
         let next_values = self.next_values(batch, &next_out, &alpha, draws);
-        let y = sac::target(batch, &next_values, config.discount);
+        let y = td::target(batch, config.discount, &next_values);
         let (sampled, log_density) = self.sampled(batch, &pass.out.detach(), &next_out, draws);
         let columns = 1 + 3 * n;
         let actions = Tensor::cat(&[&batch.actions.unsqueeze(1), &sampled], 1);
@@ -536,10 +537,7 @@ impl Agent for Cql {
     }
 
     fn value(&self, observations: &Tensor, actions: &Tensor) -> Option<Tensor> {
-        let q = self
-            .critics
-            .value(&Tensor::cat(&[observations, actions], 1));
-        Some(q.squeeze_dim(-1).amin(0, false))
+        Some(td::least(&self.critics, observations, actions))
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

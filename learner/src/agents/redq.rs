@@ -17,6 +17,7 @@ use super::{
     policy::{Head, Policy},
     sac::{self, Errors, Judgement, Plan, SoftActorCritic, log_temperature_loss},
     tanh_gaussian::Squash,
+    td,
 };
 
 /// Hyperparameters. The default is the constructor's of the authors' `REDQSACAgent`.
@@ -135,15 +136,11 @@ impl Redq {
         let alpha = self.temperature();
         let nets = &mut self.networks;
         let next_values = nets.next_values(batch, asked, Some(&alpha), draws);
-        let y = sac::target(batch, &next_values, self.config.discount);
+        let y = td::target(batch, self.config.discount, &next_values);
         let (critic_grads, critic, taught) =
             nets.critic_gradients(batch, &y, Errors::Summed, through);
         look("critics", &critic_grads);
-        let mut figures = vec![
-            ("critic_loss", critic.critic_loss),
-            ("q", critic.q),
-            ("target", critic.target),
-        ];
+        let mut figures = critic.figures();
         let actor_grads = due.then(|| {
             let (grads, actor) = nets.actor_gradients(batch, &alpha, Judgement::Mean, draws);
             look("actor", &grads);

@@ -15,8 +15,9 @@ use tch::{Device, Kind, Tensor};
 use super::{
     Agent, Draws, Figures, Transitions, gradients,
     policy::{Head, Policy},
-    sac::{self, CriticMetrics, Errors, Judgement, Plan, SoftActorCritic, temperature_loss},
+    sac::{self, Errors, Judgement, Plan, SoftActorCritic, temperature_loss},
     tanh_gaussian::Squash,
+    td::{self, CriticMetrics},
 };
 
 /// Hyperparameters. The default is the authors' `rlpd_config` with the ratio of their README.
@@ -130,7 +131,7 @@ impl Rlpd {
         let asked = config.asked.filter(|&asked| asked != config.critics);
         let alpha = config.backup_entropy.then(|| nets.log_alpha.value().exp());
         let next_values = nets.next_values(batch, asked, alpha.as_ref(), draws);
-        let y = sac::target(batch, &next_values, config.discount);
+        let y = td::target(batch, config.discount, &next_values);
         let (grads, metrics, taught) = nets.critic_gradients(batch, &y, Errors::Averaged, through);
         nets.critics.step(&grads);
         nets.critics.track(config.target_update_rate);
@@ -189,11 +190,7 @@ impl Agent for Rlpd {
     ) -> (Figures, Option<Tensor>) {
         let (critics, mut figures, taught) = self.update_all(batch, draws, through);
         if let Some(last) = critics.into_iter().last() {
-            figures.0.extend([
-                ("critic_loss", last.critic_loss),
-                ("q", last.q),
-                ("target", last.target),
-            ]);
+            figures.0.extend(last.figures());
         }
         (figures, taught)
     }

@@ -19,6 +19,7 @@ use super::{
     policy::{Head, Policy},
     scalar::Scalar,
     tanh_gaussian::{Squash, TanhGaussian, policy_gradients},
+    td::{self, CriticMetrics},
 };
 use crate::nn::{AdamConfig, Mlp};
 
@@ -55,12 +56,6 @@ impl Default for SacConfig {
 
 // --- losses --------------------------------------------------------------------------------
 
-/// y = r + γ·mask·v \[B\], of the next observations' values v \[B\].
-pub fn target(batch: &Transitions, next_values: &Tensor, discount: f64) -> Tensor {
-    assert_eq!(next_values.size(), [batch.rows()]);
-    &batch.rewards + &batch.masks * next_values * discount
-}
-
 /// How the critics' squared errors become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errors {
@@ -70,33 +65,14 @@ pub enum Errors {
     Averaged,
 }
 
-/// What a critics' loss saw; all \[\].
-#[derive(Debug)]
-pub struct CriticMetrics {
-    /// The loss.
-    pub critic_loss: Tensor,
-    /// Mean of Q over critics and rows.
-    pub q: Tensor,
-    /// Mean target.
-    pub target: Tensor,
-}
-
 /// Squared errors of Q \[N, B\] to y \[B\].
 pub fn critic_loss(q: &Tensor, y: &Tensor, errors: Errors) -> (Tensor, CriticMetrics) {
-    let [critics, rows] = q.size()[..] else {
-        panic!("Q must be [N, B], not {:?}", q.size())
-    };
-    assert_eq!(y.size(), [rows]);
-    let mean = (q - y).square().mean(None::<Kind>);
+    let of_each = td::squared_errors(q, y);
     let loss = match errors {
-        Errors::Summed => mean * critics as f64,
-        Errors::Averaged => mean,
+        Errors::Summed => of_each.sum(None::<Kind>),
+        Errors::Averaged => of_each.mean(None::<Kind>),
     };
-    let metrics = CriticMetrics {
-        critic_loss: loss.detach(),
-        q: q.detach().mean(None::<Kind>),
-        target: y.mean(None::<Kind>),
-    };
+    let metrics = CriticMetrics::new(&loss, q, y);
     (loss, metrics)
 }
 
@@ -238,7 +214,7 @@ impl SoftActorCritic {
             let normal = draws.normal("next_action", &batch.actions.size());
             let policy = TanhGaussian::of_head(&self.actor.value(observations), None);
             let next = policy.sample(&normal, self.squash);
-            let input = Tensor::cat(&[observations, &next.actions], 1);
+            let input = td::joined(observations, &next.actions);
             let q = match asked {
                 Some(asked) => {
                     let all = self.critics.params().leaf(0).size()[0];
@@ -264,16 +240,9 @@ impl SoftActorCritic {
         errors: Errors,
         through: bool,
     ) -> (Vec<Tensor>, CriticMetrics, Option<Tensor>) {
-        let pass = (self.critics).forward(&Tensor::cat(&[&batch.observations, &batch.actions], 1));
-        let (loss, metrics) = critic_loss(&pass.out.squeeze_dim(-1), y, errors);
-        let of_values = gradients(&loss, &[&pass.out]);
-        let (params, taught) = self.critics.backward_through(&pass, &of_values[0], through);
-        let columns = batch.observations.size()[1];
-        let at_observations = |of_each: Tensor| {
-            let of_all = of_each.sum_dim_intlist(0, false, None::<Kind>);
-            of_all.narrow(1, 0, columns)
-        };
-        (params, metrics, taught.map(at_observations))
+        let state_actions = td::joined(&batch.observations, &batch.actions);
+        let loss = |q: &Tensor, y: &Tensor| critic_loss(q, y, errors);
+        td::critic_gradients(&self.critics, batch, &state_actions, y, loss, through)
     }
 
     pub(super) fn actor_gradients(
@@ -286,7 +255,7 @@ impl SoftActorCritic {
         let normal = draws.normal("action", &batch.actions.size());
         let pass = self.actor.forward(&batch.observations);
         let drawn = TanhGaussian::of_head(&pass.out, None).sample(&normal, self.squash);
-        let input = Tensor::cat(&[&batch.observations, &drawn.actions.detach()], 1);
+        let input = td::joined(&batch.observations, &drawn.actions.detach());
         let judged = self.critics.forward(&input);
         let q = judged.out.squeeze_dim(-1);
         let (loss, metrics) = actor_loss(&drawn.log_prob, &q, alpha, judgement);
@@ -300,9 +269,7 @@ impl SoftActorCritic {
         actions: &Tensor,
         judgement: Judgement,
     ) -> Tensor {
-        let q = self
-            .critics
-            .value(&Tensor::cat(&[observations, actions], 1));
+        let q = self.critics.value(&td::joined(observations, actions));
         judgement.of(&q.squeeze_dim(-1))
     }
 
@@ -391,7 +358,7 @@ impl Sac {
         let nets = &mut self.networks;
         let alpha = nets.log_alpha.value().exp();
         let next_values = nets.next_values(batch, None, Some(&alpha), draws);
-        let y = target(batch, &next_values, self.config.discount);
+        let y = td::target(batch, self.config.discount, &next_values);
         let (grads, metrics, taught) = nets.critic_gradients(batch, &y, Errors::Summed, through);
         nets.critics.step(&grads);
         nets.critics.track(self.config.target_update_rate);
@@ -417,16 +384,14 @@ impl Agent for Sac {
         let grads = gradients(&loss, &[log_alpha]);
         nets.log_alpha.step(grads[0].shallow_clone());
         self.updates += 1;
-        let figures = Figures(vec![
-            ("critic_loss", critic.critic_loss),
-            ("q", critic.q),
-            ("target", critic.target),
+        let mut figures = critic.figures();
+        figures.extend([
             ("actor_loss", actor.actor_loss),
             ("entropy", actor.entropy),
             ("temperature", alpha),
             ("temperature_loss", loss.detach()),
         ]);
-        (figures, taught)
+        (Figures(figures), taught)
     }
 
     fn updates(&self) -> u64 {

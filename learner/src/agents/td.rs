@@ -3,7 +3,6 @@
 use tch::{Kind, Tensor};
 
 use super::{Transitions, gradients, net::Net};
-use crate::nn::mlp::Wanted;
 
 /// What a critic reads: observations \[B, O\] and actions \[B, A\] side by side.
 pub fn joined(observations: &Tensor, actions: &Tensor) -> Tensor {
@@ -63,36 +62,47 @@ impl CriticMetrics {
     }
 }
 
-/// A loss of critics' values \[N, B\] against one target \[B\].
-pub type CriticLoss = fn(&Tensor, &Tensor) -> (Tensor, CriticMetrics);
+/// What the lesser of two critics, or the least of more, thinks of actions \[B\].
+pub fn least(critics: &Net, observations: &Tensor, actions: &Tensor) -> Tensor {
+    let q = critics.value(&joined(observations, actions));
+    q.squeeze_dim(-1).amin(0, false)
+}
 
-/// The critics' step on what they read ([`joined`]); `through` asks for the loss's gradient there too, at the
-/// observations \[B, O\].
+/// Gradients of the critics' parameters, of the loss of their values \[N, B\] against one target \[B\]; they read
+/// `state_actions` ([`joined`]). `through` asks for the loss's gradient there too, at the observations \[B, O\].
+pub fn critic_gradients(
+    critics: &Net,
+    batch: &Transitions,
+    state_actions: &Tensor,
+    target: &Tensor,
+    loss: impl Fn(&Tensor, &Tensor) -> (Tensor, CriticMetrics),
+    through: bool,
+) -> (Vec<Tensor>, CriticMetrics, Option<Tensor>) {
+    let pass = critics.forward(state_actions);
+    let (loss, metrics) = loss(&pass.out.squeeze_dim(-1), target);
+    let of_values = gradients(&loss, &[&pass.out]);
+    let (params, taught) = critics.backward_through(&pass, &of_values[0], through);
+    let columns = batch.observations.size()[1];
+    let at_observations = |of_each: Tensor| {
+        let of_all = of_each.sum_dim_intlist(0, false, None::<Kind>);
+        of_all.narrow(1, 0, columns)
+    };
+    (params, metrics, taught.map(at_observations))
+}
+
+/// The critics' step along [`critic_gradients`].
 pub fn step(
     critics: &mut Net,
     batch: &Transitions,
     state_actions: &Tensor,
     target: &Tensor,
-    loss: CriticLoss,
+    loss: impl Fn(&Tensor, &Tensor) -> (Tensor, CriticMetrics),
     through: bool,
 ) -> (CriticMetrics, Option<Tensor>) {
-    let pass = critics.forward(state_actions);
-    let (loss, metrics) = loss(&pass.out.squeeze_dim(-1), target);
-    let grad = gradients(&loss, &[&pass.out]);
-    let wanted = if through {
-        Wanted::Both
-    } else {
-        Wanted::Params
-    };
-    let back = (critics.mlp()).backward(critics.params(), &pass, &grad[0], wanted);
-    critics.step(&back.params);
-    let at_observations = |of_each: Tensor| {
-        let columns = batch.observations.size()[1];
-        of_each
-            .sum_dim_intlist(0, false, None::<Kind>)
-            .narrow(1, 0, columns)
-    };
-    (metrics, back.input.map(at_observations))
+    let (grads, metrics, taught) =
+        critic_gradients(critics, batch, state_actions, target, loss, through);
+    critics.step(&grads);
+    (metrics, taught)
 }
 
 #[cfg(test)]

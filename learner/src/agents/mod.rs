@@ -6,10 +6,11 @@
 //! - Those on state vectors share what is here: they learn from [`Transitions`], take their random numbers
 //!   from [`Draws`] by the names that the golden files give them, stand on [`net::Net`]s, and are driven as
 //!   an [`Agent`]; [`guard`] looks for bad batches and for losses that diverge.
-//!   [`bc`], [`td3_bc`], [`iql`], [`awac`], with [`td`] and [`gaussian`] for what critics and Gaussian policies
-//!   share; [`front`] puts them on images; [`policy`] is what of each of them acts.
+//!   [`bc`], [`td3_bc`], and with [`gaussian`] policies [`iql`] and [`awac`].
 //!   [`sac`], [`redq`], [`rlpd`], and offline [`cql`], [`cal_ql`]: soft actor-critics, whose policy is a
-//!   [`tanh_gaussian`] and whose temperature a [`scalar`]. [`draws`]: where training takes [`Draws`] from.
+//!   [`tanh_gaussian`] and whose temperature a [`scalar`].
+//!   [`td`]: what critics share; [`policy`]: what of each of them acts; [`front`] puts them on images; [`draws`]:
+//!   where training takes [`Draws`] from.
 
 pub mod awac;
 pub mod bc;

@@ -8,10 +8,11 @@
 use std::time::Instant;
 
 use hilt_learner::agents::{
-    Agent, Draws, Transitions,
+    Agent, Transitions,
     awac::Awac,
     bc::Bc,
     cql::Cql,
+    draws::Seeded,
     iql::Iql,
     redq::{Redq, RedqConfig},
     rlpd::{Rlpd, RlpdConfig},
@@ -75,23 +76,6 @@ fn rate(channels: i64, gripper: GripperHead, update: Update) -> f64 {
     updates as f64 / start.elapsed().as_secs_f64()
 }
 
-/// Draws from torch's generator.
-struct Torch;
-
-impl Draws for Torch {
-    fn normal(&mut self, _: &'static str, shape: &[i64]) -> Tensor {
-        Tensor::randn(shape, F32)
-    }
-
-    fn uniform(&mut self, _: &'static str, shape: &[i64]) -> Tensor {
-        Tensor::rand(shape, F32) * 2.0 - 1.0
-    }
-
-    fn members(&mut self, _: &'static str, count: i64, of: i64) -> Tensor {
-        Tensor::randperm(of, (Kind::Int64, Device::Cpu)).narrow(0, 0, count)
-    }
-}
-
 fn transitions(rows: i64, observation: i64, action: i64) -> Transitions {
     Transitions {
         observations: Tensor::randn([rows, observation], F32),
@@ -116,12 +100,17 @@ fn processor_s() -> f64 {
 
 /// An algorithm's row: updates per second over five seconds.
 fn agent_row(name: &str, mut agent: impl Agent, batch: &Transitions, peer: Option<(&str, f64)>) {
+    // With the draws that training takes.
+    let update = |agent: &mut dyn Agent| {
+        let mut draws = Seeded::new(1, agent.updates(), F32);
+        agent.update(batch, &mut draws)
+    };
     for _ in 0..20 {
-        agent.update(batch, &mut Torch);
+        update(&mut agent);
     }
     let (start, processor, before) = (Instant::now(), processor_s(), agent.updates());
     while start.elapsed().as_secs_f64() < 5.0 {
-        agent.update(batch, &mut Torch);
+        update(&mut agent);
     }
     let updates = (agent.updates() - before) as f64;
     let value = updates / start.elapsed().as_secs_f64();
@@ -132,7 +121,7 @@ fn agent_row(name: &str, mut agent: impl Agent, batch: &Transitions, peer: Optio
         load.split(' ').next().unwrap_or_default(),
     );
     let row = serde_json::json!({
-        "name": name, "value": value, "unit": "1/s",
+        "name": name, "value": value, "unit": "updates/s",
         "peer": peer.map(|(name, _)| name), "peer_value": peer.map(|(_, value)| value),
         "ratio": peer.map(|(_, peer)| value / peer),
     });
@@ -203,7 +192,7 @@ fn main() {
     ] {
         let value = rate(512, GripperHead::GraspCritic, update);
         let row = serde_json::json!({
-            "name": name, "value": value, "unit": "1/s",
+            "name": name, "value": value, "unit": "updates/s",
             "peer": "LeRobot 0.4.4 (cited)", "peer_value": peer, "ratio": value / peer,
         });
         println!("{row}");

@@ -185,7 +185,7 @@ impl Found {
 /// The bench's folder, and what was found in it so far.
 struct Bench {
     dir: PathBuf,
-    go_on: AtomicBool,
+    stop: AtomicBool,
 }
 
 fn cpu_s() -> f64 {
@@ -238,14 +238,14 @@ impl Bench {
             resume: out.exists(),
             config,
         };
-        task::run(&options, Instant::now(), &self.go_on)?;
+        task::run(&options, Instant::now(), &self.stop)?;
         let options = EvaluateOptions {
             length: Length::Steps(LOG_STEPS),
             stochastic: true,
             log: Some(self.log()),
             ..self.judge(&out)
         };
-        command::run(&options, &self.go_on)?;
+        command::run(&options, &self.stop)?;
         let table = npz::read(&self.log())?;
         println!("{}", Summary::of(&table));
         let found = Found {
@@ -285,7 +285,7 @@ impl Bench {
             println!("{}, seed {seed}", trial.name);
             let out = self.seed_dir(trial.name, seed);
             self.train(trial, seed, &out)?;
-            let evaluation = command::run(&self.judge(&out), &self.go_on)?;
+            let evaluation = command::run(&self.judge(&out), &self.stop)?;
             found.returns.push(evaluation.mean());
             found.curves.push(curve(&out)?);
         }
@@ -313,7 +313,7 @@ impl Bench {
                     resume: out.exists(),
                     config,
                 };
-                return offline::run(&options, &self.go_on);
+                return offline::run(&options, &self.stop);
             }
             From::Task => (None, None),
             From::TaskAndLog(from) => (
@@ -332,7 +332,7 @@ impl Bench {
             resume: out.exists(),
             config,
         };
-        task::run(&options, Instant::now(), &self.go_on)
+        task::run(&options, Instant::now(), &self.stop)
     }
 
     fn row_name(name: &str) -> String {
@@ -444,7 +444,7 @@ fn main() -> Result<()> {
     let asked = |name: &str| only.is_empty() || only.iter().any(|asked| asked == name);
     let bench = Bench {
         dir: PathBuf::from("target/bench/learning"),
-        go_on: AtomicBool::new(false),
+        stop: AtomicBool::new(false),
     };
     fs::create_dir_all(&bench.dir)?;
     let needs_log = |trial: &Trial| asked(trial.name) && !matches!(trial.from, From::Task);

@@ -10,6 +10,7 @@
 //!
 //! So it goes with a robot, here. Where a simulated task stands in its place, [`task`] takes the steps itself.
 
+mod log;
 mod prepare;
 pub mod task;
 mod updates;

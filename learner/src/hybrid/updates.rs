@@ -11,17 +11,20 @@ use std::{
 
 use anyhow::Result;
 use hilt_link::LearnerLink;
-use hilt_protocol::{Graph, Progress, RigSpec, noise::Uniforms, noise::mix};
-use serde_json::{Map, Value};
+use hilt_protocol::{Graph, NamedTensor, Progress, RigSpec, noise::Uniforms, noise::mix};
 
-use super::{HybridOptions, State, lock, read};
+use super::{
+    HybridOptions, State, lock,
+    log::{Log, Stand},
+    read,
+};
 use crate::{
     agents::{guard::Watch, sight::SightAgent},
     checkpoint::write_agent,
     dataset::LabelledFrames,
     encoder::Encoder,
     export,
-    metrics::{MetricsFile, write_atomically},
+    metrics::write_atomically,
     replay::{HostBatch, Replay, Which, seen},
     reward::{RewardTraining, trained::WEIGHTS_FILE},
     show::Updates,
@@ -79,18 +82,13 @@ impl UpdateLoop<'_> {
     ) -> Result<()> {
         let train = self.options.config.train.clone();
         let before_s = self.state.trained_s;
-        let mut metrics = MetricsFile::open(&self.options.out.join("metrics.jsonl"))?;
+        let mut log = Log::open(&self.options.out, self.stand(), started)?;
         let rows = train.batch * self.agent.parts() as usize;
         let mut batch = HostBatch::new(read(self.replay).layout(), rows);
         let mut snapshots = Every::seconds(train.snapshot_period_s);
         let mut checkpoints = Every::seconds(train.checkpoint_period_s);
         let mut corrections = Every::seconds(2.0);
         let mut progress = Every::seconds(0.1);
-        let mut logged = (
-            Instant::now(),
-            self.agent.updates(),
-            self.entries.load(Ordering::Relaxed),
-        );
         let mut show = Updates::new(started, self.options.max_updates);
         checkpoints.due();
         while !stop.load(Ordering::Relaxed)
@@ -118,29 +116,11 @@ impl UpdateLoop<'_> {
                 self.correct()?;
             }
             self.update(&mut batch);
-            show.stand(
-                self.agent.updates(),
-                self.entries.load(Ordering::Relaxed),
-                &self.figures,
-            );
-            if logged.0.elapsed() > Duration::from_secs(2) {
+            let stand = self.stand();
+            show.stand(stand.updates, stand.entries, &self.figures);
+            if log.is_due() {
                 self.look()?;
-                let (updates, entries) =
-                    (self.agent.updates(), self.entries.load(Ordering::Relaxed));
-                let seconds = logged.0.elapsed().as_secs_f64();
-                let rates = [
-                    (updates - logged.1) as f64 / seconds,
-                    (entries - logged.2) as f64 / seconds,
-                ];
-                metrics.write(line(
-                    started.elapsed().as_secs_f64(),
-                    updates,
-                    entries,
-                    rates,
-                    online,
-                    &self.figures,
-                ))?;
-                logged = (Instant::now(), updates, entries);
+                log.write(stand, online, &self.figures)?;
             }
         }
         show.end();
@@ -173,6 +153,13 @@ impl UpdateLoop<'_> {
             &serde_json::to_vec_pretty(&summary)?,
         )?;
         Ok(())
+    }
+
+    fn stand(&self) -> Stand {
+        Stand {
+            updates: self.agent.updates(),
+            entries: self.entries.load(Ordering::Relaxed),
+        }
     }
 
     /// One update.
@@ -229,6 +216,14 @@ impl UpdateLoop<'_> {
         // and goes on must not count through the same ones again.
         self.save_state()?;
         let snapshot = export::policy_snapshot(self.policy, export::acts(self.agent), version);
+        let finite = |tensor: &NamedTensor| tensor.data.iter().all(|value| value.is_finite());
+        let mut tensors = snapshot.weights.iter().chain([&snapshot.probe.output]);
+        if let Some(bad) = tensors.find(|tensor| !finite(tensor)) {
+            let (name, update) = (&bad.name, snapshot.updates);
+            anyhow::bail!(
+                "the policy's `{name}` is no number at update {update}: the training diverged"
+            );
+        }
         self.link.publish_snapshot(&snapshot);
         Ok(())
     }
@@ -272,26 +267,4 @@ impl UpdateLoop<'_> {
         write_agent(&file, self.agent.state(), self.agent.updates())?;
         self.save_state()
     }
-}
-
-fn line(
-    wall_s: f64,
-    updates: u64,
-    entries: u64,
-    rates: [f64; 2],
-    online: usize,
-    learned: &[(&str, f64)],
-) -> Map<String, Value> {
-    let mut figures = Map::new();
-    let mut put = |key: &str, value: f64| figures.insert(key.to_owned(), Value::from(value));
-    put("wall_s", wall_s);
-    put("updates", updates as f64);
-    put("entries", entries as f64);
-    put("updates_per_s", rates[0]);
-    put("steps_per_s", rates[1]);
-    put("online_transitions", online as f64);
-    for (name, value) in learned {
-        put(name, *value);
-    }
-    figures
 }

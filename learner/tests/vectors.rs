@@ -343,6 +343,17 @@ fn a_ring_keeps_the_newest_rows() {
     assert_eq!(ring.table().unwrap(), kept);
 }
 
+/// Time can run out in the very step that terminates.
+#[test]
+fn a_ring_that_goes_on_from_its_table_has_every_flag() {
+    let mut columns = table(&[3, 2]).into_columns();
+    (columns.terminals[2], columns.timeouts[2]) = (true, true);
+    let table = Table::new(columns).unwrap();
+    let mut ring = replay(100, None);
+    ring.extend(&table).unwrap();
+    assert_eq!(ring.table().unwrap(), table);
+}
+
 /// Pushes the rows of a table as the task would give them.
 fn play(ring: &mut VectorReplay, table: &Table, rows: std::ops::Range<usize>) {
     for row in rows {

@@ -259,7 +259,7 @@ impl VectorReplay {
                 reward: table.columns().rewards[row],
                 next_observation: table.next_observation(row),
                 terminated,
-                truncated: !terminated && table.ends(row),
+                truncated: table.columns().timeouts[row] || (!terminated && table.ends(row)),
             })?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result};
@@ -31,6 +31,8 @@ pub(super) struct Training<'a> {
     /// When this process began, and what others before it took.
     began: Instant,
     before_s: f64,
+    /// What the updates alone took: making them, and waiting for the device where their figures are read.
+    updating: Duration,
     /// Updates that the checkpoint has, and those that this process found.
     saved: Option<u64>,
     first: u64,
@@ -58,6 +60,7 @@ impl<'a> Training<'a> {
             last: None,
             began,
             before_s: kept.trained_s,
+            updating: Duration::ZERO,
             saved: None,
             first,
         })
@@ -69,7 +72,9 @@ impl<'a> Training<'a> {
         let c = self.config;
         while self.course.updates() < c.updates && !stop.load(Ordering::Relaxed) {
             let number = self.course.updates() + 1;
+            let began = Instant::now();
             let figures = self.course.update();
+            self.updating += began.elapsed();
             let figures = figures.with_context(|| format!("in update {number}"))?;
             self.watch.note(number, figures);
             let due = |every: u64| number.is_multiple_of(every);
@@ -100,17 +105,17 @@ impl<'a> Training<'a> {
 
     /// Reads the figures of the updates since the last time, and writes their means.
     fn log(&mut self, show: &mut show::Training) -> Result<()> {
-        let means = self
-            .watch
-            .read()
-            .map_err(|diverged| anyhow::anyhow!("{diverged}; {}", self.folder.last_good()))?;
+        let began = Instant::now();
+        let means = self.watch.read();
+        self.updating += began.elapsed();
+        let means =
+            means.map_err(|diverged| anyhow::anyhow!("{diverged}; {}", self.folder.last_good()))?;
         if means.is_empty() {
             return Ok(());
         }
         show.figures(&means);
         let updates = self.course.updates();
-        let passed_s = self.began.elapsed().as_secs_f64();
-        let rate = (updates - self.first) as f64 / passed_s;
+        let rate = (updates - self.first) as f64 / self.updating.as_secs_f64();
         let mut figures: Vec<(String, f64)> = (means.iter())
             .map(|(name, value)| (format!("train/{name}"), *value))
             .collect();
@@ -188,5 +193,88 @@ impl<'a> Training<'a> {
         summary.insert("best".into(), best.into());
         summary.insert("last_evaluation".into(), last.into());
         summary
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, thread::sleep};
+
+    use tch::Tensor;
+
+    use super::*;
+    use crate::{agents::Figures, config::LearnerConfig, offline::folder::Facts};
+
+    /// So long it is looked at after each update.
+    const LOOK: Duration = Duration::from_millis(20);
+
+    /// Updates that take no time.
+    struct Quick(u64);
+
+    impl Course for Quick {
+        fn update(&mut self) -> Result<Figures> {
+            self.0 += 1;
+            Ok(Figures(vec![("loss", Tensor::from(1.0))]))
+        }
+
+        fn updates(&self) -> u64 {
+            self.0
+        }
+
+        fn held_out(&self) -> Result<Vec<(&'static str, f64)>> {
+            sleep(LOOK);
+            Ok(vec![])
+        }
+
+        fn act(&self, _: &[f64]) -> Option<Vec<f64>> {
+            None
+        }
+
+        fn state(&self) -> Vec<(String, Tensor)> {
+            vec![]
+        }
+
+        fn restore(&mut self, _: &[(String, Tensor)], updates: u64) {
+            self.0 = updates;
+        }
+
+        fn export(&self, _: &Path) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_rate_is_of_updates_and_not_of_what_is_between_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path(), false).unwrap();
+        let config = LearnerConfig::default();
+        folder.begin(&Facts::new(), &config).unwrap();
+        let offline = OfflineConfig {
+            updates: 20,
+            eval_freq: 1,
+            log_freq: 1,
+            ..config.offline
+        };
+        let judge = Judge {
+            task: None,
+            episodes: 1,
+            seed: 1,
+        };
+        let mut course = Quick(0);
+        let mut training = Training::new(
+            &mut course,
+            judge,
+            &folder,
+            &offline,
+            Kept::default(),
+            Instant::now(),
+        )
+        .unwrap();
+        let mut show = show::Training::new("quick", offline.updates);
+        training.run(&mut show, &AtomicBool::new(false)).unwrap();
+        let text = std::fs::read_to_string(folder.file("metrics.jsonl")).unwrap();
+        let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        let rate = last["train/updates_per_s"].as_f64().unwrap();
+        assert!(rate > 1.0 / LOOK.as_secs_f64(), "{rate}");
     }
 }

@@ -85,6 +85,7 @@ pub(super) fn check(config: &LearnerConfig) -> Result<(), OutOfBounds> {
         ("offline.num_eval", c.offline.num_eval as i64),
         ("offline.log_freq", c.offline.log_freq as i64),
         ("online.num_eval", c.online.num_eval as i64),
+        ("online.updates_per_step", c.online.updates_per_step as i64),
         ("td3_bc.policy_freq", c.td3_bc.policy_freq as i64),
         (
             "iql.actor_updates",

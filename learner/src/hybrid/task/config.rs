@@ -17,7 +17,8 @@ pub struct OnlineConfig {
     pub random_steps: u64,
     /// Updates after each step. An update of REDQ or RLPD is as many of the critics' as their `update_to_data`.
     pub updates_per_step: u64,
-    /// Steps from one evaluation to the next (RLPD's `eval_interval`; CORL's `eval_freq`); 0: only at the end.
+    /// Steps from one evaluation to the next (RLPD's `eval_interval`; CORL's `eval_freq`); 0: only at the end. An
+    /// agent that goes on from elsewhere is also evaluated before its first step, to be compared with.
     pub eval_freq: u64,
     /// Episodes of an evaluation (RLPD's `eval_episodes`; CORL's `n_episodes`).
     pub num_eval: u64,

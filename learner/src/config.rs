@@ -33,8 +33,8 @@ use crate::{
     augment::{PADDING_PX, shifts},
     encoder::{Encoder, EncoderConfig, WeightsError},
     hybrid::task::config::OnlineConfig,
-    imitation::ImitationConfig,
-    offline::OfflineConfig,
+    imitation::config::ImitationConfig,
+    offline::config::OfflineConfig,
     presets::{self, UnknownPreset},
     reward::{
         classifier::ClassifierConfig,

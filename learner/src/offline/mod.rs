@@ -9,7 +9,7 @@
 //! that it draws depends on the seed and the update's number, so that a resumed training goes on as if it had never
 //! stopped, on the same machine and number of threads bit for bit.
 
-mod config;
+pub mod config;
 pub mod folder;
 mod held_out;
 pub mod judge;

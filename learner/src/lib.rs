@@ -10,16 +10,13 @@
 //! - [`replay`]: transitions in memory-mapped segments, each frame once; [`ingest`] fills it from
 //!   the link. [`vectors`]: the same for tasks on state vectors, from tables and from learning on them.
 //! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins.
-//!   stream; [`config`]: what can be chosen, with [`presets`] by
+//! - [`onnx`], [`export`]: what the robot runs. [`trained`], [`trained_on_runs`]: what a training leaves to go on
+//!   from, on state vectors and on a robot's runs.
 //! - [`course`]: what is trained, as those see it who drive it: [`offline`] on data at hand, [`hybrid`] on a robot's
-//! - [`onnx`], [`export`]: what the robot runs.
-//! - [`onnx`], [`export`]: what the robot runs; [`trained`]: an agent on state vectors in a folder.
-//! - [`video`]: films of tasks.
-//! - [`hybrid`]: the loop that drives it all; [`config`]: what can be chosen, with [`presets`] by
-//! - [`video`]: films of tasks.
-//!   name; [`checkpoint`]: what is kept of a training; [`metrics`]: figures; [`show`]: what the user sees;
-//!   [`trained_on_runs`]: what a training on a robot's runs leaves;
-//!   [`memory`]: how the process holds it; [`stopped`]: Ctrl-C before there is anything to keep.
+//!   stream or in a simulated task.
+//! - [`config`]: what can be chosen, with [`presets`] by name; [`checkpoint`]: what is kept of a training; [`metrics`]:
+//!   figures; [`show`], [`video`]: what the user sees; [`memory`]: how the process holds it; [`stopped`]: Ctrl-C
+//!   before there is anything to keep.
 //!
 //! Threads of `hilt-learner hybrid`: the update loop (the main thread), ingest, and the link's own.
 

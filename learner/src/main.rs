@@ -284,7 +284,10 @@ impl Common {
 impl Hybrid {
     fn task_options(self) -> Result<TaskOptions> {
         let on_task = self.on_task;
-        let mut config = self.common.resolve_from(self.from.as_deref())?;
+        // What it was resolved to when it began, which need not be said again.
+        let begun = self.common.out.join(trained::CONFIG_FILE);
+        let begun = (self.resume && begun.exists()).then_some(&*self.common.out);
+        let mut config = self.common.resolve_from(self.from.as_deref().or(begun))?;
         config.online.steps = on_task.max_steps.unwrap_or(config.online.steps);
         Ok(TaskOptions {
             env: on_task.env.unwrap_or_default(),

@@ -32,7 +32,8 @@ use crate::{
 const ABOUT_FILE: &str = "policy.json";
 /// Where a folder has the configuration that it was trained with.
 pub const CONFIG_FILE: &str = "config.toml";
-const AGENT_FILE: &str = "agent.safetensors";
+/// Where a folder has the agent's tensors.
+pub(crate) const AGENT_FILE: &str = "agent.safetensors";
 const GRAPH_FILE: &str = "policy.onnx";
 
 /// What is to be known of a policy besides its weights.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use hilt_learner::{
-    checkpoint::read_tensors,
+    checkpoint::{read_tensors, write_tensors},
     config::{Algorithm, DeviceChoice, LearnerConfig},
     evaluation::command::{self, EvaluateOptions, Length},
     hybrid::task::{self, TaskOptions},
@@ -60,6 +60,20 @@ fn options(out: &Path, sets: &[&str]) -> TaskOptions {
     }
 }
 
+/// One episode of the policy in a folder.
+fn judge(policy: &Path) -> EvaluateOptions {
+    EvaluateOptions {
+        policy: policy.to_owned(),
+        env: None,
+        length: Length::Episodes(1),
+        seed: 0,
+        stochastic: false,
+        log: None,
+        video: None,
+        device: DeviceChoice::Cpu,
+    }
+}
+
 fn go(options: &TaskOptions) -> anyhow::Result<()> {
     task::run(options, Instant::now(), &AtomicBool::new(false))
 }
@@ -88,10 +102,10 @@ fn agent(dir: &Path) -> Vec<(String, tch::Tensor)> {
     tensors
 }
 
-/// A table of the pendulum's sizes, or of others.
-fn table(path: &Path, (observation, action): (usize, usize)) -> PathBuf {
+/// A table of the pendulum's sizes, or of others, with numbers up to `by`.
+fn table(path: &Path, (observation, action): (usize, usize), by: f32) -> PathBuf {
     let rows = 64;
-    let number = |i: usize| ((i * 37 % 101) as f32 - 50.0) / 50.0;
+    let number = |i: usize| by * ((i * 37 % 101) as f32 - 50.0) / 50.0;
     let numbers = |count: usize| (0..count * rows).map(number).collect::<Vec<_>>();
     let columns = Columns {
         observation,
@@ -135,16 +149,8 @@ fn sac_swings_a_pendulum_up_within_five_thousand_steps() {
         "time ran out, nothing more"
     );
 
-    let mut judge = EvaluateOptions {
-        policy: out.join("export"),
-        env: None,
-        length: Length::Episodes(20),
-        seed: 0,
-        stochastic: false,
-        log: None,
-        video: None,
-        device: DeviceChoice::Cpu,
-    };
+    let mut judge = judge(&out.join("export"));
+    judge.length = Length::Episodes(20);
     let evaluate = |judge: &EvaluateOptions| command::run(judge, &AtomicBool::new(false));
     let evaluation = evaluate(&judge).unwrap();
     assert!(
@@ -182,16 +188,8 @@ fn a_policy_of_another_task_is_named_with_both_sizes() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     go(&options(dir.path(), &["algorithm=sac", "online.steps=1"])).unwrap();
-    let judge = EvaluateOptions {
-        policy: dir.path().to_owned(),
-        env: Some("Hopper-v5".into()),
-        length: Length::Episodes(1),
-        seed: 0,
-        stochastic: false,
-        log: None,
-        video: None,
-        device: DeviceChoice::Cpu,
-    };
+    let mut judge = judge(dir.path());
+    judge.env = Some("Hopper-v5".into());
     let error = command::run(&judge, &AtomicBool::new(false)).unwrap_err();
     let words = [
         "observations of 3 numbers and actions of 1",
@@ -293,7 +291,7 @@ fn recorded_steps_are_learned_from_beside_own_ones() {
         "online.steps=150",
     ];
     let (with, without) = (dir.path().join("with"), dir.path().join("without"));
-    let demos = Some(table(&dir.path().join("log.npz"), (3, 1)));
+    let demos = Some(table(&dir.path().join("log.npz"), (3, 1), 1.0));
     go(&TaskOptions {
         demos,
         ..options(&with, &sets)
@@ -334,7 +332,7 @@ fn an_offline_agent_goes_on_online() {
     let out = dir.path().join("online");
     let options = TaskOptions {
         from: Some(offline.clone()),
-        demos: Some(table(&dir.path().join("log.npz"), (3, 1))),
+        demos: Some(table(&dir.path().join("log.npz"), (3, 1), 1.0)),
         ..options(&out, &sets)
     };
     go(&options).unwrap();
@@ -355,6 +353,44 @@ fn an_offline_agent_goes_on_online() {
         online.int64_value(&[])
     };
     assert_eq!((online(&offline), online(&out.join("export"))), (0, 1));
+
+    // Resumed it needs no word of what it went on from, but another folder is none to go on from.
+    let mut resumed = TaskOptions {
+        from: None,
+        resume: true,
+        ..options.clone()
+    };
+    resumed.config.online.steps = 230;
+    go(&resumed).unwrap();
+    let trained = Trained::open(&out.join("export"), Device::Cpu).unwrap();
+    assert_eq!(trained.about.scaling, about.scaling);
+    assert_eq!(trained.about.updates, 40 + 230);
+    resumed.from = Some(offline.clone());
+    resumed.config.online.steps = 231;
+    go(&resumed).unwrap();
+    // Killed before its first checkpoint it has nothing else to begin with.
+    let killed = dir.path().join("killed");
+    fs::create_dir(&killed).unwrap();
+    fs::copy(out.join("training.json"), killed.join("training.json")).unwrap();
+    let mut again = TaskOptions {
+        out: killed,
+        from: None,
+        ..resumed.clone()
+    };
+    says(&refused(&again), &["first checkpoint", "--from"]);
+    again.from = Some(offline.clone());
+    go(&again).unwrap();
+    let elsewhere = dir.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let fresh = settings.agent(3, 1, Device::Cpu, 10).unwrap();
+    trained::write(&elsewhere, &*fresh, &about, &settings).unwrap();
+    resumed.from = Some(elsewhere);
+    says(&refused(&resumed), &["from.sha256"]);
+    resumed.from = None;
+    resumed.demos = Some(table(&dir.path().join("wide.npz"), (3, 1), 0.5));
+    says(&refused(&resumed), &["demos.sha256"]);
+    resumed.demos = None;
+    says(&refused(&resumed), &["demos.sha256", "null"]);
 
     let mut other = TaskOptions {
         out: dir.path().join("other"),
@@ -380,7 +416,7 @@ fn what_cannot_be_is_refused_with_the_remedy() {
         ..with("sac")
     };
     says(&refused(&unknown), &["Pendulum-v9", "Pendulum-v1"]);
-    let demos = Some(table(&dir.path().join("wide.npz"), (4, 2)));
+    let demos = Some(table(&dir.path().join("wide.npz"), (4, 2), 1.0));
     let words = [
         "wide.npz",
         "observations of 4 numbers and actions of 2",
@@ -405,18 +441,200 @@ fn what_cannot_be_is_refused_with_the_remedy() {
 fn a_loss_that_diverges_is_named_and_the_checkpoint_stays_good() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
+    let often = dir.path().join("often");
     let sets = [
         "algorithm=sac",
         "sac.lr=1e18",
         "train.checkpoint_period_s=0.0",
         "online.steps=400",
     ];
-    let options = options(dir.path(), &sets);
-    says(&refused(&options), &["diverged", "checkpoint.safetensors"]);
-    let state = read_tensors(&dir.path().join("checkpoint.safetensors")).unwrap();
+    says(
+        &refused(&options(&often, &sets)),
+        &["diverged", "checkpoint.safetensors"],
+    );
+    let state = read_tensors(&often.join("checkpoint.safetensors")).unwrap();
     assert!(
         state
             .iter()
             .all(|(_, tensor)| tensor.isfinite().all().int64_value(&[]) == 1)
     );
+    // As it is by default, nothing looks before the agent has nothing to do any more.
+    let seldom = dir.path().join("seldom");
+    let error = refused(&options(&seldom, &["algorithm=sac", "sac.lr=1e18"]));
+    says(
+        &error,
+        &["diverged", "update", "there is no checkpoint yet"],
+    );
+    assert!(!error.contains("leave that transition out"), "{error}");
+}
+
+#[test]
+fn a_policy_whose_return_is_no_number_is_not_the_best() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    // Every number of it is finite, what they come to is not.
+    let wild = dir.path().join("wild");
+    fs::create_dir(&wild).unwrap();
+    let settings = config(&["algorithm=sac", "online.steps=0"]);
+    let fresh = settings.agent(3, 1, Device::Cpu, 9).unwrap();
+    let about = About {
+        algorithm: Algorithm::Sac,
+        observations: 3,
+        actions: 1,
+        env: None,
+        updates: 0,
+        scaling: Scaling::default(),
+    };
+    trained::write(&wild, &*fresh, &about, &settings).unwrap();
+    let state: Vec<_> = (fresh.state().into_iter())
+        .map(|(name, tensor)| (name, tensor * 1e37))
+        .collect();
+    write_tensors(&wild.join("agent.safetensors"), &state).unwrap();
+    let out = dir.path().join("out");
+    go(&TaskOptions {
+        from: Some(wild),
+        config: settings,
+        ..options(&out, &[])
+    })
+    .unwrap();
+    let of = |line: &Value| line.get("evaluation/return").cloned();
+    let returns: Vec<Value> = lines(&out).iter().filter_map(of).collect();
+    assert_eq!(returns, [Value::Null]);
+    assert!(!out.join("best").exists());
+}
+
+/// The best policy's score is with it, so that a checkpoint from before it was found does not let a worse one in.
+#[test]
+fn a_training_killed_after_its_best_policy_keeps_it() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let mut options = options(&out, &["algorithm=sac", "online.eval_freq=100"]);
+    options.config.online.steps = 100;
+    go(&options).unwrap();
+    // As if a better policy had been kept since the checkpoint.
+    let score = r#"{"return": 1.0, "step": 150}"#;
+    fs::write(out.join("best/score.json"), score).unwrap();
+    let best = agent(&out.join("best"));
+    options.config.online.steps = 300;
+    options.resume = true;
+    go(&options).unwrap();
+    assert_eq!(agent(&out.join("best")), best);
+    let summary: Value =
+        serde_json::from_slice(&fs::read(out.join("summary.json")).unwrap()).unwrap();
+    assert_eq!(summary["best_return"].as_f64(), Some(1.0));
+    assert_eq!(summary["best_at_step"].as_u64(), Some(150));
+}
+
+#[test]
+fn killed_at_its_very_beginning_it_can_be_resumed() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let mut options = options(&out, &["algorithm=sac", "online.steps=1"]);
+    // The folder is the training's before there are curves: these cannot be begun here.
+    fs::create_dir_all(out.join("metrics.jsonl")).unwrap();
+    says(&refused(&options), &["metrics.jsonl"]);
+    assert!(out.join("training.json").exists());
+    fs::remove_dir(out.join("metrics.jsonl")).unwrap();
+    options.resume = true;
+    go(&options).unwrap();
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_found_before_the_first_step() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let nowhere = dir.path().join("nowhere/log.npz");
+    let mut options = options(&out, &["algorithm=sac", "online.steps=1"]);
+    options.log = Some(nowhere.clone());
+    says(&refused(&options), &["--log", "nowhere/log.npz"]);
+    assert!(!out.join("training.json").exists());
+    // Without a step there is nothing to write, which is no error.
+    options.log = Some(dir.path().join("log.npz"));
+    options.config.online.steps = 0;
+    go(&options).unwrap();
+    assert!(out.join("summary.json").exists());
+    assert!(!dir.path().join("log.npz").exists());
+
+    let mut judge = judge(&out);
+    judge.log = Some(nowhere);
+    let error = command::run(&judge, &AtomicBool::new(false)).unwrap_err();
+    says(&format!("{error:#}"), &["--log", "nowhere/log.npz"]);
+    judge.log = None;
+    for (length, words) in [
+        (Length::Episodes(0), "--episodes 0"),
+        (Length::Steps(0), "--steps 0"),
+    ] {
+        judge.length = length;
+        let error = command::run(&judge, &AtomicBool::new(false)).unwrap_err();
+        says(&error.to_string(), &[words, "at least 1"]);
+    }
+}
+
+#[test]
+fn a_policy_of_another_task_of_the_same_sizes_is_refused() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let settings = config(&["algorithm=sac", "online.steps=1"]);
+    let fresh = settings.agent(3, 1, Device::Cpu, 9).unwrap();
+    let of = |env: &str| {
+        let policy = dir.path().join(env);
+        fs::create_dir_all(&policy).unwrap();
+        let about = About {
+            algorithm: Algorithm::Sac,
+            observations: 3,
+            actions: 1,
+            env: Some(env.into()),
+            updates: 0,
+            scaling: Scaling::default(),
+        };
+        trained::write(&policy, &*fresh, &about, &settings).unwrap();
+        policy
+    };
+    let (other, earlier) = (of("Balance-v1"), of("Pendulum-v0"));
+    let from = |policy: &Path, name: &str| TaskOptions {
+        from: Some(policy.to_owned()),
+        ..options(&dir.path().join(name), &["algorithm=sac", "online.steps=1"])
+    };
+    let words = ["Balance-v1", "Pendulum-v1"];
+    says(&refused(&from(&other, "refused")), &words);
+    go(&from(&earlier, "taken")).unwrap();
+    let evaluate = |policy: &Path| {
+        let mut judge = judge(policy);
+        judge.env = Some("Pendulum-v1".into());
+        command::run(&judge, &AtomicBool::new(false))
+    };
+    says(&evaluate(&other).unwrap_err().to_string(), &words);
+    evaluate(&earlier).unwrap();
+}
+
+/// As for a training offline: what the table says holds for what the task gives, too.
+#[test]
+fn recorded_steps_say_how_rewards_and_observations_are_scaled() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let sets = [
+        "algorithm=rlpd",
+        "rlpd.update_to_data=1",
+        "rlpd.critics=2",
+        "online.steps=1",
+        "offline.rewards.scale=0.5",
+        "offline.rewards.shift=-1",
+        "offline.normalize_observations=true",
+    ];
+    let mut options = options(&out, &sets);
+    says(&refused(&options), &["offline.rewards", "--demos"]);
+    options.demos = Some(table(&dir.path().join("log.npz"), (3, 1), 1.0));
+    go(&options).unwrap();
+    let scaling = Trained::open(&out.join("export"), Device::Cpu)
+        .unwrap()
+        .about
+        .scaling;
+    let (scale, shift) = (0.5, -1.0);
+    assert_eq!(scaling.rewards, Affine { scale, shift });
+    let normalizer = scaling.observations.unwrap();
+    assert!(normalizer.std.iter().all(|&std| (0.3..0.8).contains(&std)));
 }

@@ -13,6 +13,7 @@ use super::{Evaluation, walk};
 use crate::{
     config::DeviceChoice,
     hybrid::task::fits,
+    metrics::check_writable,
     stopped::Stopped,
     tasks::{self, Outcome, Task},
     trained::Trained,
@@ -75,6 +76,14 @@ fn open(dir: &Path, device: DeviceChoice) -> Result<Trained> {
 /// Goes through the episodes, prints what they came to, and returns it. Where `stop` is set it is what came
 /// until then.
 pub fn run(options: &EvaluateOptions, stop: &AtomicBool) -> Result<Evaluation> {
+    match options.length {
+        Length::Episodes(0) => anyhow::bail!("--episodes 0: it is at least 1"),
+        Length::Steps(0) => anyhow::bail!("--steps 0: it is at least 1"),
+        Length::Episodes(_) | Length::Steps(_) => {}
+    }
+    if let Some(log) = &options.log {
+        check_writable(log).context("--log")?;
+    }
     let trained = open(&options.policy, options.device)?;
     let about = &trained.about;
     let env = (options.env.as_ref().or(about.env.as_ref())).with_context(|| {
@@ -83,7 +92,8 @@ pub fn run(options: &EvaluateOptions, stop: &AtomicBool) -> Result<Evaluation> {
     })?;
     let mut task = tasks::open(env)?;
     let whose = format!("the policy in {}", options.policy.display());
-    fits(&whose, &*task, about.observations, about.actions)?;
+    let sizes = (about.observations, about.actions);
+    fits(&whose, &*task, about.env.as_deref(), sizes)?;
     // A single observation is nothing to share.
     tch::set_num_threads(1);
     let mut judging = Judging::new(options, &trained);
@@ -108,10 +118,10 @@ pub fn run(options: &EvaluateOptions, stop: &AtomicBool) -> Result<Evaluation> {
     if evaluation.returns.is_empty() {
         Stopped::check(stop, "the first episode was over")?;
     }
+    println!("{env}: return {evaluation}");
     if let (Some(path), Some(columns)) = (&options.log, log) {
         npz::write(path, &Table::new(columns)?)?;
     }
-    println!("{env}: return {evaluation}");
     Ok(evaluation)
 }
 

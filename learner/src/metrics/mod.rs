@@ -86,6 +86,18 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     std::fs::rename(&beside, path).map_err(name)
 }
 
+/// Whether a file can be put there, found out before the work that is to go into it.
+pub(crate) fn check_writable(path: &Path) -> io::Result<()> {
+    let name = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    if path.is_dir() {
+        return Err(name(io::Error::from(io::ErrorKind::IsADirectory)));
+    }
+    let beside = path.with_extension("partial");
+    File::create(&beside)
+        .and_then(|_| std::fs::remove_file(&beside))
+        .map_err(name)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

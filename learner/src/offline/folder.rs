@@ -88,6 +88,11 @@ impl Folder {
         self.begun.is_some()
     }
 
+    /// What that stands on.
+    pub fn begun(&self) -> Option<&Facts> {
+        self.begun.as_ref()
+    }
+
     /// A file in it.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.join(name)

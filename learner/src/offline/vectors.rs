@@ -112,7 +112,8 @@ impl VectorCourse {
     }
 }
 
-fn sha256(path: &Path) -> io::Result<String> {
+/// The hash of a file, in hexadecimal.
+pub(crate) fn sha256(path: &Path) -> io::Result<String> {
     let (mut file, mut hash) = (File::open(path)?, Sha256::new());
     let mut piece = vec![0; 1 << 20];
     loop {

@@ -51,6 +51,8 @@ pub(super) struct Learner {
     pub replay: VectorReplay,
     pub recorded: Option<VectorData>,
     pub plan: Plan,
+    /// Nothing had taught it anything when it began.
+    pub fresh: bool,
     /// Steps taken.
     pub steps: u64,
     /// Episodes begun.

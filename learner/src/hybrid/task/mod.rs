@@ -1,18 +1,19 @@
 //! Learning on a simulated task, which stands where the robot would: no link, no process beside this one.
 //!
-//! [`config`]: what can be chosen. `learner`: the agent in its task. `training`: what drives it: figures,
-//! evaluations, checkpoints, the best policy kept.
+//! [`config`]: what can be chosen. `beginning`: what it stands on. `learner`: the agent in its task. `training`: what
+//! drives it: figures, evaluations, checkpoints, the best policy kept.
 //!
 //! | file in the folder | what it is |
 //! |---|---|
-//! | `training.json` | what cannot change on the way: algorithm, task, seed, recorded data |
+//! | `training.json` | what cannot change on the way: algorithm, task, seed, recorded data, scaling, the agent before it |
 //! | `config.toml` | the configuration, resolved |
 //! | `metrics.jsonl`, `events.*` | figures over the steps, the latter for TensorBoard |
 //! | `checkpoint.safetensors` | what a resumed training goes on from, every step that it learned from included |
-//! | `best/` | the policy that did best in an evaluation, see [`crate::trained`] |
+//! | `best/` | the policy that did best in an evaluation, see [`crate::trained`], and in `score.json` how well |
 //! | `export/` | the last one |
 //! | `summary.json` | how it ended |
 
+mod beginning;
 pub mod config;
 mod learner;
 mod training;
@@ -20,20 +21,18 @@ mod training;
 use std::{path::PathBuf, sync::atomic::AtomicBool, time::Instant};
 
 use anyhow::{Context, Result};
-use hilt_recording::table::npz;
-use tch::{Device, Kind};
 
 use self::{
+    beginning::{Beginning, went_on},
     learner::{Learner, Plan},
     training::Training,
 };
 use crate::{
-    agents::{Agent, guard::check_state},
     config::{Algorithm, LearnerConfig},
+    metrics::check_writable,
     offline::folder::Folder,
     tasks::{self, Task},
-    trained::Trained,
-    vectors::{Scaling, VectorData, VectorReplay},
+    vectors::VectorReplay,
 };
 
 /// What to learn on, and where to.
@@ -43,7 +42,7 @@ pub struct TaskOptions {
     pub env: String,
     /// A table of recorded transitions to learn from beside what the task gives.
     pub demos: Option<PathBuf>,
-    /// A folder of a training to go on from: `export` or `best`.
+    /// A folder of a training to go on from: `export` or `best`. A resumed training needs it no more.
     pub from: Option<PathBuf>,
     /// Folder for everything that comes out.
     pub out: PathBuf,
@@ -60,14 +59,21 @@ pub struct TaskOptions {
 /// Learns until the steps are taken or `stop` is set; either way the folder holds what came of it.
 pub fn run(options: &TaskOptions, started: Instant, stop: &AtomicBool) -> Result<()> {
     let config = &options.config;
-    check(options)?;
     let folder = Folder::open(&options.out, options.resume)?;
+    let fresh = options.from.is_none() && !went_on(&folder);
+    check(options, fresh)?;
+    if let Some(log) = &options.log {
+        check_writable(log).context("--log")?;
+    }
     let (task, judge) = (tasks::open(&options.env)?, tasks::open(&options.env)?);
     let device = config.device.resolve()?;
     tch::set_num_threads(config.train.vector_threads());
-    let (agent, scaling) = agent(options, &*task, device)?;
-    let recorded = recorded(options, &*task, &scaling, device)?;
-    let fresh = options.from.is_none();
+    let Beginning {
+        agent,
+        scaling,
+        recorded,
+        facts,
+    } = Beginning::open(options, &folder, &*task, device)?;
     let plan = Plan {
         random_steps: if fresh { config.online.random_steps } else { 0 },
         updates_per_step: config.online.updates_per_step,
@@ -85,15 +91,16 @@ pub fn run(options: &TaskOptions, started: Instant, stop: &AtomicBool) -> Result
         replay,
         recorded,
         plan,
+        fresh,
         steps: 0,
         episodes: 0,
         open: None,
     };
-    Training::begin(options, &folder, learner, judge)?.run(started, stop)
+    Training::begin(options, &folder, &facts, learner, judge)?.run(started, stop)
 }
 
 /// Settings that exclude each other.
-fn check(options: &TaskOptions) -> Result<()> {
+fn check(options: &TaskOptions, fresh: bool) -> Result<()> {
     let config = &options.config;
     let name = config.algorithm.name();
     match config.algorithm {
@@ -108,7 +115,7 @@ fn check(options: &TaskOptions) -> Result<()> {
         ),
         Algorithm::Td3Bc | Algorithm::Iql | Algorithm::Awac | Algorithm::Cql | Algorithm::CalQl => {
             anyhow::ensure!(
-                options.from.is_some(),
+                !fresh,
                 "{name} begins with recordings: train it by `hilt-learner offline`, and go on here with --from and \
                  the folder of that; sac, redq and rlpd learn from nothing"
             );
@@ -123,62 +130,13 @@ fn check(options: &TaskOptions) -> Result<()> {
     Ok(())
 }
 
-/// A fresh agent, or that of another folder with what its observations and rewards go through.
-fn agent(
-    options: &TaskOptions,
-    task: &dyn Task,
-    device: Device,
-) -> Result<(Box<dyn Agent>, Scaling)> {
-    let config = &options.config;
-    let (o, a) = (task.observations(), task.actions());
-    let mut agent = (config.agent(o as i64, a as i64, device, options.seed))
-        .with_context(|| format!("{} is none on vectors", config.algorithm.name()))?;
-    let Some(from) = &options.from else {
-        agent.go_online();
-        return Ok((agent, Scaling::default()));
-    };
-    let trained = Trained::open(from, device)?;
-    let about = &trained.about;
-    let shown = from.display();
-    fits(&shown.to_string(), task, about.observations, about.actions)?;
-    anyhow::ensure!(
-        about.algorithm == config.algorithm,
-        "--from {shown} is of {}, but algorithm = \"{}\": leave the preset out, or choose that of the folder",
-        about.algorithm.name(),
-        config.algorithm.name()
-    );
-    let state = trained.agent.state();
-    check_state(&agent.state(), &state)
-        .with_context(|| format!("--from {shown} was trained with other settings"))?;
-    agent.restore(&state, trained.agent.updates());
-    agent.go_online();
-    Ok((agent, trained.about.scaling))
-}
-
-/// The recorded table, through the agent's scaling.
-fn recorded(
-    options: &TaskOptions,
-    task: &dyn Task,
-    scaling: &Scaling,
-    device: Device,
-) -> Result<Option<VectorData>> {
-    let Some(path) = &options.demos else {
-        return Ok(None);
-    };
-    let table = npz::read(path)?;
-    let shown = path.display().to_string();
-    let columns = table.columns();
-    fits(&shown, task, columns.observation, columns.action)?;
-    let data = VectorData::whole(&table, scaling, (Kind::Float, device)).context(shown)?;
-    Ok(Some(data))
-}
-
-/// Whether what `whose` names has the task's sizes.
+/// Whether what `whose` names has the task's sizes, and is of it: `env` is the task that it is known to be of.
+/// Versions of a task count as the same one.
 pub(crate) fn fits(
     whose: &str,
     task: &dyn Task,
-    observations: usize,
-    actions: usize,
+    env: Option<&str>,
+    (observations, actions): (usize, usize),
 ) -> Result<()> {
     let (o, a) = (task.observations(), task.actions());
     anyhow::ensure!(
@@ -187,5 +145,17 @@ pub(crate) fn fits(
          another task",
         task.id()
     );
+    if let Some(env) = env {
+        anyhow::ensure!(
+            name(env) == name(task.id()),
+            "{whose} is of {env}, not of {}: their observations and actions have the same sizes, but mean other things",
+            task.id()
+        );
+    }
     Ok(())
+}
+
+/// A task's name without its version.
+fn name(id: &str) -> &str {
+    id.rsplit_once("-v").map_or(id, |(name, _)| name)
 }

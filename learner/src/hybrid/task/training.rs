@@ -1,6 +1,7 @@
 //! What drives a learner through its steps: figures, evaluations, checkpoints, and the best policy kept.
 
 use std::{
+    fs, io,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant, SystemTime},
@@ -9,6 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use hilt_recording::table::{Columns, Table, npz};
 use hilt_show::{Rate, Show, per_s};
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::{
@@ -16,24 +18,40 @@ use super::{
     learner::{For, Learner, seed_for},
 };
 use crate::{
-    agents::guard::{Watch, check_state},
+    agents::guard::{BadBatch, Watch, check_state},
     checkpoint::{read_tensors, replace_folder, write_tensors},
     evaluation::{Evaluation, evaluate},
     metrics::{Curves, write_atomically},
-    offline::folder::{Facts, Folder},
+    offline::{
+        folder::{Facts, Folder},
+        judge::Criterion,
+    },
     tasks::Task,
     trained::{self, About},
-    vectors::VectorData,
 };
 
 const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
 const SUMMARY_FILE: &str = "summary.json";
+/// The folder of the best policy. Its score is in there, so that the two never come apart.
+const BEST: &str = "best";
+const SCORE_FILE: &str = "score.json";
 /// Names of what a checkpoint has besides the agent's state.
 const PROGRESS: &str = "online.progress";
-const BEST: &str = "online.best";
 const REPLAY: &str = "online.replay.";
 /// Figures are read, and a line of them written, once in so many steps.
 const LOG_STEPS: u64 = 1000;
+/// From one checkpoint to the next at least so many times what the last one took: a long replay is written whole.
+const CHECKPOINT_TIMES: u32 = 20;
+
+/// How well the best policy so far does.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Score {
+    /// Mean return of its evaluation.
+    #[serde(rename = "return")]
+    mean: f64,
+    /// Steps behind it.
+    step: u64,
+}
 
 /// A training on a task.
 pub(super) struct Training<'a> {
@@ -41,8 +59,7 @@ pub(super) struct Training<'a> {
     folder: &'a Folder,
     learner: Learner,
     judge: Box<dyn Task>,
-    /// Mean return of the best policy so far, and the steps behind it.
-    best: Option<(f64, u64)>,
+    best: Option<Score>,
     /// The last evaluation, and the steps behind it.
     evaluated: Option<(u64, Evaluation)>,
     curves: Curves,
@@ -57,40 +74,51 @@ impl<'a> Training<'a> {
     pub fn begin(
         options: &'a TaskOptions,
         folder: &'a Folder,
+        facts: &Facts,
         mut learner: Learner,
         judge: Box<dyn Task>,
     ) -> Result<Self> {
-        let recorded = learner.recorded.as_ref().map(VectorData::rows);
-        let facts = Facts::from_iter([
-            (
-                "algorithm".to_owned(),
-                options.config.algorithm.name().into(),
-            ),
-            ("env".to_owned(), learner.task.id().into()),
-            ("seed".to_owned(), options.seed.into()),
-            ("demos.rows".to_owned(), recorded.into()),
-        ]);
-        folder.check(&facts)?;
-        let kept = restore(&folder.file(CHECKPOINT_FILE), &mut learner)?;
+        folder.check(facts)?;
+        let path = folder.file(CHECKPOINT_FILE);
+        let checkpoint = path.exists();
+        anyhow::ensure!(
+            checkpoint || !folder.is_begun() || options.from.is_some() || learner.fresh,
+            "--out {}: the training there was stopped before its first checkpoint; name what it goes on from once \
+             more, by --from",
+            options.out.display()
+        );
+        let trained_s = match checkpoint {
+            true => restore(&path, &mut learner)?,
+            false => 0.0,
+        };
+        let best = match folder.is_begun() {
+            true => score(&folder.file(BEST).join(SCORE_FILE))?,
+            false => None,
+        };
         // Only now: a resumed training that was refused keeps the settings that it had.
+        folder.begin(facts, &options.config)?;
         let curves = folder.curves(learner.steps)?;
-        folder.begin(&facts, &options.config)?;
         if learner.steps > 0 {
             let updates = learner.agent.updates();
             println!("resumed at {} steps, {updates} updates", learner.steps);
         }
-        Ok(Self {
+        let mut training = Self {
             options,
             folder,
             learner,
             judge,
-            best: kept.best,
+            best,
             evaluated: None,
             curves,
             watch: Watch::default(),
             ended: Evaluation::default(),
-            trained_s: kept.trained_s,
-        })
+            trained_s,
+        };
+        if !checkpoint && !training.learner.fresh {
+            // Whoever resumes it need not name again what it went on from.
+            training.checkpoint()?;
+        }
+        Ok(training)
     }
 
     /// Goes on until all steps are taken or `stop` is set.
@@ -98,14 +126,18 @@ impl<'a> Training<'a> {
         let online = self.options.config.online.clone();
         let before_s = self.trained_s;
         let period = Duration::from_secs_f64(self.options.config.train.checkpoint_period_s);
-        let (mut checkpointed, mut rate) = (Instant::now(), Rate::default());
+        let (mut checkpointed, mut pause) = (Instant::now(), period);
+        // Of the time that steps and updates take, evaluations and checkpoints aside.
+        let (mut rate, mut learning) = (Rate::default(), Duration::ZERO);
         let mut show = Show::new(&self.options.env, Some(online.steps));
         // What it can do already is what it will be compared with.
-        if self.learner.steps == 0 && self.options.from.is_some() {
+        if self.learner.steps == 0 && !self.learner.fresh {
             self.evaluate(&show)?;
         }
         while self.learner.steps < online.steps && !stop.load(Ordering::Relaxed) {
-            let stepped = self.learner.step()?;
+            let began = Instant::now();
+            let stepped = self.learner.step().map_err(|bad| self.diverged(bad))?;
+            learning += began.elapsed();
             for (number, figures) in stepped.updates {
                 self.watch.note(number, figures);
             }
@@ -114,7 +146,7 @@ impl<'a> Training<'a> {
                 self.ended.lengths.push(steps);
             }
             let steps = self.learner.steps;
-            rate.add(started.elapsed(), steps);
+            rate.add(learning, steps);
             show.stand(steps, || self.words(rate.per_s()));
             self.trained_s = before_s + started.elapsed().as_secs_f64();
             if steps.is_multiple_of(LOG_STEPS) {
@@ -123,9 +155,11 @@ impl<'a> Training<'a> {
             if online.eval_freq > 0 && steps.is_multiple_of(online.eval_freq) {
                 self.evaluate(&show)?;
             }
-            if checkpointed.elapsed() >= period {
+            if checkpointed.elapsed() >= pause {
+                let began = Instant::now();
                 self.checkpoint()?;
                 checkpointed = Instant::now();
+                pause = pause_after(began.elapsed(), period);
             }
         }
         let stopped = self.learner.steps < online.steps;
@@ -140,8 +174,8 @@ impl<'a> Training<'a> {
     fn words(&self, steps_per_s: Option<f64>) -> String {
         let last = self.ended.returns.last();
         let last = last.map_or(String::new(), |sum| format!(", last return {sum:.1}"));
-        let best = self.best.map_or(String::new(), |(mean, steps)| {
-            format!(", best evaluation {mean:.1} at {steps}")
+        let best = self.best.map_or(String::new(), |best| {
+            format!(", best evaluation {:.1} at {}", best.mean, best.step)
         });
         format!("steps, {}/s{last}{best}", per_s(steps_per_s))
     }
@@ -176,6 +210,26 @@ impl<'a> Training<'a> {
         means.map_err(|diverged| anyhow::anyhow!("{diverged}; {}", self.folder.last_good()))
     }
 
+    /// Why a step could not be kept: of a training that diverged that is the reason, not what it did next.
+    fn diverged(&mut self, bad: BadBatch) -> anyhow::Error {
+        if let Err(diverged) = self.read_watch() {
+            return diverged;
+        }
+        // An update with good figures can have left an agent without any good number.
+        let state = self.learner.agent.state();
+        match check_state(&state, &state) {
+            Err(fault) => anyhow::anyhow!(
+                "after update {}: {fault}; {}",
+                self.learner.agent.updates(),
+                self.folder.last_good()
+            ),
+            Ok(()) => {
+                let (step, env) = (self.learner.steps + 1, &self.options.env);
+                anyhow::Error::from(bad).context(format!("in step {step} of {env}"))
+            }
+        }
+    }
+
     /// Goes through episodes, the same ones every time, and keeps the policy if it is the best so far.
     fn evaluate(&mut self, show: &Show) -> Result<()> {
         self.read_watch()?;
@@ -193,16 +247,17 @@ impl<'a> Training<'a> {
             ("episode_length", evaluation.mean_length()),
         ];
         self.write(&figures.map(|(name, value)| (format!("evaluation/{name}"), value)))?;
-        if self.best.is_none_or(|(best, _)| mean > best) {
-            self.best = Some((mean, steps));
-            self.keep("best")?;
+        if Criterion::Return.better(mean, self.best.map(|best| best.mean)) {
+            let best = Score { mean, step: steps };
+            self.keep(BEST, Some(best))?;
+            self.best = Some(best);
         }
         self.evaluated = Some((steps, evaluation));
         Ok(())
     }
 
-    /// Writes the policy as it is into a folder of this name.
-    fn keep(&self, name: &str) -> Result<()> {
+    /// Writes the policy as it is into a folder of this name, with how well it does.
+    fn keep(&self, name: &str, score: Option<Score>) -> Result<()> {
         let Self {
             learner, options, ..
         } = self;
@@ -214,16 +269,21 @@ impl<'a> Training<'a> {
             updates: learner.agent.updates(),
             scaling: learner.scaling.clone(),
         };
-        let put = |dir: &Path| trained::write(dir, &*learner.agent, &about, &options.config);
+        let put = |dir: &Path| {
+            trained::write(dir, &*learner.agent, &about, &options.config)?;
+            match score {
+                None => Ok(()),
+                Some(score) => {
+                    write_atomically(&dir.join(SCORE_FILE), &serde_json::to_vec_pretty(&score)?)
+                }
+            }
+        };
         Ok(replace_folder(&self.folder.file(name), put)?)
     }
 
     fn end(mut self) -> Result<()> {
         self.checkpoint()?;
-        self.keep("export")?;
-        if let Some(log) = &self.options.log {
-            npz::write(log, &self.learner.replay.table()?)?;
-        }
+        self.keep("export", None)?;
         let last = self.evaluated.as_ref().map(|(_, evaluation)| evaluation);
         let summary = serde_json::json!({
             "env": self.options.env,
@@ -232,13 +292,21 @@ impl<'a> Training<'a> {
             "steps": self.learner.steps,
             "updates": self.learner.agent.updates(),
             "training_wall_s": self.trained_s,
-            "best_return": self.best.map(|(mean, _)| mean),
-            "best_at_step": self.best.map(|(_, steps)| steps),
+            "best_return": self.best.map(|best| best.mean),
+            "best_at_step": self.best.map(|best| best.step),
             "last_return": last.map(Evaluation::mean),
             "last_return_std": last.map(Evaluation::std),
         });
         let bytes = serde_json::to_vec_pretty(&summary)?;
-        Ok(write_atomically(&self.folder.file(SUMMARY_FILE), &bytes)?)
+        write_atomically(&self.folder.file(SUMMARY_FILE), &bytes)?;
+        match &self.options.log {
+            None => Ok(()),
+            Some(log) if self.learner.replay.is_empty() => {
+                println!("no step was taken: {} is not written", log.display());
+                Ok(())
+            }
+            Some(log) => Ok(npz::write(log, &self.learner.replay.table()?)?),
+        }
     }
 
     /// One file, whole at any moment. If a number in it is not finite the last one stays.
@@ -253,9 +321,6 @@ impl<'a> Training<'a> {
         let counts = counts.map(|count| count as f64);
         let progress = [counts[0], counts[1], counts[2], self.trained_s];
         state.push((PROGRESS.into(), Tensor::from_slice(&progress)));
-        if let Some((mean, steps)) = self.best {
-            state.push((BEST.into(), Tensor::from_slice(&[mean, steps as f64])));
-        }
         if !learner.replay.is_empty() {
             state.extend(tensors(learner.replay.table()?.columns()));
         }
@@ -263,18 +328,24 @@ impl<'a> Training<'a> {
     }
 }
 
-/// What a checkpoint keeps besides the learner.
-#[derive(Default)]
-struct Kept {
-    best: Option<(f64, u64)>,
-    trained_s: f64,
+/// When the next checkpoint is due after one that took so long.
+fn pause_after(took: Duration, period: Duration) -> Duration {
+    period.max(took * CHECKPOINT_TIMES)
 }
 
-/// Puts a checkpoint into a learner, if there is one.
-fn restore(path: &Path, learner: &mut Learner) -> Result<Kept> {
-    if !path.exists() {
-        return Ok(Kept::default());
+/// The score of the best policy, if one was kept.
+fn score(path: &Path) -> Result<Option<Score>> {
+    let named = || path.display().to_string();
+    match fs::read(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => Ok(Some(
+            serde_json::from_slice(&read.with_context(named)?).with_context(named)?,
+        )),
     }
+}
+
+/// Puts a checkpoint into a learner; seconds of training until then.
+fn restore(path: &Path, learner: &mut Learner) -> Result<f64> {
     let wrong = || format!("{}: this training cannot go on from it", path.display());
     let state = read_tensors(path)?;
     let mut wanted = learner.agent.state();
@@ -288,14 +359,12 @@ fn restore(path: &Path, learner: &mut Learner) -> Result<Kept> {
     };
     learner.agent.restore(&state, updates as u64);
     (learner.steps, learner.episodes) = (steps as u64, episodes as u64);
-    let best = of(BEST).map(numbers).transpose()?;
-    let best = best.and_then(|best| Some((*best.first()?, *best.get(1)? as u64)));
     let (o, a) = (learner.task.observations(), learner.task.actions());
     if let Some(columns) = columns(&state, o, a) {
         let table = Table::new(columns?).with_context(wrong)?;
         learner.replay.extend(&table).with_context(wrong)?;
     }
-    Ok(Kept { best, trained_s })
+    Ok(trained_s)
 }
 
 /// The columns of a table, by name.
@@ -344,4 +413,16 @@ fn columns(
         })
     };
     Some(all())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checkpoints_take_a_twentieth_of_the_time_at_most() {
+        let s = Duration::from_secs_f64;
+        assert_eq!(pause_after(s(0.5), s(60.0)), s(60.0));
+        assert_eq!(pause_after(s(6.0), s(60.0)), s(120.0));
+    }
 }

@@ -163,6 +163,61 @@ fn imitation_makes_the_encoder_and_images_are_shifted_anew() {
     assert!(other.contains("train.store"), "{other}");
 }
 
+/// Every file in a folder, with its bytes.
+fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut all = vec![];
+    for file in fs::read_dir(dir).unwrap() {
+        let path = file.unwrap().path();
+        match path.is_dir() {
+            true => all.extend(files(&path)),
+            false => all.push((path.clone(), fs::read(&path).unwrap())),
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn a_training_that_is_refused_leaves_what_is_held_out_as_it_was() {
+    let stage = Stage::new();
+    let options = stage.options("out", "iql");
+    run(&options).unwrap();
+    let before = files(&options.out);
+    let changed = |change: &dyn Fn(&mut OfflineOptions)| {
+        let mut other = stage.options("out", "iql");
+        other.resume = true;
+        change(&mut other);
+        let refused = error(&other);
+        assert!(files(&options.out) == before, "{refused}");
+        refused
+    };
+    // Another seed holds out other episodes.
+    assert!(changed(&|options| options.seed = 4).contains("seed = 3"));
+    let more = changed(&|options| options.config.offline.held_out = 0.6);
+    assert!(more.contains("offline.held_out = 0.3"), "{more}");
+    let others = Encoder::new(config("bc").encoder, Kind::Float, Device::Cpu, 6);
+    others.save(&stage.path("others.safetensors")).unwrap();
+    let weights = stage.path("others.safetensors");
+    let encoder = changed(&|options| options.config.encoder_weights = Some(weights.clone()));
+    assert!(encoder.contains("encoder = "), "{encoder}");
+    // The same runs by name and length, with another step in one.
+    let mut spoiled = entries(RunId(2));
+    step(&mut spoiled[5]).reward = 0.5;
+    write_run(&stage.path("spoiled/first"), &spec(), &entries(RunId(1)));
+    write_run(&stage.path("spoiled/second"), &spec(), &spoiled);
+    let data = changed(&|options| options.data = stage.path("spoiled"));
+    assert!(data.contains("data.sha256"), "{data}");
+    write_run(&stage.path("runs/third"), &spec(), &entries(RunId(3)));
+    assert!(changed(&|_| ()).contains("data.runs"));
+    // As it began it goes on.
+    fs::remove_dir_all(stage.path("runs/third")).unwrap();
+    let mut resumed = stage.options("out", "iql");
+    resumed.resume = true;
+    resumed.config.offline.updates = 8;
+    resumed.config.encoder_weights = None;
+    run(&resumed).unwrap();
+}
+
 /// The words that refuse a run with a spoiled entry, beside a good one.
 fn spoiled(stage: &Stage, name: &str, spoil: impl Fn(&mut Entry)) -> String {
     let mut entries = entries(RunId(7));

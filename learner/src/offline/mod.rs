@@ -14,6 +14,7 @@ pub mod folder;
 mod held_out;
 pub mod judge;
 pub mod runs;
+mod survey;
 mod training;
 pub mod vectors;
 

@@ -2,9 +2,8 @@
 //! any of the algorithms.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         LockResult, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -13,16 +12,16 @@ use std::{
 
 use anyhow::{Context, Result};
 use hilt_protocol::{
-    Entry, RigSpec,
+    RigSpec,
     noise::{Uniforms, mix},
 };
-use hilt_recording::RunReader;
 use serde_json::json;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{
     folder::{Facts, Folder},
     held_out::{self, Judged, Values},
+    survey::{Survey, each_entry, episode_of},
 };
 use crate::{
     agents::{
@@ -31,7 +30,7 @@ use crate::{
     },
     config::{FrameStore, LearnerConfig},
     course::Course,
-    dataset::{runs_of_one_rig, statistics},
+    dataset::runs_of_one_rig,
     encoder::Encoder,
     imitation::train_encoder,
     ingest::Ingest,
@@ -61,16 +60,10 @@ pub struct RunsCourse {
     seed: u64,
 }
 
-/// An episode: run and number.
-type Episode = (u64, u64);
-
-fn episode_of(entry: &Entry) -> Episode {
-    (entry.run.0, entry.episode)
-}
-
 impl RunsCourse {
     /// Reads the runs in a folder, makes the encoder or finds the one of a training that is resumed, and a fresh agent
-    /// for them. Also what the training then stands on. When `stop` is set meanwhile it is an error.
+    /// for them. Also what the training then stands on; if that is not what it began on it is refused, and nothing in
+    /// the folder has changed. When `stop` is set meanwhile it is an error.
     pub fn open(
         data: &Path,
         folder: &Folder,
@@ -93,34 +86,49 @@ impl RunsCourse {
             // Of a training that did not come so far as to begin.
             fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
         }
-        fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
         let encoder_file = dir.join(ENCODER_FILE);
-        let encoder = match encoder_file.exists() {
-            true => {
+        let encoder = match config.given_encoder(device, seed)? {
+            Some(encoder) => encoder,
+            None if encoder_file.exists() => {
                 let encoder = Encoder::new(config.encoder.clone(), Kind::Float, device, seed);
                 encoder.load(&encoder_file)?;
                 encoder
             }
-            false => {
-                let encoder = match config.given_encoder(device, seed)? {
-                    Some(encoder) => encoder,
-                    None => {
-                        let mut entries = vec![];
-                        each_entry(&runs, stop, |entry| {
-                            if !apart.contains(&episode_of(&entry)) {
-                                entries.push(entry);
-                            }
-                            Ok(())
-                        })?;
-                        let go_on = |_, _| !stop.load(Ordering::Relaxed);
-                        train_encoder(config, &spec, &entries, (device, seed), go_on)?
+            None => {
+                let mut entries = vec![];
+                each_entry(&runs, stop, |entry| {
+                    if !apart.contains(&episode_of(&entry)) {
+                        entries.push(entry);
                     }
-                };
+                    Ok(())
+                })?;
+                let go_on = |_, _| !stop.load(Ordering::Relaxed);
+                let encoder = train_encoder(config, &spec, &entries, (device, seed), go_on)?;
                 Stopped::check(stop, "the encoder was trained")?;
-                encoder.save(&encoder_file)?;
                 encoder
             }
         };
+        let facts = json!({
+            "algorithm": config.algorithm,
+            "seed": seed,
+            "rig": spec.hash().to_string(),
+            "data.runs": survey.entries,
+            "data.sha256": survey.sha256,
+            "encoder": hash_in_hex(&encoder),
+            "train.store": config.train.store,
+            "train.shifted_copies": config.train.shifted_copies,
+            "offline.held_out": offline.held_out,
+            "offline.normalize_observations": offline.normalize_observations,
+        });
+        let serde_json::Value::Object(facts) = facts else {
+            anyhow::bail!("a list of facts is an object");
+        };
+        // Before anything is put into the stores: which episodes belong into which follows from the facts.
+        folder.check(&facts)?;
+        fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        if !encoder_file.exists() {
+            encoder.save(&encoder_file)?;
+        }
         let ingest = Ingest::new(spec.clone(), &encoder, &config.train)?;
         let plain = Ingest::maps(spec.clone(), &encoder, 1);
         let open = |name: &str, ingest: &Ingest| {
@@ -149,12 +157,12 @@ impl RunsCourse {
             replay.reckon_returns(discount);
         }
         println!(
-            "{}: {} steps of {} episodes to learn from, {} of {} held out",
+            "{}: {} steps of {} to learn from; {} steps of {} are held out",
             data.display(),
             replay.len(Which::Demonstrations),
-            survey.episodes.len() - apart.len(),
+            in_words(survey.episodes.len() - apart.len()),
             held_out.len(Which::Demonstrations),
-            apart.len(),
+            in_words(apart.len()),
         );
         anyhow::ensure!(
             !replay.is_empty(Which::Demonstrations),
@@ -163,23 +171,9 @@ impl RunsCourse {
         );
         let agent = config.sight_agent(&spec, encoder.config().map_shape(), device, seed);
         if offline.normalize_observations {
-            let (mean, std) = statistics(&survey.proprio);
+            let (mean, std) = survey.proprio_statistics(&apart);
             agent.centre_proprio(&mean, &std);
         }
-        let facts = json!({
-            "algorithm": config.algorithm,
-            "seed": seed,
-            "rig": spec.hash().to_string(),
-            "data.runs": survey.entries,
-            "encoder": hash_in_hex(&encoder),
-            "train.store": config.train.store,
-            "train.shifted_copies": config.train.shifted_copies,
-            "offline.held_out": offline.held_out,
-            "offline.normalize_observations": offline.normalize_observations,
-        });
-        let serde_json::Value::Object(facts) = facts else {
-            anyhow::bail!("a list of facts is an object");
-        };
         let rows = offline.batch * agent.parts() as usize;
         let course = Self {
             batch: HostBatch::new(replay.layout(), rows),
@@ -199,53 +193,10 @@ fn unlocked<T>(lock: LockResult<T>) -> T {
     lock.unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Goes through the entries of runs, each in order. An error names the run.
-fn each_entry(
-    runs: &[PathBuf],
-    stop: &AtomicBool,
-    mut take: impl FnMut(Entry) -> Result<()>,
-) -> Result<()> {
-    for run in runs {
-        for entry in RunReader::open(run)? {
-            Stopped::check(stop, "the first update")?;
-            take(entry?).with_context(|| format!("--data {}", run.display()))?;
-        }
-    }
-    Ok(())
-}
-
-/// What is known of runs before their frames are looked at.
-#[derive(Default)]
-struct Survey {
-    episodes: BTreeSet<Episode>,
-    /// Proprioception of all entries.
-    proprio: Vec<Vec<f32>>,
-    /// By the run's name.
-    entries: BTreeMap<String, u64>,
-}
-
-impl Survey {
-    fn of(runs: &[PathBuf], stop: &AtomicBool) -> Result<Self> {
-        let mut survey = Self::default();
-        each_entry(runs, stop, |entry| {
-            survey.episodes.insert(episode_of(&entry));
-            survey.proprio.push(entry.observation().proprio.clone());
-            *survey.entries.entry(entry.run.to_string()).or_default() += 1;
-            Ok(())
-        })?;
-        Ok(survey)
-    }
-
-    /// A share of the episodes, one at least and not all, chosen by the seed; none where the share is 0.
-    fn held_out(&self, share: f64, seed: u64) -> BTreeSet<Episode> {
-        let all = self.episodes.len();
-        if share <= 0.0 || all < 2 {
-            return BTreeSet::new();
-        }
-        let count = ((all as f64 * share).round() as usize).clamp(1, all - 1);
-        let mut shuffled: Vec<Episode> = self.episodes.iter().copied().collect();
-        shuffled.sort_by_key(|&(run, episode)| mix(mix(seed ^ run) ^ episode));
-        shuffled.into_iter().take(count).collect()
+fn in_words(episodes: usize) -> String {
+    match episodes {
+        1 => "1 episode".to_owned(),
+        _ => format!("{episodes} episodes"),
     }
 }
 

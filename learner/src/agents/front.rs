@@ -406,4 +406,22 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn centring_is_the_same_as_normalising_the_input() {
+        tch::set_num_threads(1);
+        let (front, raw) = (front(), sight(3));
+        let (mean, std) = (
+            [0.5f32, -0.25, 0.0, 1.0, 2.0, 0.0],
+            [0.125f32, 2.0, 1.0, 1.0, 0.5, 4.0],
+        );
+        let row = |values: &[f32]| Tensor::from_slice(values).to_kind(Kind::Double);
+        let normalised = Sight {
+            maps: raw.maps.iter().map(Tensor::shallow_clone).collect(),
+            proprio: (&raw.proprio - row(&mean)) / row(&std),
+        };
+        let wanted = front.value(&normalised);
+        front.centre_proprio(&mean, &std);
+        assert!(front.value(&raw).allclose(&wanted, 1e-12, 1e-12, false));
+    }
 }

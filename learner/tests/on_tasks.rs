@@ -429,8 +429,6 @@ fn what_cannot_be_is_refused_with_the_remedy() {
         }),
         &words,
     );
-    let share = options(&out, &["algorithm=rlpd", "train.demonstration_share=1.5"]);
-    says(&refused(&share), &["train.demonstration_share = 1.5"]);
     // None of them has left anything that a training would take for its own.
     assert!(!out.join("config.toml").exists());
     fs::write(out.join("state.json"), "{}").unwrap();

@@ -56,7 +56,11 @@ fn shares(all: &[(&str, f64)]) -> Result<(), OutOfBounds> {
 }
 
 fn no_less_than_zero(all: &[(&str, f64)]) -> Result<(), OutOfBounds> {
-    // The largest is what a `Duration` of seconds can hold with room to spare; no step size comes near it.
+    (all.iter()).try_for_each(|&(key, value)| between(key, value, 0.0, f64::INFINITY))
+}
+
+/// What a `Duration` can hold, with room to spare.
+fn seconds(all: &[(&str, f64)]) -> Result<(), OutOfBounds> {
     (all.iter()).try_for_each(|&(key, value)| between(key, value, 0.0, 1e15))
 }
 
@@ -123,9 +127,11 @@ pub(super) fn check(config: &LearnerConfig) -> Result<(), OutOfBounds> {
         ("rlpd.discount", c.rlpd.discount),
         ("sac_grasp.discount", c.sac_grasp.discount),
     ])?;
-    no_less_than_zero(&[
+    seconds(&[
         ("train.snapshot_period_s", c.train.snapshot_period_s),
         ("train.checkpoint_period_s", c.train.checkpoint_period_s),
+    ])?;
+    no_less_than_zero(&[
         ("train.steps_per_update", c.train.steps_per_update),
         ("bc.lr", c.bc.lr),
         ("td3_bc.lr_actor", c.td3_bc.lr_actor),
@@ -184,6 +190,10 @@ mod tests {
 
     #[test]
     fn what_would_panic_later_is_named_at_once() {
+        assert_eq!(
+            said("train.demonstration_share=1.5"),
+            "train.demonstration_share = 1.5: it is at most 1"
+        );
         assert_eq!(said("redq.critics=1"), "redq.asked = 2: it is at most 1");
         assert_eq!(
             said("train.checkpoint_period_s=-1.0"),

@@ -122,11 +122,6 @@ fn check(options: &TaskOptions, fresh: bool) -> Result<()> {
         }
         Algorithm::Sac | Algorithm::Redq | Algorithm::Rlpd => {}
     }
-    let share = config.train.demonstration_share;
-    anyhow::ensure!(
-        (0.0..=1.0).contains(&share),
-        "train.demonstration_share = {share}: it lies in 0 to 1"
-    );
     Ok(())
 }
 

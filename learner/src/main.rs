@@ -142,7 +142,8 @@ struct Hybrid {
     #[arg(long)]
     resume: bool,
     /// Goes on from this agent, the `best` or `export` folder of a training, on the robot's runs or with --env on a
-    /// table; its configuration is where this one begins, unless --preset is given.
+    /// table; its configuration is where this one begins, unless --preset is given. Updates count on from its own, so
+    /// that schedules and random draws go on; --max-updates counts those made here.
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
     #[command(flatten)]

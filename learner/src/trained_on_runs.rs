@@ -14,6 +14,8 @@ use std::{
 };
 
 use hilt_protocol::RigSpec;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tch::{Device, Kind};
 
 use crate::{
@@ -81,6 +83,19 @@ pub enum Unfit {
         /// What is wrong with it.
         fault: WeightsError,
     },
+    /// A training that is resumed went on from another one.
+    #[error(
+        "--from {dir}: the training in --out {out} went on from {theirs}; repeat the command that began it, or choose \
+         another folder"
+    )]
+    Other {
+        /// The folder.
+        dir: PathBuf,
+        /// The training's.
+        out: PathBuf,
+        /// What that went on from.
+        theirs: String,
+    },
     /// The agent's state does not fit the configured one.
     #[error("--from {0}")]
     Agent(NotKept),
@@ -99,6 +114,15 @@ pub fn write(
     write_agent(&dir.join(AGENT_FILE), agent.state(), agent.updates())?;
     let config = toml::to_string(config)?;
     Ok(write_atomically(&dir.join(CONFIG_FILE), config.as_bytes())?)
+}
+
+/// What a training went on from, for when it is resumed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The folder, as it was given.
+    pub dir: PathBuf,
+    /// Of the agent in it, then.
+    pub agent_sha256: String,
 }
 
 /// A folder that [`write()`] wrote, fit for a training.
@@ -178,12 +202,41 @@ impl TrainedOnRuns {
         &self.encoder
     }
 
-    /// Puts the state into an agent of the configuration, which counts its updates anew.
+    /// Puts the state into an agent of the configuration, which counts its updates on: its schedules go on with them,
+    /// and no update draws what an earlier one drew.
     pub fn begin(&self, agent: &mut dyn SightAgent) -> Result<(), Unfit> {
         let path = self.dir.join(AGENT_FILE);
-        let (state, _) = read_agent(&path, agent.state()).map_err(Unfit::Agent)?;
-        agent.restore(&state, 0);
+        let (state, updates) = read_agent(&path, agent.state()).map_err(Unfit::Agent)?;
+        agent.restore(&state, updates);
         Ok(())
+    }
+
+    /// Which folder it is, and which agent lies in it now.
+    pub fn origin(&self) -> Result<Origin, Unfit> {
+        let path = self.dir.join(AGENT_FILE);
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+        let bytes = fs::read(&path).map_err(|e| Unfit::File(named(e)))?;
+        Ok(Origin {
+            dir: self.dir.clone(),
+            agent_sha256: format!("{:x}", Sha256::digest(bytes)),
+        })
+    }
+
+    /// Whether the training in `out`, which is resumed, went on from this agent, wherever that lies now.
+    pub fn check(&self, began: Option<&Origin>, out: &Path) -> Result<(), Unfit> {
+        let ours = self.origin()?.agent_sha256;
+        if began.is_some_and(|began| began.agent_sha256 == ours) {
+            return Ok(());
+        }
+        Err(Unfit::Other {
+            dir: self.dir.clone(),
+            out: out.to_owned(),
+            theirs: match began {
+                None => "no other one".to_owned(),
+                Some(began) if began.dir == self.dir => "another agent in that folder".to_owned(),
+                Some(began) => began.dir.display().to_string(),
+            },
+        })
     }
 
     /// In words.

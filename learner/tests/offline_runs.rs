@@ -130,7 +130,8 @@ fn each_algorithm_trains_is_judged_and_goes_on_as_if_it_had_never_stopped() {
             let map = config.encoder.map_shape();
             let mut agent = config.sight_agent(&spec(), map, Device::Cpu, 9);
             trained.begin(&mut *agent).unwrap();
-            assert_eq!(agent.updates(), 0, "it counts anew");
+            let updates = agent.updates();
+            assert!([3, 6].contains(&updates), "it counts on from {updates}");
             let last = checkpoint(&straight.out);
             let same = agent.state().iter().all(|tensor| last.contains(tensor));
             assert!(

@@ -45,6 +45,7 @@ use crate::{
     metrics::write_atomically,
     onnx::{Weights, with_note},
     replay::Replay,
+    trained_on_runs::Origin,
 };
 
 /// What to train from, and where to.
@@ -66,7 +67,7 @@ pub struct HybridOptions {
     pub session: String,
     /// Seed of every random draw.
     pub seed: u64,
-    /// Updates to make, earlier ones of a resumed run included.
+    /// Updates to make, earlier ones of a resumed run included, those of `from` not.
     pub max_updates: u64,
     /// Seconds from the start of this process to the last update.
     pub max_seconds: f64,
@@ -83,6 +84,12 @@ struct State {
     snapshot_version: u64,
     trained_s: f64,
     classifier_version: u64,
+    /// Updates that the agent had when the training began.
+    #[serde(default)]
+    began_at: u64,
+    /// What it went on from.
+    #[serde(default)]
+    from: Option<Origin>,
 }
 
 /// A folder belongs to one training: what is there is gone on with, or left alone.
@@ -144,26 +151,39 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         snapshot_version: 0,
         trained_s: 0.0,
         classifier_version: 1,
+        began_at: 0,
+        from: None,
     };
-    if let Some(from) = &from {
-        from.begin(&mut *agent)?;
-        agent.go_online();
-        println!("{}", from.in_words());
-        if !agent_file.exists() {
-            // Whoever resumes this training need not say again what it went on from.
-            write_agent(&agent_file, agent.state(), agent.updates())?;
-        }
-    }
     if options.resume && state_file.exists() {
         state = serde_json::from_slice(&fs::read(&state_file)?)
             .with_context(|| format!("reading {}", state_file.display()))?;
+        if let Some(from) = &from {
+            from.check(state.from.as_ref(), &options.out)?;
+        }
         // It may have been killed before its first checkpoint.
         if agent_file.exists() {
             let (kept, updates) = read_agent(&agent_file, agent.state())?;
             agent.restore(&kept, updates);
         }
         println!("resumed at {} updates", agent.updates());
+    } else if let Some(from) = &from {
+        anyhow::ensure!(
+            from.encoder().hash() == encoder.hash(),
+            "--from: --out {} was prepared with another encoder; repeat the command that did, or choose another folder",
+            options.out.display()
+        );
+        from.begin(&mut *agent)?;
+        agent.go_online();
+        (state.began_at, state.from) = (agent.updates(), Some(from.origin()?));
+        println!("{}", from.in_words());
+        // Whoever resumes this training has its agent here.
+        write_agent(&agent_file, agent.state(), agent.updates())?;
     }
+    // The agent's count, which goes on from that of `from`.
+    let options = &HybridOptions {
+        max_updates: options.max_updates.saturating_add(state.began_at),
+        ..options.clone()
+    };
     // Before a robot can have anything of this run: from here on a resumed one is the same.
     write_atomically(&state_file, &serde_json::to_vec_pretty(&state)?)?;
 

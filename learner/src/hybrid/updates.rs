@@ -250,7 +250,9 @@ impl UpdateLoop<'_> {
         let train = &self.options.config.train;
         // Before the first update the actor may collect what the first update waits for, and then some.
         let ahead = 3 * train.start_after as u64;
-        let earned = (self.agent.updates() as f64 * train.steps_per_update) as u64;
+        // What another training has learned before earns no steps in this one.
+        let made = self.agent.updates().saturating_sub(self.state.began_at);
+        let earned = (made as f64 * train.steps_per_update) as u64;
         self.link.publish_progress(Progress {
             learner_run: self.state.learner_run,
             updates: self.agent.updates(),

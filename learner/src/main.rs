@@ -81,7 +81,7 @@ struct Common {
     /// Seed of every random draw.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where the configuration begins [default: lift]. With a robot lift, hil-serl or pytorch-serl; for data at hand
+    /// Where the configuration begins [default: lift; a training that is resumed: what it was]. With a robot lift, hil-serl or pytorch-serl; for data at hand
     /// and for tasks bc, td3-bc, iql, iql-antmaze, awac, cql, cql-antmaze, cal-ql, sac, redq or rlpd.
     #[arg(long)]
     preset: Option<String>,
@@ -248,12 +248,17 @@ impl Evaluate {
 
 impl Common {
     fn resolve(&self) -> Result<LearnerConfig> {
-        self.resolve_from(None)
+        self.resolve_over(None)
     }
 
-    /// As [`Common::resolve`]; where no preset is named it begins with the configuration of a trained folder, if
-    /// there is one.
-    fn resolve_from(&self, trained: Option<&Path>) -> Result<LearnerConfig> {
+    /// As [`Common::resolve`] for a training, which begins where no preset is named with the configuration that it
+    /// was resolved to before, if it is resumed, or with that of what it goes on from.
+    fn resolve_for(&self, resume: bool, from: Option<&Path>) -> Result<LearnerConfig> {
+        let begun = resume && self.out.join(trained::CONFIG_FILE).exists();
+        self.resolve_over(if begun { Some(&self.out) } else { from })
+    }
+
+    fn resolve_over(&self, trained: Option<&Path>) -> Result<LearnerConfig> {
         let file = match &self.config {
             Some(path) => {
                 let name = path.display().to_string();
@@ -285,10 +290,7 @@ impl Common {
 impl Hybrid {
     fn task_options(self) -> Result<TaskOptions> {
         let on_task = self.on_task;
-        // What it was resolved to when it began, which need not be said again.
-        let begun = self.common.out.join(trained::CONFIG_FILE);
-        let begun = (self.resume && begun.exists()).then_some(&*self.common.out);
-        let mut config = self.common.resolve_from(self.from.as_deref().or(begun))?;
+        let mut config = (self.common).resolve_for(self.resume, self.from.as_deref())?;
         config.online.steps = on_task.max_steps.unwrap_or(config.online.steps);
         Ok(TaskOptions {
             env: on_task.env.unwrap_or_default(),
@@ -339,7 +341,7 @@ fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
     match command {
         Command::Offline(offline) => {
             let options = OfflineOptions {
-                config: offline.common.resolve()?,
+                config: offline.common.resolve_for(offline.resume, None)?,
                 data: offline.data,
                 env: offline.env,
                 out: offline.common.out,
@@ -353,7 +355,7 @@ fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
         }
         Command::Hybrid(hybrid) => {
             let options = HybridOptions {
-                config: hybrid.common.resolve_from(hybrid.from.as_deref())?,
+                config: (hybrid.common).resolve_for(hybrid.resume, hybrid.from.as_deref())?,
                 from: hybrid.from,
                 demos: hybrid.demos.unwrap_or_default(),
                 labels: hybrid.labels,

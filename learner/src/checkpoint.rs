@@ -12,7 +12,7 @@ use crate::agents::guard::{BadState, check_state};
 /// Writes tensors as `.safetensors`: beside the place, then renamed into it.
 pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)]) -> io::Result<()> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-    let beside = path.with_extension("partial");
+    let beside = crate::metrics::beside(path);
     let written = Tensor::write_safetensors(tensors, &beside)
         .map_err(io::Error::other)
         .and_then(|()| fs::File::open(&beside)?.sync_all())
@@ -82,23 +82,35 @@ pub fn read_agent(
     Ok((state, updates))
 }
 
+/// A folder's name with an ending.
+fn named_with(dir: &Path, ending: &str) -> PathBuf {
+    let mut name = dir.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// Gives a folder back its name, if [`replace_folder`] was killed in the moment in which it had none.
+pub fn recover_folder(dir: &Path) -> io::Result<()> {
+    let old = named_with(dir, ".old");
+    if !dir.exists() && old.exists() {
+        fs::rename(&old, dir)?;
+    }
+    Ok(())
+}
+
 /// Fills a folder beside `dir` and puts it in the place of `dir`, with all that was there. Killed on the way it
-/// leaves the old folder, if not under its name then under that with `.old`.
+/// leaves the old folder, if not under its name then so that [`recover_folder`] finds it.
 pub fn replace_folder<E: From<io::Error>>(
     dir: &Path,
     fill: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
-    let beside = |ending: &str| {
-        let mut name = dir.as_os_str().to_owned();
-        name.push(ending);
-        PathBuf::from(name)
-    };
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", dir.display()));
     let gone = |path: &Path| match fs::remove_dir_all(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(named(e)),
         _ => Ok(()),
     };
-    let (partial, old) = (beside(".partial"), beside(".old"));
+    let (partial, old) = (named_with(dir, ".partial"), named_with(dir, ".old"));
+    recover_folder(dir).map_err(named)?;
     gone(&partial)?;
     fs::create_dir_all(&partial).map_err(named)?;
     fill(&partial)?;
@@ -113,6 +125,25 @@ pub fn replace_folder<E: From<io::Error>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_lost_its_name_gets_it_back() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("best");
+        let fill = |word: &'static str| move |dir: &Path| fs::write(dir.join("which"), word);
+        replace_folder(&dir, fill("first")).unwrap();
+        // Killed between the two renames.
+        fs::rename(&dir, named_with(&dir, ".old")).unwrap();
+        recover_folder(&dir).unwrap();
+        assert_eq!(fs::read(dir.join("which")).unwrap(), b"first");
+        fs::rename(&dir, named_with(&dir, ".old")).unwrap();
+        let refused = |_: &Path| Err(io::Error::other("the disk is full"));
+        replace_folder(&dir, refused).unwrap_err();
+        assert_eq!(fs::read(dir.join("which")).unwrap(), b"first");
+        replace_folder(&dir, fill("second")).unwrap();
+        assert_eq!(fs::read(dir.join("which")).unwrap(), b"second");
+        assert!(!named_with(&dir, ".old").exists());
+    }
 
     #[test]
     fn tensors_come_back_and_a_missing_or_broken_file_is_named() {

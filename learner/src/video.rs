@@ -29,7 +29,9 @@ pub enum VideoError {
     #[error("a video's file ends in .mp4, not {}", .0.display())]
     Name(PathBuf),
     /// A picture's sides are not those of a film.
-    #[error("a video is an even number of pixels wide and high, not {width}×{height}")]
+    #[error(
+        "a video is an even number of pixels wide and high, 16 to 4096 of them, not {width}×{height}"
+    )]
     Size {
         /// Pixels.
         width: u32,
@@ -50,7 +52,10 @@ pub enum VideoError {
     #[error(transparent)]
     Task(#[from] PictureError),
     /// The program failed.
-    #[error("the video {} was not made: ffmpeg said: {said}", path.display())]
+    #[error(
+        "the video {} was not made: ffmpeg (which needs its encoder libx264) said: {said}",
+        path.display()
+    )]
     Program {
         /// Of the video.
         path: PathBuf,
@@ -100,7 +105,7 @@ impl Film {
         // Colours are kept for two by two pixels, as every player can show it.
         if [width, height]
             .iter()
-            .any(|&side| side == 0 || side % 2 > 0)
+            .any(|&side| !(16..=4096).contains(&side) || side % 2 > 0)
         {
             return Err(VideoError::Size { width, height });
         }
@@ -221,7 +226,7 @@ impl Drop for Film {
 }
 
 fn beside(path: &Path) -> PathBuf {
-    path.with_extension("partial")
+    crate::metrics::beside(path)
 }
 
 fn io_error(path: &Path, cause: io::Error) -> VideoError {

@@ -85,6 +85,7 @@ fn main() -> Result<()> {
         Chore::Test { vm: true, args } => vm::test(&root, &args),
         Chore::Test { vm: false, args } => {
             setup::opencv(&root)?;
+            setup::video_program()?;
             steps::test(&root, &args)
         }
         Chore::Check => steps::check(&root),

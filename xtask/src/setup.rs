@@ -158,6 +158,9 @@ const PACKAGES: [(&str, &str); 3] = [
     ("libegl-mesa0", "libEGL_mesa.so.0"),
 ];
 
+/// That whose program makes videos.
+const VIDEO_PACKAGES: [(&str, &str); 1] = [("ffmpeg", "ffmpeg")];
+
 /// Those whose programs the benchmark of the control loop runs.
 const LOOP_PACKAGES: [(&str, &str); 2] = [("rt-tests", "cyclictest"), ("stress-ng", "stress-ng")];
 
@@ -238,6 +241,12 @@ pub fn opencv(root: &Path) -> Result<()> {
 pub fn loop_programs() -> Result<()> {
     let path = env::var_os("PATH").unwrap_or_default();
     debian_packages(&LOOP_PACKAGES, env::split_paths(&path))
+}
+
+/// Installs the program that makes videos.
+pub fn video_program() -> Result<()> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    debian_packages(&VIDEO_PACKAGES, env::split_paths(&path))
 }
 
 /// Installs what runs the virtual machine.

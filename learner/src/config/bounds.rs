@@ -109,13 +109,20 @@ pub(super) fn check(config: &LearnerConfig) -> Result<(), OutOfBounds> {
         ("redq.update_to_data", c.redq.update_to_data),
         ("redq.policy_delay", c.redq.policy_delay),
         ("rlpd.critics", c.rlpd.critics),
+        ("front.spatial_features", c.front.spatial_features),
+        ("front.bottleneck", c.front.bottleneck),
+        ("front.proprio_latent", c.front.proprio_latent),
+        ("imitation.batch", c.imitation.batch),
+        ("reward.batch", c.reward.batch),
+        ("encoder.image_size", c.encoder.image_size),
         ("rlpd.update_to_data", c.rlpd.update_to_data),
     ])?;
+    // Something must be left to learn from.
+    between("offline.held_out", c.offline.held_out, 0.0, 0.9)?;
     asked("redq.asked", c.redq.asked, c.redq.critics)?;
     asked("rlpd.asked", c.rlpd.asked.unwrap_or(1), c.rlpd.critics)?;
     shares(&[
         ("train.demonstration_share", c.train.demonstration_share),
-        ("offline.held_out", c.offline.held_out),
         ("reward.held_out", c.reward.held_out),
         ("td3_bc.discount", c.td3_bc.discount),
         ("iql.discount", c.iql.discount),
@@ -127,6 +134,10 @@ pub(super) fn check(config: &LearnerConfig) -> Result<(), OutOfBounds> {
         ("rlpd.discount", c.rlpd.discount),
         ("sac_grasp.discount", c.sac_grasp.discount),
     ])?;
+    if c.offline.sparse_rewards {
+        // Such an episode is worth its reward over 1 − γ.
+        between("cal_ql.cql.discount", c.cal_ql.cql.discount, 0.0, 0.999_999)?;
+    }
     seconds(&[
         ("train.snapshot_period_s", c.train.snapshot_period_s),
         ("train.checkpoint_period_s", c.train.checkpoint_period_s),
@@ -137,6 +148,15 @@ pub(super) fn check(config: &LearnerConfig) -> Result<(), OutOfBounds> {
         ("td3_bc.lr_actor", c.td3_bc.lr_actor),
         ("td3_bc.lr_critic", c.td3_bc.lr_critic),
         ("iql.lr_actor", c.iql.lr_actor),
+        ("iql.lr_q", c.iql.lr_q),
+        ("iql.lr_v", c.iql.lr_v),
+        ("cql.policy_lr", c.cql.policy_lr),
+        ("cql.critic_lr", c.cql.critic_lr),
+        ("cal_ql.cql.policy_lr", c.cal_ql.cql.policy_lr),
+        ("cal_ql.cql.critic_lr", c.cal_ql.cql.critic_lr),
+        ("rlpd.actor_lr", c.rlpd.actor_lr),
+        ("rlpd.critic_lr", c.rlpd.critic_lr),
+        ("front.lr", c.front.lr),
         ("awac.lr", c.awac.lr),
         ("sac.lr", c.sac.lr),
         ("redq.lr", c.redq.lr),

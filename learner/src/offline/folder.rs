@@ -15,12 +15,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use rustix::fs::{FlockOperation, flock};
 use serde_json::{Map, Value};
 use tch::Tensor;
 
 use crate::{
     agents::guard::check_state,
-    checkpoint::{read_tensors, write_tensors},
+    checkpoint::{read_tensors, recover_folder, write_tensors},
     config::LearnerConfig,
     course::Course,
     metrics::{Curves, write_atomically},
@@ -49,6 +50,8 @@ const TRAINED_S: &str = "training.trained_s";
 pub struct Folder {
     dir: PathBuf,
     begun: Option<Facts>,
+    /// Held as long as the training lives; the system gives it back, however that ends.
+    _lock: fs::File,
 }
 
 impl Folder {
@@ -68,6 +71,9 @@ impl Folder {
             "--out {shown} holds the results of another training; choose another folder"
         );
         fs::create_dir_all(dir).with_context(|| format!("creating {shown}"))?;
+        let lock = fs::File::open(dir).with_context(|| format!("opening {shown}"))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .with_context(|| format!("--out {shown}: another training is at work in it; let it end, or choose another folder"))?;
         let begun = match begun {
             false => None,
             true => {
@@ -76,11 +82,18 @@ impl Folder {
                 Some(serde_json::from_slice(&text).with_context(|| path.display().to_string())?)
             }
         };
+        for kept in ["best", "export"] {
+            recover_folder(&dir.join(kept)).with_context(|| format!("in {shown}"))?;
+        }
         if resume && begun.is_none() {
             println!("{shown} holds nothing yet: a new training");
         }
         let dir = dir.to_owned();
-        Ok(Self { dir, begun })
+        Ok(Self {
+            dir,
+            begun,
+            _lock: lock,
+        })
     }
 
     /// Whether a training has begun in it, which is gone on with now.
@@ -189,4 +202,23 @@ fn difference(begun: &Facts, now: &Facts) -> Option<(String, Value, Value)> {
     let names = now.keys().chain(begun.keys());
     let pairs = names.map(|name| (name.clone(), of(begun, name), of(now, name)));
     pairs.into_iter().find(|(_, theirs, ours)| theirs != ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_training_at_a_time() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("out");
+        let first = Folder::open(&dir, false).unwrap();
+        let second = Folder::open(&dir, true).unwrap_err();
+        assert!(
+            format!("{second:#}").contains("another training is at work"),
+            "{second:#}"
+        );
+        drop(first);
+        assert!(Folder::open(&dir, true).is_ok());
+    }
 }

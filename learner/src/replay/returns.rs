@@ -28,7 +28,8 @@ impl Returns {
 
 impl Replay {
     /// Beside each transition its return from now on: the sum of rewards and grasp penalties from it to its
-    /// episode's end, discounted by `discount` per step. Where time ran out it is what came until then. While the
+    /// episode's end, discounted by `discount` per step. Where time ran out it is what came until then, which
+    /// bounds the return from below as long as what comes is not negative; grasp penalties are, and little. While the
     /// end is not known, for it has not come yet or a row before it is missing, it is [`UNKNOWN_RETURN`].
     pub fn reckon_returns(&mut self, discount: f64) {
         self.returns = Some(Returns {

@@ -26,22 +26,22 @@ use crate::pickle::DType;
 #[derive(Debug, thiserror::Error)]
 pub enum NpzError {
     /// The file system refused.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     Io {
         /// The file.
         path: PathBuf,
         /// What it said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// It is no archive, or a cut one.
     #[error(
-        "{path}: {source}; a .npz file is a whole zip archive: copy it again, or write it with numpy.savez"
+        "{path}: {cause}; a .npz file is a whole zip archive: copy it again, or write it with numpy.savez"
     )]
     Archive {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: ZipError,
+        cause: ZipError,
     },
     /// A column is missing.
     #[error("{path}: there is no `{key}`; there are {keys}")]
@@ -54,14 +54,14 @@ pub enum NpzError {
         keys: String,
     },
     /// A column cannot be read.
-    #[error("{path}: `{key}`: {source}")]
+    #[error("{path}: `{key}`: {cause}")]
     Array {
         /// The file.
         path: PathBuf,
         /// Which.
         key: String,
         /// Why.
-        source: ArrayError,
+        cause: ArrayError,
     },
     /// A column has another shape.
     #[error("{path}: `{key}` has shape {got:?}, it needs {wanted}")]
@@ -88,12 +88,12 @@ pub enum NpzError {
         value: f64,
     },
     /// The columns are no table.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     Table {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: TableError,
+        cause: TableError,
     },
 }
 
@@ -109,9 +109,9 @@ const TIMEOUTS: Names = &["timeouts"];
 
 /// Reads a table.
 pub fn read(path: &Path) -> Result<Table, NpzError> {
-    let io = |source| NpzError::Io {
+    let io = |cause| NpzError::Io {
         path: path.to_owned(),
-        source,
+        cause,
     };
     let file = File::open(path).map_err(io)?;
     let bytes = file.metadata().map_err(io)?.len();
@@ -120,9 +120,9 @@ pub fn read(path: &Path) -> Result<Table, NpzError> {
 
 /// Reads a table from an archive of so many bytes; `path` is what errors call it.
 pub fn read_from(archive: impl Read + Seek, bytes: u64, path: &Path) -> Result<Table, NpzError> {
-    let archive = ZipArchive::new(archive).map_err(|source| NpzError::Archive {
+    let archive = ZipArchive::new(archive).map_err(|cause| NpzError::Archive {
         path: path.to_owned(),
-        source,
+        cause,
     })?;
     let mut reader = Reader {
         archive,
@@ -149,9 +149,9 @@ pub fn read_from(archive: impl Read + Seek, bytes: u64, path: &Path) -> Result<T
         terminals,
         timeouts,
     })
-    .map_err(|source| NpzError::Table {
+    .map_err(|cause| NpzError::Table {
         path: path.to_owned(),
-        source,
+        cause,
     })
 }
 
@@ -189,13 +189,12 @@ impl<R: Read + Seek> Reader<'_, R> {
                 keys: keys.join(", "),
             });
         };
-        let at = |source| NpzError::Array {
+        let at = |cause| NpzError::Array {
             path: path.clone(),
             key: key.to_owned(),
-            source,
+            cause,
         };
-        let mut file =
-            (self.archive.by_name(&member(key))).map_err(|source| at(io_error(source)))?;
+        let mut file = (self.archive.by_name(&member(key))).map_err(|cause| at(io_error(cause)))?;
         let stored = file.compressed_size().min(self.bytes);
         let (header, before) = Header::read(&mut file).map_err(at)?;
         if let Err(wanted) = fits(&header.shape) {
@@ -276,12 +275,12 @@ fn io_error(error: ZipError) -> ArrayError {
 pub fn write(path: &Path, table: &Table) -> Result<(), NpzError> {
     let beside = path.with_extension("npz.partial");
     let written = write_whole(&beside, table).and_then(|()| fs::rename(&beside, path));
-    written.map_err(|source| {
+    written.map_err(|cause| {
         // Whatever is there of it is of no use; that it cannot be removed either says nothing more.
         let _ = fs::remove_file(&beside);
         NpzError::Io {
             path: path.to_owned(),
-            source,
+            cause,
         }
     })
 }

@@ -99,6 +99,15 @@ impl Learner {
             }
         };
         let action = self.explore(&open.observation);
+        // Before the task has it, which would go where nothing leads back from.
+        if let Some(column) = action.iter().position(|number| !number.is_finite()) {
+            return Err(BadBatch::NotFinite {
+                tensor: "actions",
+                row: self.steps as i64,
+                column: column as i64,
+                value: action[column],
+            });
+        }
         let outcome = self.task.step(&action);
         let step = Step {
             observation: &single(&open.observation),

@@ -149,7 +149,8 @@ fn what_diverges_ends_the_learner_with_its_name_and_the_robot_waits_for_a_better
         assert!(!stage.path("learner").join("export").exists());
         // What it wrote is good: with another step size it goes on.
         let before = stage.policy_of_actor().0;
-        let mut learner = start(&stage, algorithm, &["--resume"]);
+        let smaller = format!("{key}=3e-4");
+        let mut learner = start(&stage, algorithm, &["--resume", "--set", &smaller]);
         until("a newer policy", &mut [&mut learner, &mut actor], || {
             let (version, updates) = stage.policy_of_actor();
             version > before && updates > 0

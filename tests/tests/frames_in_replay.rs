@@ -40,7 +40,11 @@ fn trains_and_goes_on(setting: &str, other: &[&str], remedy: &str) {
 
 #[test]
 fn images_are_shifted_and_encoded_in_every_update() {
-    trains_and_goes_on("train.store=images", &[], "go on with train.store = images");
+    trains_and_goes_on(
+        "train.store=images",
+        &["--set", "train.store=maps"],
+        "go on with train.store = images",
+    );
 }
 
 #[test]

@@ -33,7 +33,6 @@ fn read(bytes: &[u8]) {
 fn look(table: &Table) {
     let rows: usize = table.episodes().map(|episode| episode.len()).sum();
     assert_eq!(rows, table.len());
-    let _ = table.check_actions();
 }
 
 /// Checksums keep a fuzzer from ever changing an array in an archive: here it changes arrays, and the archive is made

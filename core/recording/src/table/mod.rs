@@ -83,23 +83,7 @@ pub enum TableError {
         /// NaN or infinity.
         value: f32,
     },
-    /// An action is outside of ±1.
-    #[error(
-        "`actions` has {value} in row {row}, place {place}, beyond ±1: scale the actions by the bounds of \
-         their space"
-    )]
-    Action {
-        /// Row, from 0.
-        row: usize,
-        /// Place within the row, from 0.
-        place: usize,
-        /// What is there.
-        value: f32,
-    },
 }
-
-/// So far beyond ±1 an action may lie: what rounding makes of a bound.
-const SLACK: f32 = 1e-4;
 /// An observation goes on from the row before if it lies within this of what that led to (Euclidean; as in
 /// CORL's `get_return_to_go`).
 const CONTINUES: f64 = 1e-6;
@@ -220,18 +204,5 @@ impl Table {
             .iter()
             .map(|&reward| f64::from(reward))
             .sum()
-    }
-
-    /// Whether all actions lie in ±1, as the networks' do; the first that does not is named.
-    pub fn check_actions(&self) -> Result<(), TableError> {
-        let beyond = |value: &f32| value.abs() > 1.0 + SLACK;
-        match self.0.actions.iter().position(beyond) {
-            None => Ok(()),
-            Some(at) => Err(TableError::Action {
-                row: at / self.0.action,
-                place: at % self.0.action,
-                value: self.0.actions[at],
-            }),
-        }
     }
 }

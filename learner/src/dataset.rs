@@ -1,15 +1,11 @@
 //! Recorded entries as the trainers want them: demonstrations for imitation, labelled frames for
 //! the classifier. Pure: reading files is `hilt_recording`'s, training is the trainers'.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use hilt_protocol::{Entry, Observation, Record, RigSpec};
-use hilt_recording::{RunReader, find_runs, read_spec};
+use hilt_recording::Recording;
 
 /// Pairs of observation and action, in recorded order.
 #[derive(Debug, Default)]
@@ -185,38 +181,11 @@ pub fn statistics(rows: &[Vec<f32>]) -> (Vec<f32>, Vec<f32>) {
         .unzip()
 }
 
-/// The runs under a folder, and their common spec.
-pub fn runs_of_one_rig(dir: &Path) -> Result<(RigSpec, Vec<PathBuf>)> {
-    let runs = find_runs(dir)?;
-    let first = runs.first().with_context(|| {
-        format!(
-            "{} holds no run; record one with `hilt record`",
-            dir.display()
-        )
-    })?;
-    let spec = read_spec(first)?;
-    for run in &runs {
-        let theirs = read_spec(run)?;
-        anyhow::ensure!(
-            theirs == spec,
-            "{} was recorded on another rig than {}",
-            run.display(),
-            first.display()
-        );
-    }
-    Ok((spec, runs))
-}
-
-/// The entries of every run under a folder, and their common spec.
-pub fn read_runs(dir: &Path) -> Result<(RigSpec, Vec<Entry>)> {
-    let (spec, runs) = runs_of_one_rig(dir)?;
-    let mut entries = Vec::new();
-    for run in &runs {
-        for entry in RunReader::open(run)? {
-            entries.push(entry?);
-        }
-    }
-    Ok((spec, entries))
+/// Everything of a recording at once, and what it has to be read with.
+pub fn read_all(path: &Path) -> Result<(RigSpec, Vec<Entry>)> {
+    let recording = Recording::open(path, None)?;
+    let entries = recording.entries().collect::<Result<_, _>>()?;
+    Ok((recording.spec().clone(), entries))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use hilt_learner::{
     config::{DeviceChoice, LearnerConfig},
-    dataset::{Demonstrations, read_runs},
+    dataset::{Demonstrations, read_all},
     evaluation::command::{self as evaluation, EvaluateOptions, Length, Video},
     export,
     hybrid::{
@@ -402,7 +402,7 @@ fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {
         "--out {} holds the results of a training; choose another folder",
         options.common.out.display()
     );
-    let (spec, entries) = read_runs(&options.demos)?;
+    let (spec, entries) = read_all(&options.demos)?;
     config.encoder.check(&spec.cameras)?;
     let samples = Demonstrations::from_entries(&entries, &spec);
     println!(

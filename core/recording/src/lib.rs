@@ -10,6 +10,9 @@
 //! Below it is what any log of messages needs: [`ChannelWriter`] and [`ChannelReader`]. A file says
 //! itself what its messages are made of ([`descriptor`]), so that other MCAP tools can read them.
 //!
+//! [`Recording`] is what a robot saw and did, by whatever program it was written; [`Data`] that or a table.
+//! [`guess`]: the spec of a rig, where a program kept none.
+//!
 //! [`pickle`] reads files of HIL-SERL's and other Python programs, and runs nothing of them. [`table`]: transitions
 //! on state vectors as offline reinforcement learning keeps them, in other programs' formats.
 //!
@@ -18,15 +21,20 @@
 #![deny(missing_docs)]
 
 mod channels;
+mod data;
 pub mod descriptor;
+pub mod guess;
 pub mod pickle;
 mod reader;
+mod recording;
 mod schema;
 pub mod table;
 mod writer;
 
 pub use channels::{Channel, ChannelReader, ChannelWriter, Message};
+pub use data::{Data, DataError};
 pub use reader::{ReadError, RecoveryReport, RunReader, find_runs, read_spec, recover};
+pub use recording::{Recording, RecordingError};
 pub use writer::{RunWriter, WriteError};
 
 /// The file of a run's entries, in the run's folder.

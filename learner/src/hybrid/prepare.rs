@@ -12,7 +12,7 @@ use tch::{Device, Kind};
 
 use super::HybridOptions;
 use crate::{
-    dataset::{LabelledFrames, read_runs},
+    dataset::{LabelledFrames, read_all},
     encoder::Encoder,
     imitation::train_encoder,
     reward::{
@@ -46,7 +46,7 @@ pub(super) fn prepare(
     stop: &AtomicBool,
 ) -> Result<Prepared> {
     let config = &options.config;
-    let (spec, demos) = read_runs(&options.demos)?;
+    let (spec, demos) = read_all(&options.demos)?;
     let labels = read_labels(options, &spec)?;
     config.encoder.check(&spec.cameras)?;
     let from = (options.from.as_deref())
@@ -112,7 +112,7 @@ fn read_labels(options: &HybridOptions, spec: &RigSpec) -> Result<Vec<Entry>> {
     if options.labels.is_none() && options.classifier.is_some() && !dir.exists() {
         return Ok(Vec::new());
     }
-    let (theirs, labels) = read_runs(&dir)?;
+    let (theirs, labels) = read_all(&dir)?;
     anyhow::ensure!(
         theirs == *spec,
         "{} was recorded on another rig",

@@ -15,6 +15,7 @@ use hilt_protocol::{
     RigSpec,
     noise::{Uniforms, mix},
 };
+use hilt_recording::Recording;
 use serde_json::json;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -30,7 +31,6 @@ use crate::{
     },
     config::{FrameStore, LearnerConfig},
     course::Course,
-    dataset::runs_of_one_rig,
     encoder::Encoder,
     imitation::train_encoder,
     ingest::Ingest,
@@ -76,10 +76,11 @@ impl RunsCourse {
             offline.rewards == RewardScale::default() && !offline.sparse_rewards,
             "offline.rewards and offline.sparse_rewards are for tables: a robot's rewards are taken as they are"
         );
-        let (spec, runs) = runs_of_one_rig(data)
+        let recording = Recording::open(data, None)
             .context("--data takes a table (.npz), or a folder of a robot's runs")?;
+        let spec = recording.spec().clone();
         config.encoder.check(&spec.cameras)?;
-        let survey = Survey::of(&runs, stop)?;
+        let survey = Survey::of(&recording, stop)?;
         let apart = survey.held_out(offline.held_out, seed);
         let dir = folder.file("runs");
         if !folder.is_begun() && dir.exists() {
@@ -96,7 +97,7 @@ impl RunsCourse {
             }
             None => {
                 let mut entries = vec![];
-                each_entry(&runs, stop, |entry| {
+                each_entry(&recording, stop, |entry| {
                     if !apart.contains(&episode_of(&entry)) {
                         entries.push(entry);
                     }
@@ -136,7 +137,7 @@ impl RunsCourse {
             Replay::open(&dir.join(name), layout, identity, usize::MAX).map(RwLock::new)
         };
         let (replay, held_out) = (open("replay", &ingest)?, open("held-out", &plain)?);
-        each_entry(&runs, stop, |entry| {
+        each_entry(&recording, stop, |entry| {
             let (ingest, replay) = match apart.contains(&episode_of(&entry)) {
                 true => (&plain, &held_out),
                 false => (&ingest, &replay),

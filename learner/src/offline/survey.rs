@@ -3,13 +3,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
     sync::atomic::AtomicBool,
 };
 
 use anyhow::{Context, Result};
 use hilt_protocol::{Entry, noise::mix, wire::encode_entry};
-use hilt_recording::RunReader;
+use hilt_recording::Recording;
 use sha2::{Digest, Sha256};
 
 use crate::{dataset::statistics, stopped::Stopped};
@@ -21,17 +20,17 @@ pub(super) fn episode_of(entry: &Entry) -> Episode {
     (entry.run.0, entry.episode)
 }
 
-/// Goes through the entries of runs, each in order. An error names the run.
+/// Goes through the entries of a recording. An error names the entry's run.
 pub(super) fn each_entry(
-    runs: &[PathBuf],
+    recording: &Recording,
     stop: &AtomicBool,
     mut take: impl FnMut(Entry) -> Result<()>,
 ) -> Result<()> {
-    for run in runs {
-        for entry in RunReader::open(run)? {
-            Stopped::check(stop, "the first update")?;
-            take(entry?).with_context(|| format!("--data {}", run.display()))?;
-        }
+    for entry in recording.entries() {
+        Stopped::check(stop, "the first update")?;
+        let entry = entry?;
+        let (run, sequence) = (entry.run, entry.sequence);
+        take(entry).with_context(|| format!("--data: run {run}, entry {sequence}"))?;
     }
     Ok(())
 }
@@ -48,11 +47,11 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    /// Reads the runs once.
-    pub(super) fn of(runs: &[PathBuf], stop: &AtomicBool) -> Result<Self> {
+    /// Reads the recording once.
+    pub(super) fn of(recording: &Recording, stop: &AtomicBool) -> Result<Self> {
         let (mut episodes, mut entries) = (BTreeSet::new(), BTreeMap::new());
         let (mut proprio, mut hash) = (vec![], Sha256::new());
-        each_entry(runs, stop, |entry| {
+        each_entry(recording, stop, |entry| {
             let episode = episode_of(&entry);
             episodes.insert(episode);
             *entries.entry(entry.run.to_string()).or_default() += 1;

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     config::LearnerConfig,
-    dataset::{LabelledFrames, read_runs},
+    dataset::{LabelledFrames, read_all},
     show::Phase,
     stopped::Stopped,
 };
@@ -130,7 +130,7 @@ fn gather(
     let mut frames = LabelledFrames::default();
     let mut rig: Option<(&Path, Vec<CameraSpec>)> = None;
     for dir in &options.runs {
-        let (spec, entries) = read_runs(dir)?;
+        let (spec, entries) = read_all(dir)?;
         Stopped::check(stop, STOPPED)?;
         match &rig {
             Some((first, cameras)) => ensure!(

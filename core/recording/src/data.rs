@@ -1,0 +1,46 @@
+//! Data as people bring it, told apart by what lies at a path.
+
+use std::path::{Path, PathBuf};
+
+use hilt_protocol::RigSpec;
+
+use crate::{
+    Recording, RecordingError,
+    table::{Table, npz},
+};
+
+/// Why data cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A recording cannot.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
+    /// An archive of numpy cannot.
+    #[error(transparent)]
+    Npz(#[from] npz::NpzError),
+    /// A file of another kind.
+    #[error("{0}: it is a table of transitions (.npz), or a folder of a robot's runs")]
+    Kind(PathBuf),
+}
+
+/// Transitions on state vectors, or what a robot saw and did.
+#[derive(Clone, Debug)]
+pub enum Data {
+    /// Transitions on state vectors, all in memory.
+    Table(Table),
+    /// What a robot saw and did, read as it is gone through.
+    Recording(Recording),
+}
+
+impl Data {
+    /// Opens what lies at `path`. `told` is the rig of a recording that does not say it itself.
+    pub fn open(path: &Path, told: Option<&RigSpec>) -> Result<Self, DataError> {
+        if path.is_dir() {
+            return Ok(Self::Recording(Recording::open(path, told)?));
+        }
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("npz") => Ok(Self::Table(npz::read(path)?)),
+            _ => Err(DataError::Kind(path.to_owned())),
+        }
+    }
+}

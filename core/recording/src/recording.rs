@@ -1,0 +1,86 @@
+//! A robot's recording: what it saw and did, whatever program wrote it down.
+//!
+//! Each form of file has a room of its own; here they become one thing, a [`RigSpec`] and the entries to be read
+//! with it. Whoever learns from entries, shows or counts them knows no form.
+
+use std::path::{Path, PathBuf};
+
+use hilt_protocol::{Entry, RigSpec};
+
+use crate::{ReadError, RunReader, find_runs, read_spec};
+
+/// Why a recording cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordingError {
+    /// A run cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The folder cannot be looked through.
+    #[error(transparent)]
+    Folder(#[from] std::io::Error),
+    /// There is nothing that is known here.
+    #[error("{0} holds no run; record one with `hilt record`")]
+    Nothing(PathBuf),
+    /// Runs of several rigs in one folder.
+    #[error("{other} was recorded on another rig than {first}")]
+    Rigs {
+        /// The first run.
+        first: PathBuf,
+        /// The first that is of another rig.
+        other: PathBuf,
+    },
+}
+
+/// What a robot saw and did: a spec and the entries of one or more runs. It can be gone through again and again, and
+/// needs the memory of an entry or an episode, however long it is.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    spec: RigSpec,
+    form: Form,
+}
+
+/// Who wrote it.
+#[derive(Clone, Debug)]
+enum Form {
+    /// Our own logs.
+    Runs(Vec<PathBuf>),
+}
+
+impl Recording {
+    /// Opens what lies at `path`: a folder of runs, or one run. `told` is the rig of files that do not say it
+    /// themselves; a run does.
+    pub fn open(path: &Path, _told: Option<&RigSpec>) -> Result<Self, RecordingError> {
+        let runs = find_runs(path)?;
+        let [first, others @ ..] = runs.as_slice() else {
+            return Err(RecordingError::Nothing(path.to_owned()));
+        };
+        let spec = read_spec(first)?;
+        for other in others {
+            if read_spec(other)? != spec {
+                let (first, other) = (first.clone(), other.clone());
+                return Err(RecordingError::Rigs { first, other });
+            }
+        }
+        let form = Form::Runs(runs);
+        Ok(Self { spec, form })
+    }
+
+    /// What its entries have to be read with.
+    pub fn spec(&self) -> &RigSpec {
+        &self.spec
+    }
+
+    /// Its entries from the first on, run after run, each run in order.
+    pub fn entries(&self) -> Box<dyn Iterator<Item = Result<Entry, RecordingError>> + '_> {
+        match &self.form {
+            Form::Runs(runs) => Box::new(runs.iter().flat_map(|run| of_run(run))),
+        }
+    }
+}
+
+fn of_run(run: &Path) -> Box<dyn Iterator<Item = Result<Entry, RecordingError>>> {
+    match RunReader::open(run) {
+        Ok(entries) => Box::new(entries.map(|entry| Ok(entry?))),
+        Err(error) => Box::new(std::iter::once(Err(error.into()))),
+    }
+}

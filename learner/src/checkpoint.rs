@@ -12,7 +12,7 @@ use crate::agents::guard::{BadState, check_state};
 /// Writes tensors as `.safetensors`: beside the place, then renamed into it.
 pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)]) -> io::Result<()> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-    let beside = crate::metrics::beside(path);
+    let beside = hilt_recording::beside(path);
     let written = Tensor::write_safetensors(tensors, &beside)
         .map_err(io::Error::other)
         .and_then(|()| fs::File::open(&beside)?.sync_all())

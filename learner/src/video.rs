@@ -12,6 +12,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use hilt_recording::beside;
+
 use crate::tasks::{Outcome, PictureError, Task};
 
 /// Why there is no video.
@@ -223,10 +225,6 @@ impl Drop for Film {
         let _ = self.program.wait();
         let _ = fs::remove_file(beside(&self.path));
     }
-}
-
-fn beside(path: &Path) -> PathBuf {
-    crate::metrics::beside(path)
 }
 
 fn io_error(path: &Path, cause: io::Error) -> VideoError {

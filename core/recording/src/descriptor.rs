@@ -49,8 +49,13 @@ impl Field {
     }
 
     /// Its message or enumeration is the one of this name.
-    pub fn of(mut self, name: &str) -> Self {
-        self.0.type_name = Some(format!(".{PACKAGE}.{name}"));
+    pub fn of(self, name: &str) -> Self {
+        self.of_package(PACKAGE, name)
+    }
+
+    /// As [`Field::of`], for one of another package.
+    pub(crate) fn of_package(mut self, package: &str, name: &str) -> Self {
+        self.0.type_name = Some(format!(".{package}.{name}"));
         self
     }
 }
@@ -99,13 +104,28 @@ pub fn enumeration<S: Into<String>>(
 
 /// The schema as MCAP wants it: a serialized `FileDescriptorSet`. Messages are called `hilt.<name>`.
 pub fn schema(messages: Vec<Descriptor>, enumerations: Vec<Enumeration>) -> Vec<u8> {
-    let file = FileDescriptorProto {
-        name: Some(format!("{PACKAGE}.proto")),
-        package: Some(PACKAGE.to_owned()),
+    set(vec![file(PACKAGE, messages, enumerations, &[])])
+}
+
+/// The messages of a package, which may use those of others.
+pub(crate) fn file(
+    package: &str,
+    messages: Vec<Descriptor>,
+    enumerations: Vec<Enumeration>,
+    uses: &[&FileDescriptorProto],
+) -> FileDescriptorProto {
+    FileDescriptorProto {
+        name: Some(format!("{package}.proto")),
+        package: Some(package.to_owned()),
         syntax: Some("proto3".to_owned()),
+        dependency: uses.iter().map(|file| file.name().to_owned()).collect(),
         message_type: messages.into_iter().map(|message| message.0).collect(),
         enum_type: enumerations.into_iter().map(|one| one.0).collect(),
         ..FileDescriptorProto::default()
-    };
-    FileDescriptorSet { file: vec![file] }.encode_to_vec()
+    }
+}
+
+/// Packages as MCAP wants them, each after those that it uses.
+pub(crate) fn set(file: Vec<FileDescriptorProto>) -> Vec<u8> {
+    FileDescriptorSet { file }.encode_to_vec()
 }

@@ -13,6 +13,8 @@
 //! [`Recording`] is what a robot saw and did, by whatever program it was written; [`Data`] that or a table.
 //! [`guess`]: the spec of a rig, where a program kept none.
 //!
+//! [`mod@convert`]: from one form of data into another. [`foxglove`] writes a recording for viewers of MCAP.
+//!
 //! [`pickle`] reads files of HIL-SERL's and other Python programs, and runs nothing of them. [`table`]: transitions
 //! on state vectors as offline reinforcement learning keeps them, in other programs' formats.
 //!
@@ -21,8 +23,10 @@
 #![deny(missing_docs)]
 
 mod channels;
+pub mod convert;
 mod data;
 pub mod descriptor;
+pub mod foxglove;
 pub mod guess;
 pub mod pickle;
 mod reader;
@@ -30,6 +34,8 @@ mod recording;
 mod schema;
 pub mod table;
 mod writer;
+
+use std::path::{Path, PathBuf};
 
 pub use channels::{Channel, ChannelReader, ChannelWriter, Message};
 pub use data::{Data, DataError};
@@ -43,3 +49,10 @@ pub const LOG_FILE: &str = "run.mcap";
 pub const SPEC_FILE: &str = "spec.json";
 /// Topic of the entries, each in the wire form of `hilt_protocol::wire`.
 pub const TOPIC: &str = "/hilt/entries";
+
+/// Where a file is written until it is whole: under its whole name and `.partial`, which is nobody else's.
+pub fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
+}

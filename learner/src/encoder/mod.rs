@@ -294,7 +294,7 @@ impl Encoder {
         let tensors: Vec<_> = names
             .map(|name| (name.as_str(), self.params.get(name).detach()))
             .collect();
-        let beside = crate::metrics::beside(path);
+        let beside = hilt_recording::beside(path);
         Tensor::write_safetensors(&tensors, &beside).map_err(io::Error::other)?;
         std::fs::rename(&beside, path)
     }

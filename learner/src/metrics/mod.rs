@@ -10,7 +10,7 @@ mod tensorboard;
 use std::{
     fs::File,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -75,16 +75,9 @@ fn unix_s(time: SystemTime) -> f64 {
         .as_secs_f64()
 }
 
-/// Where a file is written until it is whole: under its whole name and `.partial`, which is nobody else's.
-pub fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    PathBuf::from(name)
-}
-
 /// Writes a small file whole: beside its place, then renamed into it.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = beside(path);
+    let beside = hilt_recording::beside(path);
     let name = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
     let mut file = File::create(&beside).map_err(name)?;
     file.write_all(bytes)
@@ -99,7 +92,7 @@ pub(crate) fn check_writable(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Err(name(io::Error::from(io::ErrorKind::IsADirectory)));
     }
-    let beside = beside(path);
+    let beside = hilt_recording::beside(path);
     File::create(&beside)
         .and_then(|_| std::fs::remove_file(&beside))
         .map_err(name)
@@ -174,6 +167,6 @@ mod tests {
         write_atomically(&path, b"old and long").unwrap();
         write_atomically(&path, b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        assert!(!beside(&path).exists());
+        assert!(!hilt_recording::beside(&path).exists());
     }
 }

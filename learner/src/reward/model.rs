@@ -187,7 +187,7 @@ impl RewardModel {
                 params.names().iter().map(named).collect::<Vec<_>>()
             })
             .collect();
-        let beside = crate::metrics::beside(path);
+        let beside = hilt_recording::beside(path);
         Tensor::write_safetensors(&tensors, &beside).map_err(io::Error::other)?;
         std::fs::rename(&beside, path)
     }

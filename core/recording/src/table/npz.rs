@@ -20,7 +20,7 @@ use super::{
     Columns, Table, TableError,
     npy::{ArrayError, Header},
 };
-use crate::pickle::DType;
+use crate::{beside, pickle::DType};
 
 /// Why a table cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -273,7 +273,7 @@ fn io_error(error: ZipError) -> ArrayError {
 
 /// Writes a table as `numpy.savez` would: beside its place, then renamed into it.
 pub fn write(path: &Path, table: &Table) -> Result<(), NpzError> {
-    let beside = path.with_extension("npz.partial");
+    let beside = beside(path);
     let written = write_whole(&beside, table).and_then(|()| fs::rename(&beside, path));
     written.map_err(|cause| {
         // Whatever is there of it is of no use; that it cannot be removed either says nothing more.

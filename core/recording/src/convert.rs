@@ -1,0 +1,237 @@
+//! Data from one form into another.
+//!
+//! What a form has no place for is left out: a table has no pictures, no sources and no labels. What comes out is
+//! whole or not there at all.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use hilt_protocol::{Entry, Record, RigSpec};
+
+use crate::{
+    Data, RecordingError, RunWriter, WriteError, beside,
+    foxglove::{self, FoxgloveError},
+    table::{Columns, Table, TableError, npz},
+};
+
+/// A form of data that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A folder with a run of ours in it, or a folder of them.
+    Runs,
+    /// A table in an archive of numpy.
+    Npz,
+    /// An MCAP file for Foxglove and other viewers.
+    Foxglove,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Runs, Self::Npz, Self::Foxglove];
+
+    /// The name on command lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Runs => "runs",
+            Self::Npz => "npz",
+            Self::Foxglove => "foxglove",
+        }
+    }
+
+    /// What a path of this name is meant to be; a folder may be several things.
+    pub fn of(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()? {
+            "npz" => Some(Self::Npz),
+            "mcap" => Some(Self::Foxglove),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// There is no form of this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no form of data; there are {all}", all = names())]
+pub struct UnknownFormat(pub String);
+
+fn names() -> String {
+    Format::ALL.map(Format::name).join(", ")
+}
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(name: &str) -> Result<Self, UnknownFormat> {
+        let mut all = Format::ALL.into_iter();
+        let found = all.find(|format| format.name() == name);
+        found.ok_or_else(|| UnknownFormat(name.to_owned()))
+    }
+}
+
+/// Why data is not converted.
+#[derive(Debug, thiserror::Error)]
+pub enum ConvertError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] RecordingError),
+    /// A run cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A file for viewers cannot be written.
+    #[error(transparent)]
+    Foxglove(#[from] FoxgloveError),
+    /// An archive of numpy cannot be written.
+    #[error(transparent)]
+    Npz(#[from] npz::NpzError),
+    /// The steps are no table.
+    #[error("the recording's steps are no table: {0}")]
+    Table(#[from] TableError),
+    /// Something is there already.
+    #[error("{0} exists already; nothing is ever written over, choose another name")]
+    Exists(PathBuf),
+    /// A table has no pictures.
+    #[error("a table of state vectors cannot become {0}, which is of a robot with cameras")]
+    NoPictures(Format),
+    /// The system refused.
+    #[error("{path}: {cause}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it said.
+        cause: io::Error,
+    },
+}
+
+/// Writes data to a path in another form. How many entries of a recording, or rows of a table, were written.
+pub fn convert(data: &Data, to: &Path, format: Format) -> Result<u64, ConvertError> {
+    if to.exists() {
+        return Err(ConvertError::Exists(to.to_owned()));
+    }
+    match (data, format) {
+        (Data::Recording(recording), Format::Runs) => {
+            runs(recording.spec(), recording.entries(), to)
+        }
+        (Data::Recording(recording), Format::Foxglove) => {
+            Ok(foxglove::write(to, recording.spec(), recording.entries())?)
+        }
+        (Data::Recording(recording), Format::Npz) => {
+            let table = table(recording.entries())?;
+            npz::write(to, &table)?;
+            Ok(table.len() as u64)
+        }
+        (Data::Table(table), Format::Npz) => {
+            npz::write(to, table)?;
+            Ok(table.len() as u64)
+        }
+        (Data::Table(_), Format::Runs | Format::Foxglove) => Err(ConvertError::NoPictures(format)),
+    }
+}
+
+/// The steps of a recording on the numbers of its proprioception. One whose observation is missing, because entries
+/// are, is left out.
+pub fn table(
+    entries: impl Iterator<Item = Result<Entry, RecordingError>>,
+) -> Result<Table, ConvertError> {
+    let mut columns = Columns::default();
+    let mut before: Option<Entry> = None;
+    for entry in entries {
+        let entry = entry?;
+        if let (Record::Step(step), Some(before)) = (&entry.record, &before)
+            && (before.run, before.sequence + 1) == (entry.run, entry.sequence)
+        {
+            let now = &before.observation().proprio;
+            (columns.observation, columns.action) = (now.len(), step.action.len());
+            columns.observations.extend_from_slice(now);
+            columns.actions.extend_from_slice(&step.action);
+            columns.rewards.push(step.reward);
+            columns
+                .next_observations
+                .extend_from_slice(&step.next.proprio);
+            columns.terminals.push(step.terminated);
+            columns.timeouts.push(step.truncated);
+        }
+        before = Some(entry);
+    }
+    Ok(Table::new(columns)?)
+}
+
+/// A folder per run, or the run itself where there is one.
+fn runs(
+    spec: &RigSpec,
+    entries: impl Iterator<Item = Result<Entry, RecordingError>>,
+    to: &Path,
+) -> Result<u64, ConvertError> {
+    let io = |cause| ConvertError::Io {
+        path: to.to_owned(),
+        cause,
+    };
+    let beside = beside(to);
+    if beside.exists() {
+        // Of a conversion that was killed.
+        fs::remove_dir_all(&beside).map_err(io)?;
+    }
+    let written = write_runs(spec, entries, &beside).and_then(|count| {
+        let mut made: Vec<PathBuf> = (fs::read_dir(&beside).map_err(io)?)
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()
+            .map_err(io)?;
+        match (made.pop(), made.is_empty()) {
+            (Some(only), true) => {
+                fs::rename(only, to).map_err(io)?;
+                fs::remove_dir(&beside).map_err(io)?;
+            }
+            _ => fs::rename(&beside, to).map_err(io)?,
+        }
+        Ok(count)
+    });
+    if written.is_err() {
+        // Whatever is there of it is of no use; that it cannot be removed either says nothing more.
+        let _ = fs::remove_dir_all(&beside);
+    }
+    written
+}
+
+fn write_runs(
+    spec: &RigSpec,
+    entries: impl Iterator<Item = Result<Entry, RecordingError>>,
+    to: &Path,
+) -> Result<u64, ConvertError> {
+    let (mut writer, mut count) = (None, 0);
+    for entry in entries {
+        let entry = entry?;
+        let mut current = match writer.take() {
+            Some((run, current)) if run == entry.run => current,
+            other => {
+                if let Some((_, ended)) = other {
+                    RunWriter::finish(ended)?;
+                }
+                RunWriter::create(
+                    &to.join(entry.run.to_string()),
+                    entry.run,
+                    spec,
+                    BTreeMap::new(),
+                )?
+            }
+        };
+        current.append(&entry)?;
+        if matches!(entry.record, Record::Reset(_)) {
+            current.flush()?;
+        }
+        writer = Some((entry.run, current));
+        count += 1;
+    }
+    match writer {
+        Some((_, ended)) => ended.finish()?,
+        None => return Err(TableError::Empty.into()),
+    }
+    Ok(count)
+}

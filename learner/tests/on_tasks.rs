@@ -280,6 +280,48 @@ fn told_to_stop_it_keeps_what_it_has() {
     assert!(dir.path().join("checkpoint.safetensors").exists());
 }
 
+/// Episodes without end, of which Ctrl-C comes in the midst.
+#[test]
+fn told_to_stop_within_an_evaluation_it_keeps_none_and_makes_up_for_it() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let sets = ["algorithm=sac", "online.eval_freq=1000"];
+    let mut options = options(dir.path(), &sets);
+    options.config.online.random_steps = 990;
+    options.config.online.num_eval = 1 << 32;
+    let metrics = dir.path().join("metrics.jsonl");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let training = scope.spawn(|| task::run(&options, Instant::now(), &stop));
+        // The line of this step comes right before its evaluation.
+        let logged = || fs::read_to_string(&metrics).is_ok_and(|lines| !lines.is_empty());
+        while !logged() && !training.is_finished() {
+            std::thread::yield_now();
+        }
+        stop.store(true, Ordering::Relaxed);
+        training.join().unwrap().unwrap();
+    });
+    let evaluations = || -> Vec<u64> {
+        let evaluated = |line: &&Value| line["evaluation/return"].is_f64();
+        let step = |line: &Value| line["step"].as_u64().unwrap();
+        lines(dir.path())
+            .iter()
+            .filter(evaluated)
+            .map(step)
+            .collect()
+    };
+    assert_eq!(evaluations(), [0u64; 0]);
+    assert!(!dir.path().join("best").exists());
+    let trained = Trained::open(&dir.path().join("export"), Device::Cpu).unwrap();
+    assert_eq!(trained.about.updates, 10);
+    options.resume = true;
+    options.config.online.num_eval = 1;
+    options.config.online.steps = 1010;
+    go(&options).unwrap();
+    assert_eq!(evaluations(), [1000, 1010]);
+    assert!(dir.path().join("best").exists());
+}
+
 #[test]
 fn recorded_steps_are_learned_from_beside_own_ones() {
     let _alone = alone();

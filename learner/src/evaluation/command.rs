@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::AtomicBool,
 };
 
 use anyhow::{Context, Result};
@@ -73,8 +73,8 @@ fn open(dir: &Path, device: DeviceChoice) -> Result<Trained> {
     Ok(Trained::open(place, device.resolve()?)?)
 }
 
-/// Goes through the episodes, prints what they came to, and returns it. Where `stop` is set it is what came
-/// until then.
+/// Goes through the episodes, prints what they came to, and returns it. Where `stop` is set it is what those came to
+/// that were over by then.
 pub fn run(options: &EvaluateOptions, stop: &AtomicBool) -> Result<Evaluation> {
     match options.length {
         Length::Episodes(0) => anyhow::bail!("--episodes 0: it is at least 1"),
@@ -97,17 +97,15 @@ pub fn run(options: &EvaluateOptions, stop: &AtomicBool) -> Result<Evaluation> {
     // A single observation is nothing to share.
     tch::set_num_threads(1);
     let mut judging = Judging::new(options, &trained);
-    let ended = |judging: &Judging| judging.is_over() || stop.load(Ordering::Relaxed);
     if let Some(video) = &options.video {
         let mut filmed = Filmed::begin(&mut *task, &video.path, video.size)?;
-        while judging.episodes() < FILMED && !ended(&judging) {
-            judging.episode(&mut filmed);
-        }
+        judging.until(FILMED, &mut filmed, stop);
+        judging.check(stop)?;
         filmed.end()?;
     }
-    while !ended(&judging) {
-        judging.episode(&mut *task);
-    }
+    judging.until(u64::MAX, &mut *task, stop);
+    judging.check(stop)?;
+    let words = judging.in_words();
     let Judging {
         evaluation,
         log,
@@ -115,10 +113,7 @@ pub fn run(options: &EvaluateOptions, stop: &AtomicBool) -> Result<Evaluation> {
         ..
     } = judging;
     show.end();
-    if evaluation.returns.is_empty() {
-        Stopped::check(stop, "the first episode was over")?;
-    }
-    println!("{env}: return {evaluation}");
+    println!("{env}: {words}");
     if let (Some(path), Some(columns)) = (&options.log, log) {
         npz::write(path, &Table::new(columns)?)?;
     }
@@ -164,7 +159,38 @@ impl<'a> Judging<'a> {
         }
     }
 
-    fn episode(&mut self, task: &mut dyn Task) {
+    /// Episodes until there are so many, or enough, or `stop` is set.
+    fn until(&mut self, episodes: u64, task: &mut dyn Task, stop: &AtomicBool) {
+        while self.episodes() < episodes && !self.is_over() {
+            if self.episode(task, stop).is_none() {
+                return;
+            }
+        }
+    }
+
+    /// An error where `stop` was set before there was anything to say.
+    fn check(&self, stop: &AtomicBool) -> Result<(), Stopped> {
+        match self.episodes() {
+            0 => Stopped::check(stop, "the first episode was over"),
+            _ => Ok(()),
+        }
+    }
+
+    fn in_words(&self) -> String {
+        let evaluation = &self.evaluation;
+        match (self.is_over(), self.options.length) {
+            (true, _) => format!("return {evaluation}"),
+            (false, Length::Episodes(length)) => {
+                format!("cut before {length} episodes were over: return {evaluation}")
+            }
+            (false, Length::Steps(length)) => {
+                format!("cut before {length} steps were taken: return {evaluation}")
+            }
+        }
+    }
+
+    /// `None`: `stop` was set before it was over. What was seen of it is in the log, as an episode that was cut.
+    fn episode(&mut self, task: &mut dyn Task, stop: &AtomicBool) -> Option<()> {
         let Self {
             options, trained, ..
         } = self;
@@ -184,7 +210,13 @@ impl<'a> Judging<'a> {
                 keep(log, observation, action, outcome);
             }
         };
-        let (sum, lasted) = walk(task, seed, &mut act, &mut see);
+        let walked = walk(task, seed, &mut act, &mut see, stop);
+        if let (None, Some(log)) = (walked, &mut self.log)
+            && let (Some(timeout), Some(terminal)) = (log.timeouts.last_mut(), log.terminals.last())
+        {
+            *timeout = !terminal;
+        }
+        let (sum, lasted) = walked?;
         self.steps += u64::from(lasted);
         self.evaluation.returns.push(sum);
         self.evaluation.lengths.push(lasted);
@@ -195,6 +227,7 @@ impl<'a> Judging<'a> {
         let evaluation = &self.evaluation;
         self.show
             .stand(position, || format!("{unit}, return {evaluation}"));
+        Some(())
     }
 }
 
@@ -206,4 +239,115 @@ fn keep(log: &mut Columns, observation: &[f64], action: &[f64], outcome: &Outcom
     log.next_observations.extend(single(&outcome.observation));
     log.terminals.push(outcome.terminated);
     log.timeouts.push(outcome.truncated && !outcome.terminated);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::{
+        config::{Algorithm, LearnerConfig},
+        tasks::PictureError,
+        trained::{self, About},
+        vectors::Scaling,
+    };
+
+    /// A task in which somebody presses Ctrl-C after so many steps.
+    struct Stopped<'a> {
+        task: Box<dyn Task>,
+        left: u32,
+        stop: &'a AtomicBool,
+    }
+
+    impl Task for Stopped<'_> {
+        fn id(&self) -> &'static str {
+            self.task.id()
+        }
+
+        fn observations(&self) -> usize {
+            self.task.observations()
+        }
+
+        fn actions(&self) -> usize {
+            self.task.actions()
+        }
+
+        fn most_steps(&self) -> u32 {
+            self.task.most_steps()
+        }
+
+        fn step_s(&self) -> f64 {
+            self.task.step_s()
+        }
+
+        fn reset(&mut self, seed: u64) -> Vec<f64> {
+            self.task.reset(seed)
+        }
+
+        fn step(&mut self, action: &[f64]) -> Outcome {
+            self.left -= 1;
+            self.stop.store(self.left == 0, Ordering::Relaxed);
+            self.task.step(action)
+        }
+
+        fn picture(&mut self, width: u32, height: u32) -> Result<Vec<u8>, PictureError> {
+            self.task.picture(width, height)
+        }
+    }
+
+    /// An episode of the pendulum is of 200 steps.
+    #[test]
+    fn told_to_stop_it_says_what_was_over_and_that_it_was_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let sets = ["algorithm=sac", "sac.hidden=[8]"].map(str::to_owned);
+        let config = LearnerConfig::resolve("sac", None, &sets).unwrap();
+        let agent = config.agent(3, 1, tch::Device::Cpu, 1).unwrap();
+        let about = About {
+            algorithm: Algorithm::Sac,
+            observations: 3,
+            actions: 1,
+            env: None,
+            updates: 0,
+            scaling: Scaling::default(),
+        };
+        trained::write(dir.path(), &*agent, &about, &config).unwrap();
+        let trained = open(dir.path(), DeviceChoice::Cpu).unwrap();
+        let options = EvaluateOptions {
+            policy: dir.path().to_owned(),
+            env: None,
+            length: Length::Episodes(100),
+            seed: 1,
+            stochastic: false,
+            log: Some(dir.path().join("log.npz")),
+            video: None,
+            device: DeviceChoice::Cpu,
+        };
+        for (steps, episodes, timeouts) in [(450, 2, 3), (400, 2, 2), (150, 0, 1)] {
+            let stop = AtomicBool::new(false);
+            let mut task = Stopped {
+                task: tasks::open("Pendulum-v1").unwrap(),
+                left: steps,
+                stop: &stop,
+            };
+            let mut judging = Judging::new(&options, &trained);
+            judging.until(u64::MAX, &mut task, &stop);
+            assert_eq!(judging.episodes(), episodes);
+            assert_eq!(judging.check(&stop).is_ok(), episodes > 0);
+            let said = judging.in_words();
+            assert!(
+                said.starts_with("cut before 100 episodes were over: return "),
+                "{said}"
+            );
+            assert!(
+                said.contains(&format!("over {episodes} episodes")),
+                "{said}"
+            );
+            // All that was seen, the last episode marked for cut.
+            let log = judging.log.unwrap();
+            assert_eq!(log.rewards.len(), steps as usize);
+            assert_eq!(log.timeouts.iter().filter(|&&cut| cut).count(), timeouts);
+            assert_eq!(log.timeouts.last(), Some(&true));
+        }
+    }
 }

@@ -2,9 +2,15 @@
 
 pub mod command;
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use crate::tasks::{Outcome, Task};
+
+/// What a training says that was told to end within an evaluation.
+pub(crate) const CUT: &str = "the evaluation was cut; --resume begins with it";
 
 /// Episodes that were gone through.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,45 +60,50 @@ impl fmt::Display for Evaluation {
 }
 
 /// Goes through so many episodes of a task, the i-th beginning from `seed + i`, with the actions in ±1 \[A\]
-/// that `act` gives at observations \[O\].
+/// that `act` gives at observations \[O\]. `None`: `stop` was set before the last one was over. What the first few
+/// came to is not comparable with what all of them come to.
 pub fn evaluate(
     task: &mut dyn Task,
     act: &mut dyn FnMut(&[f64]) -> Vec<f64>,
     episodes: u64,
     seed: u64,
-) -> Evaluation {
+    stop: &AtomicBool,
+) -> Option<Evaluation> {
     let mut evaluation = Evaluation::default();
     for episode in 0..episodes {
-        let (sum, steps) = walk(task, seed.wrapping_add(episode), act, &mut |_, _, _| ());
+        let seed = seed.wrapping_add(episode);
+        let (sum, steps) = walk(task, seed, act, &mut |_, _, _| (), stop)?;
         evaluation.returns.push(sum);
         evaluation.lengths.push(steps);
     }
-    evaluation
+    Some(evaluation)
 }
 
 /// Gets every step's observation \[O\], action \[A\] and outcome.
 pub type See<'a> = dyn FnMut(&[f64], &[f64], &Outcome) + 'a;
 
-/// One episode: its return and its steps.
+/// One episode: its return and its steps. `None`: `stop` was set before it was over.
 pub fn walk(
     task: &mut dyn Task,
     seed: u64,
     act: &mut dyn FnMut(&[f64]) -> Vec<f64>,
     see: &mut See,
-) -> (f64, u32) {
+    stop: &AtomicBool,
+) -> Option<(f64, u32)> {
     let mut observation = task.reset(seed);
     let (mut sum, mut steps) = (0.0, 0);
-    loop {
+    while !stop.load(Ordering::Relaxed) {
         let action = act(&observation);
         let outcome = task.step(&action);
         see(&observation, &action, &outcome);
         sum += outcome.reward;
         steps += 1;
         if outcome.terminated || outcome.truncated {
-            return (sum, steps);
+            return Some((sum, steps));
         }
         observation = outcome.observation;
     }
+    None
 }
 
 #[cfg(test)]
@@ -158,7 +169,7 @@ mod tests {
             seen.push(observation[0]);
             vec![0.5]
         };
-        let evaluation = evaluate(&mut task, &mut act, 3, 1);
+        let evaluation = evaluate(&mut task, &mut act, 3, 1, &AtomicBool::new(false)).unwrap();
         // 1 and 2; 2; 3, 4, 5 and 6 until time ran out.
         assert_eq!(seen, [1.0, 2.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         assert_eq!(evaluation.returns, [1.5, 1.0, 9.0]);
@@ -172,9 +183,23 @@ mod tests {
     }
 
     #[test]
+    fn told_to_stop_it_ends_within_an_episode() {
+        let mut task = Count { at: 0.0, steps: 0 };
+        let stop = AtomicBool::new(false);
+        let mut act = |observation: &[f64]| {
+            stop.store(observation[0] == 4.0, Ordering::Relaxed);
+            vec![0.5]
+        };
+        assert_eq!(evaluate(&mut task, &mut act, 3, 1, &stop), None);
+        // Of the third episode, which is of four.
+        assert_eq!(task.steps, 2);
+    }
+
+    #[test]
     fn one_episode_is_one_and_none_is_no_number() {
         let mut task = Count { at: 0.0, steps: 0 };
-        let one = evaluate(&mut task, &mut |_| vec![1.0], 1, 2);
+        let go_on = AtomicBool::new(false);
+        let one = evaluate(&mut task, &mut |_| vec![1.0], 1, 2, &go_on).unwrap();
         assert_eq!(one.to_string(), "2.0 ± 0.0 over 1 episode of 1.0 steps");
         assert!(Evaluation::default().mean().is_nan());
     }

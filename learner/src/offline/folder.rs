@@ -37,6 +37,8 @@ pub struct Kept {
     pub best: Option<(u64, f64)>,
     /// Seconds of training until then.
     pub trained_s: f64,
+    /// It was told to end within an evaluation, which is due still.
+    pub evaluation_due: bool,
 }
 
 const FACTS_FILE: &str = "training.json";
@@ -44,6 +46,7 @@ const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
 const UPDATES: &str = "training.updates";
 const BEST: &str = "training.best";
 const TRAINED_S: &str = "training.trained_s";
+const EVALUATION_DUE: &str = "training.evaluation_due";
 
 /// The folder of one training.
 #[derive(Debug)]
@@ -156,6 +159,9 @@ impl Folder {
         if let Some((updates, score)) = kept.best {
             state.push((BEST.into(), Tensor::from_slice(&[updates as f64, score])));
         }
+        if kept.evaluation_due {
+            state.push((EVALUATION_DUE.into(), Tensor::from(1i64)));
+        }
         let path = self.file(CHECKPOINT_FILE);
         write_tensors(&path, &state).context("writing a checkpoint; the last one is as it was")
     }
@@ -180,6 +186,7 @@ impl Folder {
         Ok(Kept {
             best: own(BEST).map(best),
             trained_s: own(TRAINED_S).map_or(0.0, |seconds| seconds.double_value(&[])),
+            evaluation_due: own(EVALUATION_DUE).is_some(),
         })
     }
 

@@ -1,5 +1,7 @@
 //! How good a policy is while it trains, and which of two is the better one.
 
+use std::sync::atomic::AtomicBool;
+
 use anyhow::{Context, Result};
 use hilt_protocol::noise::mix;
 
@@ -72,9 +74,8 @@ pub struct Judge {
 const EPISODES: u64 = 0x6a75_6467_6531;
 
 impl Judge {
-    /// Evaluates a course's policy.
-    pub fn look(&mut self, course: &dyn Course) -> Result<Verdict> {
-        let held_out = course.held_out()?;
+    /// Evaluates a course's policy. `None`: `stop` was set before the episodes in the task were over.
+    pub fn look(&mut self, course: &dyn Course, stop: &AtomicBool) -> Result<Option<Verdict>> {
         let mut verdict = Verdict::default();
         if let Some(task) = &mut self.task {
             let mut none = false;
@@ -85,16 +86,15 @@ impl Judge {
                     vec![0.0; actions]
                 })
             };
-            let evaluation = evaluate(
-                &mut **task,
-                &mut act,
-                self.episodes,
-                mix(self.seed ^ EPISODES),
-            );
+            let first = mix(self.seed ^ EPISODES);
+            let evaluation = evaluate(&mut **task, &mut act, self.episodes, first, stop);
             anyhow::ensure!(
                 !none,
                 "--env: this policy acts on more than a task shows; leave --env out"
             );
+            let Some(evaluation) = evaluation else {
+                return Ok(None);
+            };
             verdict.words = format!("return {evaluation}");
             verdict.score = Some((Criterion::Return, evaluation.mean()));
             let figures = [
@@ -105,6 +105,7 @@ impl Judge {
             let named = figures.map(|(name, value)| (format!("evaluation/{name}"), value));
             verdict.figures.extend(named);
         }
+        let held_out = course.held_out()?;
         for criterion in [Criterion::AdvantageWeightedError, Criterion::ImitationError] {
             let found = held_out.iter().find(|(name, _)| *name == criterion.name());
             if let (None, Some((name, value))) = (&verdict.score, found) {
@@ -116,7 +117,7 @@ impl Judge {
         verdict.figures.extend(named);
         let nan = verdict.figures.iter().find(|(_, value)| value.is_nan());
         match nan {
-            None => Ok(verdict),
+            None => Ok(Some(verdict)),
             Some((name, _)) => Err(anyhow::anyhow!("{name} is not a number"))
                 .with_context(|| format!("evaluating at update {}", course.updates())),
         }

@@ -14,7 +14,8 @@ use super::{
     judge::{Criterion, Judge, Verdict},
 };
 use crate::{
-    agents::guard::Watch, checkpoint::replace_folder, course::Course, metrics::Curves, show,
+    agents::guard::Watch, checkpoint::replace_folder, course::Course, evaluation::CUT,
+    metrics::Curves, show,
 };
 
 /// A training under way.
@@ -28,6 +29,8 @@ pub(super) struct Training<'a> {
     best: Option<(u64, f64)>,
     /// The newest evaluation, and the updates until then.
     last: Option<(u64, Verdict)>,
+    /// The evaluation at these updates was cut; a resumed training makes up for it.
+    due: bool,
     /// When this process began, and what others before it took.
     began: Instant,
     before_s: f64,
@@ -58,6 +61,7 @@ impl<'a> Training<'a> {
             watch: Watch::default(),
             best: kept.best,
             last: None,
+            due: kept.evaluation_due,
             began,
             before_s: kept.trained_s,
             updating: Duration::ZERO,
@@ -70,6 +74,9 @@ impl<'a> Training<'a> {
     /// which one is, the best in `best/`.
     pub(super) fn run(&mut self, show: &mut show::Training, stop: &AtomicBool) -> Result<()> {
         let c = self.config;
+        if self.due {
+            self.evaluate(show, stop)?;
+        }
         while self.course.updates() < c.updates && !stop.load(Ordering::Relaxed) {
             let number = self.course.updates() + 1;
             let began = Instant::now();
@@ -83,7 +90,7 @@ impl<'a> Training<'a> {
                 self.log(show)?;
             }
             if evaluate {
-                self.evaluate(show)?;
+                self.evaluate(show, stop)?;
             }
             if keep {
                 self.save()?;
@@ -94,7 +101,7 @@ impl<'a> Training<'a> {
         let updates = self.course.updates();
         let evaluated = self.last.as_ref().map(|(updates, _)| *updates);
         if updates >= c.updates && evaluated != Some(updates) {
-            self.evaluate(show)?;
+            self.evaluate(show, stop)?;
         }
         if self.saved != Some(updates) {
             self.save()?;
@@ -123,10 +130,15 @@ impl<'a> Training<'a> {
         Ok(self.curves.write(updates, SystemTime::now(), &figures)?)
     }
 
-    /// Looks at the policy, and keeps it if it is the best so far.
-    fn evaluate(&mut self, show: &show::Training) -> Result<()> {
-        let verdict = self.judge.look(self.course)?;
+    /// Looks at the policy, and keeps it if it is the best so far. Once `stop` is set it says nothing of it.
+    fn evaluate(&mut self, show: &show::Training, stop: &AtomicBool) -> Result<()> {
+        let verdict = self.judge.look(self.course, stop)?;
         let updates = self.course.updates();
+        self.due = verdict.is_none();
+        let Some(verdict) = verdict else {
+            show.evaluated(&format!("{updates} updates: {CUT}"));
+            return Ok(());
+        };
         let best = self.best.map(|(_, score)| score);
         let mut words = format!("{updates} updates: {}", verdict.words);
         if let Some((criterion, score)) = verdict.score
@@ -151,6 +163,7 @@ impl<'a> Training<'a> {
         let kept = Kept {
             best: self.best,
             trained_s: self.trained_s(),
+            evaluation_due: self.due,
         };
         self.folder.save(self.course, &kept)?;
         self.saved = Some(self.course.updates());
@@ -209,16 +222,21 @@ mod tests {
     const LOOK: Duration = Duration::from_millis(20);
 
     /// Updates that take no time.
-    struct Quick(u64);
+    #[derive(Default)]
+    struct Quick<'a> {
+        updates: u64,
+        /// Set by its first action.
+        stop: Option<&'a AtomicBool>,
+    }
 
-    impl Course for Quick {
+    impl Course for Quick<'_> {
         fn update(&mut self) -> Result<Figures> {
-            self.0 += 1;
+            self.updates += 1;
             Ok(Figures(vec![("loss", Tensor::from(1.0))]))
         }
 
         fn updates(&self) -> u64 {
-            self.0
+            self.updates
         }
 
         fn held_out(&self) -> Result<Vec<(&'static str, f64)>> {
@@ -227,7 +245,10 @@ mod tests {
         }
 
         fn act(&self, _: &[f64]) -> Option<Vec<f64>> {
-            None
+            if let Some(stop) = self.stop {
+                stop.store(true, Ordering::Relaxed);
+            }
+            Some(vec![0.0])
         }
 
         fn state(&self) -> Vec<(String, Tensor)> {
@@ -235,7 +256,7 @@ mod tests {
         }
 
         fn restore(&mut self, _: &[(String, Tensor)], updates: u64) {
-            self.0 = updates;
+            self.updates = updates;
         }
 
         fn export(&self, _: &Path) -> Result<()> {
@@ -260,7 +281,7 @@ mod tests {
             episodes: 1,
             seed: 1,
         };
-        let mut course = Quick(0);
+        let mut course = Quick::default();
         let mut training = Training::new(
             &mut course,
             judge,
@@ -276,5 +297,55 @@ mod tests {
         let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
         let rate = last["train/updates_per_s"].as_f64().unwrap();
         assert!(rate > 1.0 / LOOK.as_secs_f64(), "{rate}");
+    }
+    /// Trains in a folder, with or without `stop` in the first evaluation; steps of the evaluations written, and what
+    /// is kept.
+    fn with_evaluations(dir: &Path, episodes: u64, stopped: bool) -> (Vec<u64>, Kept) {
+        let folder = Folder::open(dir, true).unwrap();
+        let config = LearnerConfig::default();
+        let offline = OfflineConfig {
+            updates: 6,
+            eval_freq: 2,
+            ..config.offline.clone()
+        };
+        let judge = Judge {
+            task: Some(crate::tasks::open("Pendulum-v1").unwrap()),
+            episodes,
+            seed: 1,
+        };
+        let stop = AtomicBool::new(false);
+        let mut course = Quick {
+            stop: stopped.then_some(&stop),
+            ..Quick::default()
+        };
+        let kept = folder.load(&mut course).unwrap();
+        folder.begin(&Facts::new(), &config).unwrap();
+        let began = Instant::now();
+        let mut training =
+            Training::new(&mut course, judge, &folder, &offline, kept, began).unwrap();
+        let mut show = show::Training::new("quick", offline.updates);
+        training.run(&mut show, &stop).unwrap();
+        let text = std::fs::read_to_string(folder.file("metrics.jsonl")).unwrap();
+        let lines = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let evaluated = lines.filter(|line| line["evaluation/return"].is_f64());
+        let steps = evaluated
+            .map(|line| line["step"].as_u64().unwrap())
+            .collect();
+        (steps, folder.load(&mut Quick::default()).unwrap())
+    }
+
+    #[test]
+    fn told_to_stop_within_an_evaluation_it_keeps_none_and_makes_up_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        // For hours, if it were gone through.
+        let (evaluations, kept) = with_evaluations(dir.path(), 1 << 32, true);
+        assert_eq!((evaluations, kept.best), (vec![], None));
+        assert!(kept.evaluation_due && !dir.path().join("best").exists());
+        let (evaluations, kept) = with_evaluations(dir.path(), 1, false);
+        assert_eq!(evaluations, [2, 4, 6]);
+        assert!(!kept.evaluation_due);
+        assert!(kept.best.is_some() && dir.path().join("best").exists());
     }
 }

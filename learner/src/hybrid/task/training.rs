@@ -20,7 +20,7 @@ use super::{
 use crate::{
     agents::guard::{BadBatch, Watch, check_state},
     checkpoint::{read_tensors, replace_folder, write_tensors},
-    evaluation::{Evaluation, evaluate},
+    evaluation::{CUT, Evaluation, evaluate},
     metrics::{Curves, write_atomically},
     offline::{
         folder::{Facts, Folder},
@@ -37,6 +37,7 @@ const BEST: &str = "best";
 const SCORE_FILE: &str = "score.json";
 /// Names of what a checkpoint has besides the agent's state.
 const PROGRESS: &str = "online.progress";
+const EVALUATION_DUE: &str = "online.evaluation_due";
 const REPLAY: &str = "online.replay.";
 /// Figures are read, and a line of them written, once in so many steps.
 const LOG_STEPS: u64 = 1000;
@@ -62,6 +63,8 @@ pub(super) struct Training<'a> {
     best: Option<Score>,
     /// The last evaluation, and the steps behind it.
     evaluated: Option<(u64, Evaluation)>,
+    /// The one behind these steps was cut; a resumed training makes up for it.
+    due: bool,
     curves: Curves,
     watch: Watch,
     /// Returns and lengths of the episodes since the last line.
@@ -87,9 +90,9 @@ impl<'a> Training<'a> {
              more, by --from",
             options.out.display()
         );
-        let trained_s = match checkpoint {
+        let (trained_s, due) = match checkpoint {
             true => restore(&path, &mut learner)?,
-            false => 0.0,
+            false => (0.0, false),
         };
         let best = match folder.is_begun() {
             true => score(&folder.file(BEST).join(SCORE_FILE))?,
@@ -109,6 +112,7 @@ impl<'a> Training<'a> {
             judge,
             best,
             evaluated: None,
+            due,
             curves,
             watch: Watch::default(),
             ended: Evaluation::default(),
@@ -131,8 +135,8 @@ impl<'a> Training<'a> {
         let (mut rate, mut learning) = (Rate::default(), Duration::ZERO);
         let mut show = Show::new(&self.options.env, Some(online.steps));
         // What it can do already is what it will be compared with.
-        if self.learner.steps == 0 && !self.learner.fresh {
-            self.evaluate(&show)?;
+        if self.due || self.learner.steps == 0 && !self.learner.fresh {
+            self.evaluate(&show, stop)?;
         }
         while self.learner.steps < online.steps && !stop.load(Ordering::Relaxed) {
             let began = Instant::now();
@@ -153,7 +157,7 @@ impl<'a> Training<'a> {
                 self.log(rate.per_s())?;
             }
             if online.eval_freq > 0 && steps.is_multiple_of(online.eval_freq) {
-                self.evaluate(&show)?;
+                self.evaluate(&show, stop)?;
             }
             if checkpointed.elapsed() >= pause {
                 let began = Instant::now();
@@ -162,10 +166,9 @@ impl<'a> Training<'a> {
                 pause = pause_after(began.elapsed(), period);
             }
         }
-        let stopped = self.learner.steps < online.steps;
         let evaluated = self.evaluated.as_ref().map(|(steps, _)| *steps);
-        if !stopped && evaluated != Some(self.learner.steps) {
-            self.evaluate(&show)?;
+        if self.learner.steps >= online.steps && evaluated != Some(self.learner.steps) {
+            self.evaluate(&show, stop)?;
         }
         show.end();
         self.end()
@@ -230,15 +233,21 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// Goes through episodes, the same ones every time, and keeps the policy if it is the best so far.
-    fn evaluate(&mut self, show: &Show) -> Result<()> {
+    /// Goes through episodes, the same ones every time, and keeps the policy if it is the best so far. Once `stop` is
+    /// set it says nothing of it.
+    fn evaluate(&mut self, show: &Show, stop: &AtomicBool) -> Result<()> {
         self.read_watch()?;
         let Self { learner, judge, .. } = self;
         let first = seed_for(learner.plan.seed, For::Evaluation);
         let episodes = self.options.config.online.num_eval;
         let mut act = |observation: &[f64]| learner.act(observation);
-        let evaluation = evaluate(&mut **judge, &mut act, episodes, first);
+        let evaluation = evaluate(&mut **judge, &mut act, episodes, first, stop);
         let steps = learner.steps;
+        self.due = evaluation.is_none();
+        let Some(evaluation) = evaluation else {
+            show.say(&format!("{steps} steps: {CUT}"));
+            return Ok(());
+        };
         show.say(&format!("{steps} steps: return {evaluation}"));
         let mean = evaluation.mean();
         let figures = [
@@ -321,6 +330,9 @@ impl<'a> Training<'a> {
         let counts = counts.map(|count| count as f64);
         let progress = [counts[0], counts[1], counts[2], self.trained_s];
         state.push((PROGRESS.into(), Tensor::from_slice(&progress)));
+        if self.due {
+            state.push((EVALUATION_DUE.into(), Tensor::from(1i64)));
+        }
         if !learner.replay.is_empty() {
             state.extend(tensors(learner.replay.table()?.columns()));
         }
@@ -344,8 +356,8 @@ fn score(path: &Path) -> Result<Option<Score>> {
     }
 }
 
-/// Puts a checkpoint into a learner; seconds of training until then.
-fn restore(path: &Path, learner: &mut Learner) -> Result<f64> {
+/// Puts a checkpoint into a learner; seconds of training until then, and whether an evaluation is due.
+fn restore(path: &Path, learner: &mut Learner) -> Result<(f64, bool)> {
     let wrong = || format!("{}: this training cannot go on from it", path.display());
     let state = read_tensors(path)?;
     let mut wanted = learner.agent.state();
@@ -364,7 +376,7 @@ fn restore(path: &Path, learner: &mut Learner) -> Result<f64> {
         let table = Table::new(columns?).with_context(wrong)?;
         learner.replay.extend(&table).with_context(wrong)?;
     }
-    Ok(trained_s)
+    Ok((trained_s, of(EVALUATION_DUE).is_some()))
 }
 
 /// The columns of a table, by name.

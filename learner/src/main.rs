@@ -31,6 +31,7 @@ use hilt_learner::{
     stopped::Stopped,
     trained,
 };
+use hilt_recording::convert::{Conversion, Format};
 use hilt_show::Request;
 
 #[derive(Parser)]
@@ -57,6 +58,8 @@ enum Command {
     /// Trains the reward classifier by itself, from folders of images, from runs, or from both.
     #[command(after_help = FOLDERS)]
     Classifier(Classifier),
+    /// Writes data in another form: demonstrations of other programs as runs, runs for other programs.
+    Convert(Convert),
 }
 
 const FOLDERS: &str = "\
@@ -193,6 +196,23 @@ struct Classifier {
     runs: Vec<PathBuf>,
     #[command(flatten)]
     common: Common,
+}
+
+#[derive(Args)]
+struct Convert {
+    /// Runs, a table, or data of other programs.
+    from: PathBuf,
+    /// What comes out; nothing may be there yet.
+    to: PathBuf,
+    /// The form of what comes out: runs, npz or foxglove [default: by the ending].
+    #[arg(long = "to", id = "format", value_name = "FORM")]
+    format: Option<Format>,
+    /// The rig of data that does not say it itself: the spec.json beside any of its runs.
+    #[arg(long, value_name = "FILE")]
+    spec: Option<PathBuf>,
+    /// Makes images so many pixels wide and high.
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(16..=4096))]
+    image_size: Option<u32>,
 }
 
 #[derive(Args)]
@@ -371,6 +391,7 @@ fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
             hybrid::run(&options, started, stop)
         }
         Command::Evaluate(evaluate) => evaluation::run(&evaluate.options(), stop).map(|_| ()),
+        Command::Convert(convert) => run_convert(convert, stop),
         Command::Imitation(imitation) => run_imitation(&imitation, stop),
         Command::Classifier(classifier) => {
             let options = ClassifierOptions {
@@ -391,6 +412,24 @@ fn filter() -> tracing_subscriber::EnvFilter {
     tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| {
         tracing_subscriber::EnvFilter::new("warn,hilt_learner=info,zenoh=error")
     })
+}
+
+fn run_convert(options: Convert, stop: &AtomicBool) -> Result<()> {
+    let conversion = Conversion {
+        from: options.from,
+        to: options.to,
+        format: options.format,
+        spec: options.spec,
+        image_side: options.image_size,
+    };
+    let mut show = hilt_show::Show::new("convert", None);
+    let done = conversion.run(|count| {
+        show.stand(count, || "observations".into());
+        !stop.load(Ordering::Relaxed)
+    });
+    show.end();
+    println!("{}", done?);
+    Ok(())
 }
 
 fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {

@@ -13,8 +13,9 @@ use std::{
 use hilt_protocol::{Entry, Record, RigSpec};
 
 use crate::{
-    Data, RecordingError, RunWriter, WriteError, beside,
+    Data, DataError, ReadError, RecordingError, RunWriter, WriteError, beside,
     foxglove::{self, FoxgloveError},
+    read_spec,
     table::{Columns, Table, TableError, npz},
 };
 
@@ -98,6 +99,18 @@ pub enum ConvertError {
     /// Something is there already.
     #[error("{0} exists already; nothing is ever written over, choose another name")]
     Exists(PathBuf),
+    /// It cannot be opened.
+    #[error(transparent)]
+    Open(#[from] DataError),
+    /// The spec that was named cannot be read.
+    #[error(transparent)]
+    Spec(#[from] ReadError),
+    /// What is to come out is not said.
+    #[error(
+        "{0}: what is it to be? Say it with --to ({all}), or by an ending: .npz for npz, .mcap for foxglove",
+        all = names()
+    )]
+    Unsaid(PathBuf),
     /// A table has no pictures.
     #[error("a table of state vectors cannot become {0}, which is of a robot with cameras")]
     NoPictures(Format),
@@ -111,29 +124,76 @@ pub enum ConvertError {
     },
 }
 
-/// Writes data to a path in another form. How many entries of a recording, or rows of a table, were written.
-pub fn convert(data: &Data, to: &Path, format: Format) -> Result<u64, ConvertError> {
+/// What a user asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Conversion {
+    /// Any data.
+    pub from: PathBuf,
+    /// Where to; nothing may be there.
+    pub to: PathBuf,
+    /// What is to come out; absent: what the name says.
+    pub format: Option<Format>,
+    /// The rig of a recording that does not say it itself: a `spec.json`.
+    pub spec: Option<PathBuf>,
+    /// Images of so many pixels a side; absent: as they are.
+    pub image_side: Option<u32>,
+}
+
+impl Conversion {
+    /// Does it; see [`convert`]. What was written, in words.
+    pub fn run(&self, go_on: impl FnMut(u64) -> bool) -> Result<String, ConvertError> {
+        let format = self.format.or_else(|| Format::of(&self.to));
+        let format = format.ok_or_else(|| ConvertError::Unsaid(self.to.clone()))?;
+        let told = self.spec.as_deref().map(read_spec).transpose()?;
+        let data = match (Data::open(&self.from, told.as_ref())?, self.image_side) {
+            (Data::Recording(recording), Some(side)) => Data::Recording(recording.resized(side)),
+            (data, _) => data,
+        };
+        let count = convert(&data, &self.to, format, go_on)?;
+        let unit = match data {
+            Data::Table(_) => "transitions",
+            Data::Recording(_) => "observations",
+        };
+        let (from, to) = (self.from.display(), self.to.display());
+        Ok(format!("{to}: {count} {unit} of {from}, as {format}"))
+    }
+}
+
+/// Writes data to a path in another form. How many entries of a recording, or rows of a table, were written. Before
+/// each entry it asks `go_on`, which is told how many there were; at a no it ends with [`RecordingError::Ended`] and
+/// leaves nothing.
+pub fn convert(
+    data: &Data,
+    to: &Path,
+    format: Format,
+    mut go_on: impl FnMut(u64) -> bool,
+) -> Result<u64, ConvertError> {
     if to.exists() {
         return Err(ConvertError::Exists(to.to_owned()));
     }
-    match (data, format) {
-        (Data::Recording(recording), Format::Runs) => {
-            runs(recording.spec(), recording.entries(), to)
+    match data {
+        Data::Table(table) => write_table(table, to, format),
+        Data::Recording(recording) => {
+            let counted = (0..).zip(recording.entries());
+            let entries = counted.map(|(count, entry)| match go_on(count) {
+                true => entry,
+                false => Err(RecordingError::Ended),
+            });
+            match format {
+                Format::Runs => runs(recording.spec(), entries, to),
+                Format::Foxglove => Ok(foxglove::write(to, recording.spec(), entries)?),
+                Format::Npz => write_table(&table(entries)?, to, format),
+            }
         }
-        (Data::Recording(recording), Format::Foxglove) => {
-            Ok(foxglove::write(to, recording.spec(), recording.entries())?)
-        }
-        (Data::Recording(recording), Format::Npz) => {
-            let table = table(recording.entries())?;
-            npz::write(to, &table)?;
-            Ok(table.len() as u64)
-        }
-        (Data::Table(table), Format::Npz) => {
-            npz::write(to, table)?;
-            Ok(table.len() as u64)
-        }
-        (Data::Table(_), Format::Runs | Format::Foxglove) => Err(ConvertError::NoPictures(format)),
     }
+}
+
+fn write_table(table: &Table, to: &Path, format: Format) -> Result<u64, ConvertError> {
+    match format {
+        Format::Npz => npz::write(to, table)?,
+        Format::Runs | Format::Foxglove => return Err(ConvertError::NoPictures(format)),
+    }
+    Ok(table.len() as u64)
 }
 
 /// The steps of a recording on the numbers of its proprioception. One whose observation is missing, because entries

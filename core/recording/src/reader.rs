@@ -109,9 +109,12 @@ impl Iterator for RunReader {
     }
 }
 
-/// The spec of the run in `dir`.
-pub fn read_spec(dir: &Path) -> Result<RigSpec, ReadError> {
-    let path = dir.join(SPEC_FILE);
+/// The spec of the run in `dir`, or in that file.
+pub fn read_spec(path: &Path) -> Result<RigSpec, ReadError> {
+    let path = match path.is_dir() {
+        true => path.join(SPEC_FILE),
+        false => path.to_owned(),
+    };
     let bad = |reason: String| ReadError::Spec {
         path: path.clone(),
         reason,

@@ -5,7 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use hilt_protocol::{Entry, RigSpec};
+use hilt_protocol::{CameraSpec, Entry, Image, Record, RigSpec};
+use image::{
+    RgbImage,
+    imageops::{self, FilterType},
+};
 
 use crate::{ReadError, RunReader, find_runs, read_spec};
 
@@ -29,6 +33,9 @@ pub enum RecordingError {
         /// The first that is of another rig.
         other: PathBuf,
     },
+    /// Whoever went through it wished to end.
+    #[error("ended before the recording did")]
+    Ended,
 }
 
 /// What a robot saw and did: a spec and the entries of one or more runs. It can be gone through again and again, and
@@ -37,6 +44,7 @@ pub enum RecordingError {
 pub struct Recording {
     spec: RigSpec,
     form: Form,
+    resized: bool,
 }
 
 /// Who wrote it.
@@ -62,7 +70,21 @@ impl Recording {
             }
         }
         let form = Form::Runs(runs);
-        Ok(Self { spec, form })
+        Ok(Self {
+            spec,
+            form,
+            resized: false,
+        })
+    }
+
+    /// The same with images of `side` × `side` pixels: each as a whole, by a triangle filter that widens when
+    /// shrinking.
+    pub fn resized(mut self, side: u32) -> Self {
+        for camera in &mut self.spec.cameras {
+            (camera.height, camera.width) = (side, side);
+        }
+        self.resized = true;
+        self
     }
 
     /// What its entries have to be read with.
@@ -72,9 +94,23 @@ impl Recording {
 
     /// Its entries from the first on, run after run, each run in order.
     pub fn entries(&self) -> Box<dyn Iterator<Item = Result<Entry, RecordingError>> + '_> {
-        match &self.form {
+        let entries: Box<dyn Iterator<Item = _>> = match &self.form {
             Form::Runs(runs) => Box::new(runs.iter().flat_map(|run| of_run(run))),
+        };
+        if !self.resized {
+            return entries;
         }
+        let fitted = |mut entry: Entry| {
+            let observation = match &mut entry.record {
+                Record::Reset(observation) => observation,
+                Record::Step(step) => &mut step.next,
+            };
+            for (image, camera) in observation.images.iter_mut().zip(&self.spec.cameras) {
+                resize(image, camera);
+            }
+            entry
+        };
+        Box::new(entries.map(move |entry| entry.map(fitted)))
     }
 }
 
@@ -82,5 +118,19 @@ fn of_run(run: &Path) -> Box<dyn Iterator<Item = Result<Entry, RecordingError>>>
     match RunReader::open(run) {
         Ok(entries) => Box::new(entries.map(|entry| Ok(entry?))),
         Err(error) => Box::new(std::iter::once(Err(error.into()))),
+    }
+}
+
+fn resize(image: &mut Image, camera: &CameraSpec) {
+    let (height, width) = (camera.height, camera.width);
+    if (image.height, image.width) == (height, width) {
+        return;
+    }
+    // An image of another number of bytes than it says stays as it is; whoever reads it names it.
+    if let Some(whole) = RgbImage::from_raw(image.width, image.height, image.rgb.to_vec()) {
+        image.rgb = imageops::resize(&whole, width, height, FilterType::Triangle)
+            .into_raw()
+            .into();
+        (image.height, image.width) = (height, width);
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use hilt_recording::convert::Format;
 
 use crate::{calibrate::args::Calibrate, rig_args::RigArgs};
 
@@ -165,6 +166,20 @@ pub enum Command {
         /// The run's folder.
         #[arg(value_name = "RUN-DIR")]
         dir: PathBuf,
+    },
+    /// Write a run, or a folder of runs, in the form of another program.
+    Export {
+        /// The run's folder, or a folder of runs.
+        #[arg(value_name = "RUN-DIR")]
+        from: PathBuf,
+        /// What comes out; nothing may be there yet.
+        out: PathBuf,
+        /// The form of what comes out: runs, npz or foxglove; by the ending if not given.
+        #[arg(long, value_name = "FORM")]
+        to: Option<Format>,
+        /// Make images so many pixels wide and high.
+        #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(16..=4096))]
+        image_size: Option<u32>,
     },
     /// Show how a run stands, live: its ticks, stages, inputs, policy and learner.
     Top {

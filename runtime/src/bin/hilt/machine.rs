@@ -3,15 +3,18 @@
 use std::{
     io::{IsTerminal, Write},
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::{Context, bail};
+use hilt_recording::convert::Conversion;
 use hilt_runtime::{
     doctor::{self, Level, Needs},
     inference::Engine,
     rig::Rig,
     verify::{self, Recheck},
 };
+use hilt_show::Show;
 
 pub fn doctor(needs: &Needs) -> anyhow::Result<()> {
     let folder = std::env::current_dir().context("the working folder cannot be found")?;
@@ -51,6 +54,18 @@ fn agreed(question: &str) -> std::io::Result<bool> {
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(answer.trim() == "yes")
+}
+
+/// Writes a run in another form.
+pub fn export(conversion: &Conversion, stop: &AtomicBool) -> anyhow::Result<()> {
+    let mut show = Show::new("export", None);
+    let done = conversion.run(|count| {
+        show.stand(count, || "observations".into());
+        !stop.load(Ordering::Relaxed)
+    });
+    show.end();
+    println!("{}", done?);
+    Ok(())
 }
 
 /// Ends the program with the verdict as its status.

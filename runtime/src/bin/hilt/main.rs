@@ -26,6 +26,7 @@ use hilt_drivers::{
     SavedTerminal,
     bus::{Family, Settings},
 };
+use hilt_recording::convert::Conversion;
 use hilt_runtime::{
     actor::ActorOptions,
     doctor::Needs,
@@ -209,6 +210,21 @@ fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
             )
         }
         Command::Verify { dir } => machine::verify(&dir),
+        Command::Export {
+            from,
+            out,
+            to,
+            image_size,
+        } => {
+            let conversion = Conversion {
+                from,
+                to: out,
+                format: to,
+                spec: None,
+                image_side: image_size,
+            };
+            machine::export(&conversion, stop)
+        }
         Command::Top { dir, once } => {
             let dir = top::find(dir.as_deref())?;
             match once || !std::io::stdout().is_terminal() {

@@ -323,6 +323,7 @@ impl Bench {
                 // All of it is learned from: the task is the judge.
                 config.offline.held_out = 0.0;
                 let options = OfflineOptions {
+                    rig: None,
                     data: self.log(),
                     env: Some(env),
                     out: out.to_owned(),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use anyhow::Result;
 use hilt_protocol::{Entry, Observation, Record, RigSpec};
-use hilt_recording::Recording;
+use hilt_recording::{Data, table::Table};
 
 /// Pairs of observation and action, in recorded order.
 #[derive(Debug, Default)]
@@ -181,11 +181,28 @@ pub fn statistics(rows: &[Vec<f32>]) -> (Vec<f32>, Vec<f32>) {
         .unzip()
 }
 
-/// Everything of a recording at once, and what it has to be read with.
-pub fn read_all(path: &Path) -> Result<(RigSpec, Vec<Entry>)> {
-    let recording = Recording::open(path, None)?;
+/// Everything of a recording at once, and what it has to be read with; `rig` is that of one that does not say it.
+pub fn read_all(path: &Path, rig: Option<&RigSpec>) -> Result<(RigSpec, Vec<Entry>)> {
+    let recording = match Data::open(path, rig)? {
+        Data::Recording(recording) => recording,
+        Data::Table(_) => anyhow::bail!(
+            "{} is a table of state vectors; a recording with cameras is needed here",
+            path.display()
+        ),
+    };
     let entries = recording.entries().collect::<Result<_, _>>()?;
     Ok((recording.spec().clone(), entries))
+}
+
+/// A table of state vectors.
+pub fn read_table(path: &Path) -> Result<Table> {
+    match Data::open(path, None)? {
+        Data::Table(table) => Ok(table),
+        Data::Recording(_) => anyhow::bail!(
+            "{} is a robot's recording; a table of state vectors is needed here",
+            path.display()
+        ),
+    }
 }
 
 #[cfg(test)]

@@ -31,7 +31,11 @@ use hilt_learner::{
     stopped::Stopped,
     trained,
 };
-use hilt_recording::convert::{Conversion, Format};
+use hilt_protocol::RigSpec;
+use hilt_recording::{
+    convert::{Conversion, Format},
+    read_spec,
+};
 use hilt_show::Request;
 
 #[derive(Parser)]
@@ -95,6 +99,10 @@ struct Common {
     /// .safetensors file.
     #[arg(long, value_name = "FILE")]
     encoder_weights: Option<PathBuf>,
+    /// The rig of data of other programs, which do not say it: the spec.json beside any run of its [default: guessed
+    /// from the width of its actions].
+    #[arg(long, value_name = "FILE")]
+    spec: Option<PathBuf>,
     /// Changes one key of the configuration, as `train.batch=128`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
@@ -102,7 +110,8 @@ struct Common {
 
 #[derive(Args)]
 struct Offline {
-    /// Table of transitions on state vectors (.npz, with the names of D4RL), or a folder of a robot's runs.
+    /// Table of transitions on state vectors (.npz, with the names of D4RL), a folder of a robot's runs, or data of
+    /// another program.
     #[arg(long)]
     data: PathBuf,
     #[command(flatten)]
@@ -117,7 +126,7 @@ struct Offline {
 
 #[derive(Args)]
 struct Hybrid {
-    /// Folder of demonstration runs; with --env a table (.npz) of recorded steps.
+    /// Demonstrations: a folder of runs, or data of another program; with --env a table of recorded steps.
     #[arg(long, required_unless_present = "env")]
     demos: Option<PathBuf>,
     #[command(flatten)]
@@ -170,7 +179,7 @@ struct OnTask {
 
 #[derive(Args)]
 struct Imitation {
-    /// Folder of demonstration runs.
+    /// Demonstrations: a folder of runs, or data of another program.
     #[arg(long)]
     demos: PathBuf,
     #[command(flatten)]
@@ -191,8 +200,8 @@ struct Classifier {
     /// Cameras of the images, as front,wrist [default: the cameras of --runs].
     #[arg(long, value_name = "KEYS", value_delimiter = ',')]
     image_keys: Vec<String>,
-    /// Folder of runs with labelled frames; may be given more than once.
-    #[arg(long, value_name = "DIR")]
+    /// Runs with labelled frames, or data of another program; may be given more than once.
+    #[arg(long, value_name = "PATH")]
     runs: Vec<PathBuf>,
     #[command(flatten)]
     common: Common,
@@ -269,6 +278,10 @@ impl Evaluate {
 impl Common {
     fn resolve(&self) -> Result<LearnerConfig> {
         self.resolve_over(None)
+    }
+
+    fn rig(&self) -> Result<Option<RigSpec>> {
+        (self.spec.as_deref().map(read_spec).transpose()).context("--spec")
     }
 
     /// As [`Common::resolve`] for a training, which begins where no preset is named with the configuration that it
@@ -362,6 +375,7 @@ fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
         Command::Offline(offline) => {
             let options = OfflineOptions {
                 config: offline.common.resolve_for(offline.resume, None)?,
+                rig: offline.common.rig()?,
                 data: offline.data,
                 env: offline.env,
                 out: offline.common.out,
@@ -377,6 +391,7 @@ fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
             let options = HybridOptions {
                 config: (hybrid.common).resolve_for(hybrid.resume, hybrid.from.as_deref())?,
                 from: hybrid.from,
+                rig: hybrid.common.rig()?,
                 demos: hybrid.demos.unwrap_or_default(),
                 labels: hybrid.labels,
                 classifier: hybrid.classifier,
@@ -396,6 +411,7 @@ fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
         Command::Classifier(classifier) => {
             let options = ClassifierOptions {
                 config: classifier.common.resolve()?,
+                rig: classifier.common.rig()?,
                 success_dir: classifier.success_dir,
                 failure_dir: classifier.failure_dir,
                 image_keys: classifier.image_keys,
@@ -441,7 +457,7 @@ fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {
         "--out {} holds the results of a training; choose another folder",
         options.common.out.display()
     );
-    let (spec, entries) = read_all(&options.demos)?;
+    let (spec, entries) = read_all(&options.demos, options.common.rig()?.as_ref())?;
     config.encoder.check(&spec.cameras)?;
     let samples = Demonstrations::from_entries(&entries, &spec);
     println!(

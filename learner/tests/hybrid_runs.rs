@@ -47,6 +47,7 @@ fn stage() -> tempfile::TempDir {
     encoder.save(&dir.join("encoder.safetensors")).unwrap();
     for seed in [1, 2] {
         let options = OfflineOptions {
+            rig: None,
             data: dir.join("runs"),
             env: None,
             out: dir.join(format!("offline-{seed}")),
@@ -64,6 +65,7 @@ fn options(dir: &Path, from: Option<u64>, resume: bool) -> HybridOptions {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
     HybridOptions {
+        rig: None,
         demos: dir.join("runs"),
         labels: Some(dir.join("labels")),
         classifier: None,

@@ -81,6 +81,7 @@ const SMALL: [&str; 17] = [
 fn options(data: &Path, out: &Path, preset: &str, sets: &[&str]) -> OfflineOptions {
     let sets: Vec<String> = SMALL.iter().chain(sets).map(|s| s.to_string()).collect();
     OfflineOptions {
+        rig: None,
         data: data.to_owned(),
         env: None,
         out: out.to_owned(),
@@ -280,6 +281,7 @@ fn a_folder_is_one_trainings_and_a_resumed_one_stands_on_the_same() {
     let before = checkpoint(&out);
     assert!(error(&begun).contains("holds a training; go on with it by --resume"));
     let resumed = OfflineOptions {
+        rig: None,
         resume: true,
         ..begun.clone()
     };
@@ -289,6 +291,7 @@ fn a_folder_is_one_trainings_and_a_resumed_one_stands_on_the_same() {
         assert_eq!(checkpoint(&out), before);
     };
     let with = |preset: &str, set: &str| OfflineOptions {
+        rig: None,
         resume: true,
         ..options(&data, &out, preset, &[set])
     };
@@ -305,6 +308,7 @@ fn a_folder_is_one_trainings_and_a_resumed_one_stands_on_the_same() {
         &["offline.held_out = 0.25", "0.5"],
     );
     let seed = OfflineOptions {
+        rig: None,
         seed: 4,
         ..resumed.clone()
     };

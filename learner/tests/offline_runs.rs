@@ -58,6 +58,7 @@ impl Stage {
         (offline.updates, offline.batch, offline.held_out) = (6, 4, 0.3);
         (offline.eval_freq, offline.epoch_updates, offline.log_freq) = (3, 3, 2);
         OfflineOptions {
+            rig: None,
             data: self.path("runs"),
             env: None,
             out: self.path(out),

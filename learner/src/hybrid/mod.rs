@@ -28,7 +28,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use hilt_link::{LearnerConfig as LinkConfig, LearnerLink};
-use hilt_protocol::{Entry, Graph, RunId};
+use hilt_protocol::{Entry, Graph, RigSpec, RunId};
 use serde::{Deserialize, Serialize};
 
 use self::{
@@ -51,10 +51,12 @@ use crate::{
 /// What to train from, and where to.
 #[derive(Clone, Debug)]
 pub struct HybridOptions {
-    /// Folder of demonstration runs.
+    /// The demonstrations: runs, or a recording of another program.
     pub demos: PathBuf,
-    /// Folder of runs with labelled frames; absent, it is `demos` with `-labels`.
+    /// Runs with labelled frames; absent, it is `demos` with `-labels`.
     pub labels: Option<PathBuf>,
+    /// The rig of a recording that does not say it itself.
+    pub rig: Option<RigSpec>,
     /// Folder of a classifier to start from; absent, one is trained on the labelled frames.
     pub classifier: Option<PathBuf>,
     /// Folder of a training on runs to go on from: its encoder and its agent.

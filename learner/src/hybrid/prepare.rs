@@ -46,7 +46,7 @@ pub(super) fn prepare(
     stop: &AtomicBool,
 ) -> Result<Prepared> {
     let config = &options.config;
-    let (spec, demos) = read_all(&options.demos)?;
+    let (spec, demos) = read_all(&options.demos, options.rig.as_ref())?;
     let labels = read_labels(options, &spec)?;
     config.encoder.check(&spec.cameras)?;
     let from = (options.from.as_deref())
@@ -112,7 +112,7 @@ fn read_labels(options: &HybridOptions, spec: &RigSpec) -> Result<Vec<Entry>> {
     if options.labels.is_none() && options.classifier.is_some() && !dir.exists() {
         return Ok(Vec::new());
     }
-    let (theirs, labels) = read_all(&dir)?;
+    let (theirs, labels) = read_all(&dir, options.rig.as_ref())?;
     anyhow::ensure!(
         theirs == *spec,
         "{} was recorded on another rig",

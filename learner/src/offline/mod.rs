@@ -25,6 +25,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use hilt_protocol::RigSpec;
+use hilt_recording::Data;
 use tch::Device;
 
 pub use self::config::OfflineConfig;
@@ -42,13 +44,16 @@ use crate::{
     show,
     stopped::Stopped,
     tasks::{self, Task},
+    vectors::Summary,
 };
 
 /// What to train from, and where to.
 #[derive(Clone, Debug)]
 pub struct OfflineOptions {
-    /// What is learned from: a table (`.npz`), or a folder of a robot's runs.
+    /// What is learned from: a table, a robot's runs, or data of another program.
     pub data: PathBuf,
+    /// The rig of a recording that does not say it itself.
+    pub rig: Option<RigSpec>,
     /// The task that the policy is judged in, by its name in Gymnasium; absent: it is judged by held-out data.
     pub env: Option<String>,
     /// Folder for everything that comes out.
@@ -66,14 +71,14 @@ pub fn run(options: &OfflineOptions, stop: &AtomicBool) -> Result<()> {
     let (config, began) = (&options.config, Instant::now());
     let folder = Folder::open(&options.out, options.resume)?;
     let device = config.device.resolve()?;
-    // A folder is of a robot's runs.
-    tch::set_num_threads(match options.data.is_dir() {
-        true => config.train.sight_threads(),
-        false => config.train.vector_threads(),
+    let data = Data::open(&options.data, options.rig.as_ref()).context("--data")?;
+    tch::set_num_threads(match &data {
+        Data::Recording(_) => config.train.sight_threads(),
+        Data::Table(_) => config.train.vector_threads(),
     });
     let env = options.env.as_deref();
     let task = (env.map(tasks::open).transpose()).context("--env")?;
-    let (mut course, facts) = open(options, &folder, task.as_deref(), device, stop)?;
+    let (mut course, facts) = open(options, data, &folder, task.as_deref(), device, stop)?;
     if stop.load(Ordering::Relaxed) {
         return Err(Stopped("the first update").into());
     }
@@ -108,31 +113,35 @@ pub fn run(options: &OfflineOptions, stop: &AtomicBool) -> Result<()> {
 /// The course that the data is for, and what a training on it stands on.
 fn open(
     options: &OfflineOptions,
+    data: Data,
     folder: &Folder,
     task: Option<&dyn Task>,
     device: Device,
     stop: &AtomicBool,
 ) -> Result<(Box<dyn Course>, Facts)> {
-    let (data, config, env) = (&options.data, &options.config, options.env.as_deref());
-    if data.is_dir() {
-        anyhow::ensure!(
-            task.is_none(),
-            "--env: a policy for a robot acts on more than a task shows; leave --env out"
-        );
-        let (course, facts) = RunsCourse::open(data, folder, config, (device, options.seed), stop)?;
-        return Ok((Box::new(course), facts));
-    }
-    anyhow::ensure!(
-        data.extension().is_some_and(|ending| ending == "npz"),
-        "--data {}: it is a table of transitions (.npz), or a folder of a robot's runs",
-        data.display()
-    );
+    let (name, config) = (options.data.display(), &options.config);
+    let table = match data {
+        Data::Table(table) => table,
+        Data::Recording(recording) => {
+            anyhow::ensure!(
+                task.is_none(),
+                "--env: a policy for a robot acts on more than a task shows; leave --env out"
+            );
+            let (course, facts) =
+                RunsCourse::open(&recording, folder, config, (device, options.seed), stop)
+                    .with_context(|| format!("--data {name}"))?;
+            return Ok((Box::new(course), facts));
+        }
+    };
     anyhow::ensure!(
         config.algorithm != Algorithm::SacGrasp,
         "algorithm = sac-grasp learns from what a robot saw; for a table give a --preset that names another one, iql for \
          instance"
     );
-    let (course, facts) = VectorCourse::open(data, config, env, options.seed, device)?;
+    println!("{name}: {}", Summary::of(&table));
+    let env = options.env.as_deref();
+    let (course, facts) = VectorCourse::open(&table, config, env, options.seed, device)
+        .with_context(|| format!("--data {name}"))?;
     if let Some(task) = task {
         let (theirs, ours) = ((task.observations(), task.actions()), course.sizes());
         anyhow::ensure!(
@@ -142,7 +151,7 @@ fn open(
             task.id(),
             theirs.0,
             theirs.1,
-            data.display(),
+            name,
             ours.0,
             ours.1
         );

@@ -61,11 +61,11 @@ pub struct RunsCourse {
 }
 
 impl RunsCourse {
-    /// Reads the runs in a folder, makes the encoder or finds the one of a training that is resumed, and a fresh agent
+    /// Reads a recording, makes the encoder or finds the one of a training that is resumed, and a fresh agent
     /// for them. Also what the training then stands on; if that is not what it began on it is refused, and nothing in
     /// the folder has changed. When `stop` is set meanwhile it is an error.
     pub fn open(
-        data: &Path,
+        recording: &Recording,
         folder: &Folder,
         config: &LearnerConfig,
         (device, seed): (Device, u64),
@@ -76,11 +76,9 @@ impl RunsCourse {
             offline.rewards == RewardScale::default() && !offline.sparse_rewards,
             "offline.rewards and offline.sparse_rewards are for tables: a robot's rewards are taken as they are"
         );
-        let recording = Recording::open(data, None)
-            .context("--data takes a table (.npz), or a folder of a robot's runs")?;
         let spec = recording.spec().clone();
         config.encoder.check(&spec.cameras)?;
-        let survey = Survey::of(&recording, stop)?;
+        let survey = Survey::of(recording, stop)?;
         let apart = survey.held_out(offline.held_out, seed);
         let dir = folder.file("runs");
         if !folder.is_begun() && dir.exists() {
@@ -97,7 +95,7 @@ impl RunsCourse {
             }
             None => {
                 let mut entries = vec![];
-                each_entry(&recording, stop, |entry| {
+                each_entry(recording, stop, |entry| {
                     if !apart.contains(&episode_of(&entry)) {
                         entries.push(entry);
                     }
@@ -137,7 +135,7 @@ impl RunsCourse {
             Replay::open(&dir.join(name), layout, identity, usize::MAX).map(RwLock::new)
         };
         let (replay, held_out) = (open("replay", &ingest)?, open("held-out", &plain)?);
-        each_entry(&recording, stop, |entry| {
+        each_entry(recording, stop, |entry| {
             let (ingest, replay) = match apart.contains(&episode_of(&entry)) {
                 true => (&plain, &held_out),
                 false => (&ingest, &replay),
@@ -158,8 +156,7 @@ impl RunsCourse {
             replay.reckon_returns(discount);
         }
         println!(
-            "{}: {} steps of {} to learn from; {} steps of {} are held out",
-            data.display(),
+            "{} steps of {} to learn from; {} steps of {} are held out",
             replay.len(Which::Demonstrations),
             in_words(survey.episodes.len() - apart.len()),
             held_out.len(Which::Demonstrations),
@@ -167,8 +164,7 @@ impl RunsCourse {
         );
         anyhow::ensure!(
             !replay.is_empty(Which::Demonstrations),
-            "--data {}: its runs have no step to learn from",
-            data.display()
+            "it has no step to learn from"
         );
         let agent = config.sight_agent(&spec, encoder.config().map_shape(), device, seed);
         if offline.normalize_observations {

@@ -30,7 +30,7 @@ pub(super) fn each_entry(
         Stopped::check(stop, "the first update")?;
         let entry = entry?;
         let (run, sequence) = (entry.run, entry.sequence);
-        take(entry).with_context(|| format!("--data: run {run}, entry {sequence}"))?;
+        take(entry).with_context(|| format!("run {run}, entry {sequence}"))?;
     }
     Ok(())
 }

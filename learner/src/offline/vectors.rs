@@ -1,16 +1,11 @@
 //! The course over a table of state vectors: batches from it, to any of the algorithms.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::Path,
-};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use hilt_protocol::noise::{Uniforms, mix};
-use hilt_recording::table::npz;
+use hilt_recording::table::Table;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{
@@ -22,7 +17,7 @@ use crate::{
     config::{Algorithm, LearnerConfig},
     course::Course,
     trained::{self, About, act},
-    vectors::{Preparation, Prepared, Returns, Summary, prepare},
+    vectors::{Preparation, Prepared, Returns, prepare, summary::sha256},
 };
 
 /// Tells the draws of rows from those of noise.
@@ -42,18 +37,15 @@ pub struct VectorCourse {
 }
 
 impl VectorCourse {
-    /// Reads a table and makes a fresh agent for it; `env` is the task that it will be judged in. Also what the
+    /// Makes a fresh agent for a table; `env` is the task that it will be judged in. Also what the
     /// training then stands on.
     pub fn open(
-        path: &Path,
+        table: &Table,
         config: &LearnerConfig,
         env: Option<&str>,
         seed: u64,
         device: Device,
     ) -> Result<(Self, Facts)> {
-        let named = || format!("--data {}", path.display());
-        let table = npz::read(path).with_context(named)?;
-        println!("{}: {}", path.display(), Summary::of(&table));
         let offline = &config.offline;
         let calibrated = config.algorithm == Algorithm::CalQl;
         let preparation = Preparation {
@@ -67,7 +59,7 @@ impl VectorCourse {
             }),
         };
         let options = (Kind::Float, device);
-        let data = prepare(&table, &preparation, options).with_context(named)?;
+        let data = prepare(table, &preparation, options)?;
         let (observations, actions) = (table.columns().observation, table.columns().action);
         let agent = config.agent(observations as i64, actions as i64, device, seed);
         let agent = agent.context("sac-grasp learns from what a robot sees, not from a table")?;
@@ -78,7 +70,7 @@ impl VectorCourse {
             "data.observations": observations,
             "data.actions": actions,
             "data.rows": table.len(),
-            "data.sha256": sha256(path).with_context(named)?,
+            "data.sha256": sha256(table),
             "offline.held_out": offline.held_out,
             "offline.normalize_observations": offline.normalize_observations,
             "offline.rewards": offline.rewards,
@@ -109,18 +101,6 @@ impl VectorCourse {
     /// O and A.
     pub fn sizes(&self) -> (usize, usize) {
         (self.about.observations, self.about.actions)
-    }
-}
-
-/// The hash of a file, in hexadecimal.
-pub(crate) fn sha256(path: &Path) -> io::Result<String> {
-    let (mut file, mut hash) = (File::open(path)?, Sha256::new());
-    let mut piece = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut piece)? {
-            0 => return Ok(format!("{:x}", hash.finalize())),
-            bytes => hash.update(&piece[..bytes]),
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use hilt_protocol::CameraSpec;
+use hilt_protocol::{CameraSpec, RigSpec};
 use hilt_show::Show;
 
 use super::{
@@ -41,8 +41,10 @@ pub struct ClassifierOptions {
     pub failure_dir: Option<PathBuf>,
     /// Cameras of the images; may be empty where runs name them.
     pub image_keys: Vec<String>,
-    /// Folders of runs with labelled frames.
+    /// Runs with labelled frames, or recordings of other programs.
     pub runs: Vec<PathBuf>,
+    /// The rig of a recording that does not say it itself.
+    pub rig: Option<RigSpec>,
     /// Folder for what comes out.
     pub out: PathBuf,
     /// Seed of every random draw.
@@ -130,7 +132,7 @@ fn gather(
     let mut frames = LabelledFrames::default();
     let mut rig: Option<(&Path, Vec<CameraSpec>)> = None;
     for dir in &options.runs {
-        let (spec, entries) = read_all(dir)?;
+        let (spec, entries) = read_all(dir, options.rig.as_ref())?;
         Stopped::check(stop, STOPPED)?;
         match &rig {
             Some((first, cameras)) => ensure!(

@@ -3,6 +3,30 @@
 use std::fmt;
 
 use hilt_recording::table::Table;
+use sha2::{Digest, Sha256};
+
+/// The hash of a table's columns, in hexadecimal, whatever file they lie in.
+pub fn sha256(table: &Table) -> String {
+    let columns = table.columns();
+    let mut hash = Sha256::new();
+    for size in [columns.observation, columns.action, table.len()] {
+        hash.update((size as u64).to_le_bytes());
+    }
+    let numbers = [
+        &columns.observations,
+        &columns.actions,
+        &columns.rewards,
+        &columns.next_observations,
+    ];
+    for column in numbers {
+        hash.update(bytemuck::cast_slice::<f32, u8>(column));
+    }
+    for column in [&columns.terminals, &columns.timeouts] {
+        let bytes: Vec<u8> = column.iter().map(|&flag| u8::from(flag)).collect();
+        hash.update(bytes);
+    }
+    format!("{:x}", hash.finalize())
+}
 
 /// Smallest, mean and largest of some numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,23 +1,26 @@
 //! What a training on a task stands on, when it begins and when it goes on.
 
-use std::path::Path;
+use std::{
+    fs,
+    io::{self, Read},
+    path::Path,
+};
 
 use anyhow::{Context, Result};
-use hilt_recording::table::{Table, npz};
+use hilt_recording::table::Table;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tch::{Device, Kind};
 
 use super::{TaskOptions, fits};
 use crate::{
     agents::{Agent, guard::check_state},
     config::LearnerConfig,
-    offline::{
-        folder::{Facts, Folder},
-        vectors::sha256,
-    },
+    dataset::read_table,
+    offline::folder::{Facts, Folder},
     tasks::Task,
     trained::{self, Trained},
-    vectors::{Normalizer, Scaling, VectorData},
+    vectors::{Normalizer, Scaling, VectorData, summary::sha256},
 };
 
 /// Facts in `training.json` that a resumed training takes from there.
@@ -62,7 +65,7 @@ impl Beginning {
         let mut scaling = None;
         if let Some(dir) = &options.from {
             let trained = open(dir, config, task, &*agent, device)?;
-            from = sha256(&dir.join(trained::AGENT_FILE))
+            from = sha256_of_file(&dir.join(trained::AGENT_FILE))
                 .with_context(|| format!("--from {}", dir.display()))?
                 .into();
             agent.restore(&trained.agent.state(), trained.agent.updates());
@@ -90,7 +93,7 @@ impl Beginning {
             let named = || format!("--demos {}", path.display());
             let data = VectorData::whole(table, &scaling, (Kind::Float, device));
             recorded = Some(data.with_context(named)?);
-            demos = sha256(path).with_context(named)?.into();
+            demos = sha256(table).into();
         }
         let facts = [
             ("algorithm", config.algorithm.name().into()),
@@ -142,7 +145,7 @@ fn open(
 
 /// A table of recorded steps of the task.
 fn table(path: &Path, task: &dyn Task) -> Result<Table> {
-    let table = npz::read(path)?;
+    let table = read_table(path)?;
     let sizes = (table.columns().observation, table.columns().action);
     fits(&path.display().to_string(), task, None, sizes)?;
     Ok(table)
@@ -172,4 +175,16 @@ fn without_data(config: &LearnerConfig) -> Result<Scaling> {
         );
     }
     Ok(Scaling::default())
+}
+
+/// The hash of a file, in hexadecimal.
+fn sha256_of_file(path: &Path) -> io::Result<String> {
+    let (mut file, mut hash) = (fs::File::open(path)?, Sha256::new());
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(format!("{:x}", hash.finalize())),
+            bytes => hash.update(&piece[..bytes]),
+        }
+    }
 }

@@ -389,7 +389,6 @@ fn bad_data_is_named_before_it_does_harm() {
         said.contains("`actions` has 1.5 in row 17, column 1"),
         "{said}"
     );
-    assert!(!out.join("training.json").exists());
     let said = error(&options(&dir.path().join("nowhere.npz"), &out, "bc", &[]));
     assert!(said.contains("nowhere.npz"), "{said}");
     let said = error(&options(dir.path(), &out, "bc", &[]));
@@ -400,6 +399,38 @@ fn bad_data_is_named_before_it_does_harm() {
         said.contains("sac-grasp") && said.contains("--preset"),
         "{said}"
     );
+    let mut unknown = options(&data, &out, "bc", &[]);
+    unknown.env = Some("Pendulum-v9".into());
+    let said = error(&unknown);
+    assert!(said.contains("Pendulum-v9"), "{said}");
+    assert!(!out.exists(), "what is refused leaves nothing");
+    run(&options(&data, &out, "bc", &[])).unwrap();
+}
+
+/// Before there is a checkpoint there is nothing to go on from.
+#[test]
+fn what_diverged_at_once_gives_way_to_a_new_training() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let mut wild = columns(3);
+    wild.rewards.fill(1e30);
+    let data = table(dir.path(), wild);
+    let said = error(&options(&data, &out, "iql", &[]));
+    assert!(
+        said.contains("diverged") && said.contains("no checkpoint"),
+        "{said}"
+    );
+    // What it wrote is there to be looked at.
+    assert!(out.join("training.json").exists() && out.join("metrics.jsonl").exists());
+    let data = table(dir.path(), columns(3));
+    run(&options(&data, &out, "iql", &[])).unwrap();
+    assert_eq!(updates(&out), 40);
+    let names = fs::read_dir(&out)
+        .unwrap()
+        .map(|file| file.unwrap().file_name());
+    let events = names.filter(|name| name.to_string_lossy().starts_with("events."));
+    assert_eq!(events.count(), 1);
+    assert!(error(&options(&data, &out, "iql", &[])).contains("--resume"));
 }
 
 #[test]

@@ -8,7 +8,8 @@ mod jsonl;
 mod tensorboard;
 
 use std::{
-    fs::File,
+    ffi::OsStr,
+    fs::{self, File},
     io::{self, Write},
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
@@ -18,6 +19,7 @@ use serde_json::Map;
 
 pub use jsonl::MetricsFile;
 pub use tensorboard::EventFile;
+use tensorboard::PREFIX;
 
 /// The file of [`Curves`] that has a JSON object per line.
 pub const LINES: &str = "metrics.jsonl";
@@ -48,6 +50,21 @@ impl Curves {
             lines: MetricsFile::open(&lines)?,
             events: EventFile::create(dir, Some(step + 1), now)?,
         })
+    }
+
+    /// Removes those that are in a folder.
+    pub fn remove(dir: &Path) -> io::Result<()> {
+        let named = |path: &Path, e: io::Error| {
+            io::Error::new(e.kind(), format!("{}: {e}", path.display()))
+        };
+        for file in fs::read_dir(dir).map_err(|e| named(dir, e))? {
+            let path = file.map_err(|e| named(dir, e))?.path();
+            let name = path.file_name().and_then(OsStr::to_str);
+            if name.is_some_and(|name| name == LINES || name.starts_with(PREFIX)) {
+                fs::remove_file(&path).map_err(|e| named(&path, e))?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes the figures of a step. A number that is not finite is `null` in the lines.

@@ -16,7 +16,7 @@ use prost::Message;
 use super::unix_s;
 
 /// What every event file's name has in it; TensorBoard goes by that.
-const PREFIX: &str = "events.out.tfevents.";
+pub(super) const PREFIX: &str = "events.out.tfevents.";
 /// The first event says which format the file has.
 const VERSION: &str = "brain.Event:2";
 /// `SessionLog.SessionStatus.START`.

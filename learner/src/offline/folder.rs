@@ -41,6 +41,8 @@ pub struct Kept {
     pub evaluation_due: bool,
 }
 
+/// What a training on a robot's runs keeps besides.
+pub(super) const RUNS: &str = "runs";
 const FACTS_FILE: &str = "training.json";
 const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
 const UPDATES: &str = "training.updates";
@@ -48,10 +50,12 @@ const BEST: &str = "training.best";
 const TRAINED_S: &str = "training.trained_s";
 const EVALUATION_DUE: &str = "training.evaluation_due";
 
-/// The folder of one training.
+/// The folder of one training. If none has begun in it by the end, as one that was refused has not, it leaves nothing.
 #[derive(Debug)]
 pub struct Folder {
     dir: PathBuf,
+    /// It was not there before.
+    made: bool,
     begun: Option<Facts>,
     /// Held as long as the training lives; the system gives it back, however that ends.
     _lock: fs::File,
@@ -59,24 +63,37 @@ pub struct Folder {
 
 impl Folder {
     /// The folder for a new training, or with `resume` the one to go on in. It belongs to one training: what is there
-    /// is gone on with, or left alone.
+    /// is gone on with, or left alone. Only one that ended before it had anything to go on from gives way to a new one.
     pub fn open(dir: &Path, resume: bool) -> Result<Self> {
         let shown = dir.display();
         let there = |name: &str| dir.join(name).exists();
-        let begun = there(FACTS_FILE);
-        anyhow::ensure!(
-            resume || !begun,
-            "--out {shown} holds a training; go on with it by --resume, or choose another folder"
-        );
         let others = ["summary.json", "state.json", "encoder.safetensors"];
         anyhow::ensure!(
-            begun || !others.into_iter().any(there),
+            there(FACTS_FILE) || !others.into_iter().any(there),
             "--out {shown} holds the results of another training; choose another folder"
         );
+        let made = !dir.exists();
         fs::create_dir_all(dir).with_context(|| format!("creating {shown}"))?;
         let lock = fs::File::open(dir).with_context(|| format!("opening {shown}"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .with_context(|| format!("--out {shown}: another training is at work in it; let it end, or choose another folder"))?;
+        for kept in ["best", "export"] {
+            recover_folder(&dir.join(kept)).with_context(|| format!("in {shown}"))?;
+        }
+        let mut begun = there(FACTS_FILE);
+        anyhow::ensure!(
+            resume || !begun || !(there(CHECKPOINT_FILE) || there("best")),
+            "--out {shown} holds a training; go on with it by --resume, or choose another folder"
+        );
+        if begun && !resume {
+            println!(
+                "{shown}: the training there ended before its first checkpoint; a new one begins"
+            );
+            // Its facts at last: half of it removed is still nothing else.
+            Curves::remove(dir)?;
+            fs::remove_file(dir.join(FACTS_FILE)).with_context(|| format!("in {shown}"))?;
+            begun = false;
+        }
         let begun = match begun {
             false => None,
             true => {
@@ -85,15 +102,13 @@ impl Folder {
                 Some(serde_json::from_slice(&text).with_context(|| path.display().to_string())?)
             }
         };
-        for kept in ["best", "export"] {
-            recover_folder(&dir.join(kept)).with_context(|| format!("in {shown}"))?;
-        }
         if resume && begun.is_none() {
             println!("{shown} holds nothing yet: a new training");
         }
         let dir = dir.to_owned();
         Ok(Self {
             dir,
+            made,
             begun,
             _lock: lock,
         })
@@ -193,6 +208,16 @@ impl Folder {
     /// In words, what can be gone on from.
     pub fn last_good(&self) -> String {
         last_good(&self.file(CHECKPOINT_FILE))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.made && !self.file(FACTS_FILE).exists() {
+            // Whatever else is in it stays, and it with that.
+            let _ = fs::remove_dir_all(self.file(RUNS));
+            let _ = fs::remove_dir(&self.dir);
+        }
     }
 }
 

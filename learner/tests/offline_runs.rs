@@ -232,7 +232,24 @@ fn spoiled(stage: &Stage, name: &str, spoil: impl Fn(&mut Entry)) -> String {
         &common::robot::entries(RunId(6)),
     );
     write_run(&options.data.join("bad"), &spec(), &entries);
-    error(&options)
+    let refused = error(&options);
+    assert!(!options.out.exists(), "{refused}");
+    refused
+}
+
+/// A training keeps what it sees in a folder of that name, too.
+#[test]
+fn runs_in_the_folder_for_the_training_stay() {
+    let stage = Stage::new();
+    let mut options = stage.options("mine", "iql");
+    options.data = options.out.join("runs");
+    write_run(&options.data.join("first"), &spec(), &entries(RunId(1)));
+    let before = files(&options.data);
+    let refused = error(&options);
+    assert!(refused.contains("runs is not of a training"), "{refused}");
+    assert!(files(&options.data) == before);
+    options.out = stage.path("out");
+    run(&options).unwrap();
 }
 
 fn step(entry: &mut Entry) -> &mut hilt_protocol::Step {

@@ -20,7 +20,7 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{
-    folder::{Facts, Folder},
+    folder::{Facts, Folder, RUNS},
     held_out::{self, Judged, Values},
     survey::{Survey, each_entry, episode_of},
 };
@@ -46,6 +46,8 @@ const ROWS: u64 = 0x726f_7773;
 /// Held-out rows in one evaluation of the networks.
 const SLICE: usize = 256;
 const ENCODER_FILE: &str = "encoder.safetensors";
+const REPLAY: &str = "replay";
+const HELD_OUT: &str = "held-out";
 
 /// An algorithm with the runs that it learns from.
 pub struct RunsCourse {
@@ -80,10 +82,9 @@ impl RunsCourse {
         config.encoder.check(&spec.cameras)?;
         let survey = Survey::of(recording, stop)?;
         let apart = survey.held_out(offline.held_out, seed);
-        let dir = folder.file("runs");
-        if !folder.is_begun() && dir.exists() {
-            // Of a training that did not come so far as to begin.
-            fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        let dir = folder.file(RUNS);
+        if !folder.is_begun() {
+            clear(&dir)?;
         }
         let encoder_file = dir.join(ENCODER_FILE);
         let encoder = match config.given_encoder(device, seed)? {
@@ -134,7 +135,7 @@ impl RunsCourse {
             let (layout, identity) = (ingest.layout(), ingest.identity());
             Replay::open(&dir.join(name), layout, identity, usize::MAX).map(RwLock::new)
         };
-        let (replay, held_out) = (open("replay", &ingest)?, open("held-out", &plain)?);
+        let (replay, held_out) = (open(REPLAY, &ingest)?, open(HELD_OUT, &plain)?);
         each_entry(recording, stop, |entry| {
             let (ingest, replay) = match apart.contains(&episode_of(&entry)) {
                 true => (&plain, &held_out),
@@ -184,6 +185,24 @@ impl RunsCourse {
         };
         Ok((course, facts))
     }
+}
+
+/// Removes what a training left that did not come so far as to begin. A folder of that name can be somebody's runs.
+fn clear(dir: &Path) -> Result<()> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    let named = || dir.display().to_string();
+    for file in fs::read_dir(dir).with_context(named)? {
+        let name = file.with_context(named)?.file_name();
+        let name = name.to_string_lossy();
+        anyhow::ensure!(
+            name.starts_with(ENCODER_FILE) || [REPLAY, HELD_OUT].contains(&&*name),
+            "--out: {} is not of a training, for {name} is in it; choose another folder",
+            dir.display()
+        );
+    }
+    fs::remove_dir_all(dir).with_context(named)
 }
 
 fn unlocked<T>(lock: LockResult<T>) -> T {

@@ -167,7 +167,7 @@ struct Hybrid {
 #[command(next_help_heading = "On a simulated task")]
 struct OnTask {
     /// Learns on this task, as Hopper-v5 or Pendulum-v1, without a robot.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", conflicts_with = "encoder_weights")]
     env: Option<String>,
     /// Ends after so many steps of the task, those before --resume included [default: online.steps].
     #[arg(long, requires = "env")]
@@ -373,6 +373,12 @@ const INTERRUPTED: i32 = 130;
 fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
     match command {
         Command::Offline(offline) => {
+            anyhow::ensure!(
+                offline.common.encoder_weights.is_none() || !offline.data.is_file(),
+                "--encoder-weights is for a robot's runs, and --data {} is a table, of state vectors: leave \
+                 --encoder-weights out, or give a folder of runs",
+                offline.data.display()
+            );
             let options = OfflineOptions {
                 config: offline.common.resolve_for(offline.resume, None)?,
                 rig: offline.common.rig()?,

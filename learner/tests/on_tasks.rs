@@ -4,6 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -476,6 +477,48 @@ fn what_cannot_be_is_refused_with_the_remedy() {
     fs::create_dir(&out).unwrap();
     fs::write(out.join("state.json"), "{}").unwrap();
     says(&refused(&with("sac")), &["another training"]);
+}
+
+#[test]
+fn a_flag_that_would_do_nothing_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = table(&dir.path().join("log.npz"), (3, 1), 1.0);
+    let out = dir.path().join("out");
+    let refused = |begins: &[&str], flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hilt-learner"));
+        command.args(begins).args(flags).arg("--out").arg(&out);
+        let done = command.output().unwrap();
+        assert!(!done.status.success(), "{flags:?}");
+        assert!(!out.exists(), "{flags:?}");
+        String::from_utf8(done.stderr).unwrap()
+    };
+    let robots: [&[&str]; 7] = [
+        &["--encoder-weights", "w.pkl"],
+        &["--labels", "labels"],
+        &["--classifier", "classifier"],
+        &["--listen", "tcp/127.0.0.1:0"],
+        &["--session", "mine"],
+        &["--max-updates", "1"],
+        &["--max-seconds", "0"],
+    ];
+    for flags in robots {
+        let task = ["hybrid", "--preset", "sac", "--env", "Pendulum-v1"];
+        let error = refused(&task, flags);
+        says(&error, &["--env", flags[0], "cannot be used with"]);
+    }
+    let offline = [
+        "offline",
+        "--preset",
+        "iql",
+        "--data",
+        log.to_str().unwrap(),
+    ];
+    let error = refused(&offline, robots[0]);
+    says(&error, &["--encoder-weights", "log.npz", "out"]);
+    for flags in [["--max-steps", "1"], ["--log", "log.npz"]] {
+        let error = refused(&["hybrid", "--demos", "demos"], &flags);
+        says(&error, &["--env"]);
+    }
 }
 
 #[test]

@@ -155,6 +155,37 @@ fn grippers_that_the_critics_judge_cost_their_penalty() {
     }
 }
 
+/// Cal-QL's critics are held up by the returns: they must be of the rewards that these learn, grippers' penalty and
+/// all.
+#[test]
+fn returns_are_of_the_rewards_that_the_critics_learn() {
+    tch::set_num_threads(1);
+    let config = config("cal-ql");
+    let agent = agent(&config, 1);
+    let batches = Batches::new(&config, &*agent);
+    let mut batch = HostBatch::new(batches.replay.layout(), 18);
+    let rows = batches
+        .replay
+        .in_order(Which::Demonstrations, 0, &mut batch);
+    assert_eq!(rows, 18, "three episodes of six steps");
+    let batch = seen(
+        &batch,
+        batches.store,
+        &batches.encoder,
+        &mut Uniforms::new(1),
+    );
+    assert!(batch.grasp_penalty.min().double_value(&[]) < 0.0);
+    let rewards = agent.rewards(&batch);
+    let returns = batch.returns.unwrap();
+    let mut after = 0.0;
+    for row in (0..18).rev() {
+        let goes_on = batch.masks.double_value(&[row]);
+        after = rewards.double_value(&[row]) + config.discount() * goes_on * after;
+        let found = returns.double_value(&[row]);
+        assert!((found - after).abs() < 1e-6, "{row}: {found} {after}");
+    }
+}
+
 #[test]
 fn cal_ql_has_returns_and_the_others_have_none() {
     tch::set_num_threads(1);

@@ -223,28 +223,17 @@ impl VectorReplay {
     /// All rows from the oldest to the newest, as they were given: a log to keep, or to go on from
     /// ([`VectorReplay::extend`]). An error while there are none.
     pub fn table(&self) -> Result<Table, TableError> {
-        let order: Vec<usize> = (0..self.len()).map(|age| self.place(age)).collect();
-        let matrix = |values: &[f32], width: usize| -> Vec<f32> {
-            (order
-                .iter()
-                .flat_map(|&row| &values[row * width..(row + 1) * width]))
-            .copied()
-            .collect()
-        };
-        let Columns {
-            observation,
-            action,
-            ..
-        } = self.rows;
+        let (rows, next) = (&self.rows, self.next);
+        let (observation, action) = (rows.observation, rows.action);
         Table::new(Columns {
             observation,
             action,
-            observations: matrix(&self.rows.observations, observation),
-            actions: matrix(&self.rows.actions, action),
-            rewards: matrix(&self.rows.rewards, 1),
-            next_observations: matrix(&self.rows.next_observations, observation),
-            terminals: order.iter().map(|&row| self.rows.terminals[row]).collect(),
-            timeouts: order.iter().map(|&row| self.rows.timeouts[row]).collect(),
+            observations: turned(&rows.observations, next * observation),
+            actions: turned(&rows.actions, next * action),
+            rewards: turned(&rows.rewards, next),
+            next_observations: turned(&rows.next_observations, next * observation),
+            terminals: turned(&rows.terminals, next),
+            timeouts: turned(&rows.timeouts, next),
         })
     }
 
@@ -264,6 +253,12 @@ impl VectorReplay {
         }
         Ok(())
     }
+}
+
+/// A ring from its oldest place on.
+fn turned<T: Copy>(ring: &[T], oldest: usize) -> Vec<T> {
+    let (newer, older) = ring.split_at(oldest);
+    [older, newer].concat()
 }
 
 /// Two batches as one, the rows of both spread evenly over it, `a`'s first: of as many each in turn (RLPD's

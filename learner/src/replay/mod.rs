@@ -15,6 +15,7 @@
 
 mod batch;
 mod returns;
+mod rows;
 mod segment;
 mod store;
 

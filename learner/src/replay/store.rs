@@ -1,7 +1,7 @@
 //! The store: segments, the index over them, sampling.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs::{self, File, TryLockError},
     io::Write,
     path::{Path, PathBuf},
@@ -12,6 +12,7 @@ use hilt_protocol::{RunId, noise::Uniforms};
 use super::{
     batch::HostBatch,
     returns::Returns,
+    rows::{Place, Rows, Side},
     segment::{Identity, Layout, Row, RowView, Segment, SegmentError, sync_folder_of},
 };
 
@@ -53,12 +54,6 @@ pub struct Statistics {
     pub bytes: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Place {
-    pub(super) segment: u32,
-    row: u32,
-}
-
 /// A transition: where its observation lies, and its step with the next observation.
 #[derive(Clone, Copy, Debug)]
 struct Transition {
@@ -73,9 +68,8 @@ pub struct Replay {
     layout: Layout,
     identity: Identity,
     capacity_rows: usize,
-    segments: BTreeMap<u32, Segment>,
-    pub(super) places: HashMap<(u64, u64), Place>,
-    pub(super) returns: Option<Returns>,
+    rows: Rows,
+    returns: Option<Returns>,
     online: Vec<Transition>,
     demonstrations: Vec<Transition>,
     duplicates: u64,
@@ -134,8 +128,7 @@ impl Replay {
             layout,
             identity,
             capacity_rows,
-            segments: BTreeMap::new(),
-            places: HashMap::new(),
+            rows: Rows::default(),
             returns: None,
             online: Vec::new(),
             demonstrations: Vec::new(),
@@ -154,12 +147,11 @@ impl Replay {
             if let Some(number) = number_of(&path)
                 && let Some(segment) = Segment::open(&path, layout, &identity)?
             {
-                store.segments.insert(number, segment);
+                store.rows.segments.insert(number, segment);
             }
         }
-        let places: Vec<Place> = store
-            .segments
-            .iter()
+        let segments = &store.rows.segments;
+        let places: Vec<Place> = (segments.iter())
             .flat_map(|(&segment, s)| {
                 let whole = (0..s.rows()).filter(|&row| s.is_whole(row));
                 whole.map(move |row| Place {
@@ -183,12 +175,6 @@ impl Replay {
         self.dropped.get(&run).copied().unwrap_or(0)
     }
 
-    pub(super) fn view(&self, place: Place) -> Option<RowView<'_>> {
-        self.segments
-            .get(&place.segment)
-            .map(|segment| segment.row(place.row as usize))
-    }
-
     /// What a row of this store holds.
     pub fn layout(&self) -> Layout {
         self.layout
@@ -196,36 +182,40 @@ impl Replay {
 
     /// The stored row of (`run`, `sequence`), to look at.
     pub fn row(&self, run: RunId, sequence: u64) -> Option<RowView<'_>> {
-        self.view(*self.places.get(&(run.0, sequence))?)
+        self.rows.view(self.rows.find((run.0, sequence))?)
+    }
+
+    /// Beside each transition its return from now on: the sum of rewards and grasp penalties from it to its
+    /// episode's end, discounted by `discount` per step. Where time ran out it is what came until then, which
+    /// bounds the return from below as long as what comes is not negative; grasp penalties are, and little. While the
+    /// end is not known, for it has not come yet or a row before it is missing, it is [`UNKNOWN_RETURN`].
+    ///
+    /// [`UNKNOWN_RETURN`]: crate::agents::sight::UNKNOWN_RETURN
+    pub fn reckon_returns(&mut self, discount: f64) {
+        self.returns = Some(Returns::new(discount, &self.rows));
     }
 
     /// Enters a stored row into the index, with the transitions it completes.
     fn index(&mut self, place: Place) {
-        let Some(row) = self.view(place) else { return };
-        let key @ (run, sequence) = row.key();
-        self.places.insert(key, place);
-        let before = sequence
-            .checked_sub(1)
-            .and_then(|s| self.places.get(&(run, s)).copied());
-        let after = sequence
-            .checked_add(1)
-            .and_then(|s| self.places.get(&(run, s)).copied());
-        for (from, to) in [(before, Some(place)), (Some(place), after)] {
-            if let (Some(from), Some(to)) = (from, to) {
-                self.index_transition(Transition { from, to });
-            }
+        self.rows.enter(place);
+        let before = self.rows.neighbour(place, Side::Before);
+        let after = self.rows.neighbour(place, Side::After);
+        if let Some((from, true)) = before {
+            self.index_transition(Transition { from, to: place });
         }
-        self.reckon(place);
+        if let Some((to, true)) = after {
+            self.index_transition(Transition { from: place, to });
+        }
+        if let Some(returns) = &mut self.returns {
+            returns.reckon(&self.rows, place);
+        }
     }
 
     fn index_transition(&mut self, transition: Transition) {
-        let (Some(from), Some(to)) = (self.view(transition.from), self.view(transition.to)) else {
+        let Some(to) = self.rows.view(transition.to) else {
             return;
         };
         let flags = to.flags();
-        if flags.reset || from.episode() != to.episode() {
-            return;
-        }
         if flags.demonstration {
             self.demonstrations.push(transition);
         } else {
@@ -260,13 +250,13 @@ impl Replay {
     pub fn push(&mut self, row: &Row<'_>) -> Result<Pushed, SegmentError> {
         self.check(row)?;
         if row.sequence < self.floor(row.run.0)
-            || self.places.contains_key(&(row.run.0, row.sequence))
+            || self.rows.find((row.run.0, row.sequence)).is_some()
         {
             self.duplicates += 1;
             return Ok(Pushed::Duplicate);
         }
         let segment = self.segment_for(row.flags.demonstration)?;
-        let Some(open) = self.segments.get_mut(&segment) else {
+        let Some(open) = self.rows.segments.get_mut(&segment) else {
             return Ok(Pushed::Duplicate);
         };
         let row = open.append(row)? as u32;
@@ -278,6 +268,7 @@ impl Replay {
     /// The last segment of its kind, or a new one when that is full.
     fn segment_for(&mut self, demonstrations: bool) -> Result<u32, SegmentError> {
         let mut of_kind = self
+            .rows
             .segments
             .iter()
             .rev()
@@ -293,7 +284,7 @@ impl Replay {
         let path = self.dir.join(format!("segment-{number:08}.replay"));
         let capacity = (SEGMENT_BYTES / self.layout.row_bytes()).max(64);
         let segment = Segment::create(&path, self.layout, &self.identity, capacity)?;
-        self.segments.insert(number, segment);
+        self.rows.segments.insert(number, segment);
         Ok(number)
     }
 
@@ -304,7 +295,7 @@ impl Replay {
                 .map(|(&n, s)| (n, s.rows()))
                 .collect()
         };
-        let segments = online(&self.segments);
+        let segments = online(&self.rows.segments);
         let total: usize = segments.iter().map(|(_, rows)| rows).sum();
         let [(oldest, rows), _, ..] = segments[..] else {
             return Ok(());
@@ -312,7 +303,7 @@ impl Replay {
         if total - rows < self.capacity_rows {
             return Ok(());
         }
-        for (&(run, sequence), place) in &self.places {
+        for (&(run, sequence), place) in &self.rows.places {
             if place.segment == oldest {
                 let floor = self.dropped.entry(run).or_insert(0);
                 *floor = (*floor).max(sequence.saturating_add(1));
@@ -320,7 +311,7 @@ impl Replay {
         }
         // First, so that no crash lets the stream deliver again what is about to go.
         self.write_dropped()?;
-        let Some(segment) = self.segments.remove(&oldest) else {
+        let Some(segment) = self.rows.segments.remove(&oldest) else {
             return Ok(());
         };
         fs::remove_file(segment.path()).map_err(|source| SegmentError::Io {
@@ -328,7 +319,7 @@ impl Replay {
             bytes: segment.bytes(),
             source,
         })?;
-        self.places.retain(|_, place| place.segment != oldest);
+        self.rows.places.retain(|_, place| place.segment != oldest);
         if let Some(returns) = &mut self.returns {
             returns.forget(oldest);
         }
@@ -357,7 +348,7 @@ impl Replay {
 
     /// Waits until the disk has every row pushed so far. Sampling can go on meanwhile.
     pub fn sync(&self) -> Result<(), SegmentError> {
-        self.segments.values().try_for_each(Segment::sync)
+        self.rows.segments.values().try_for_each(Segment::sync)
     }
 
     /// Transitions to draw from.
@@ -403,7 +394,7 @@ impl Replay {
     }
 
     fn fill(&self, batch: &mut HostBatch, slot: usize, t: Transition, copies: [usize; 2]) {
-        if let (Some(from), Some(to)) = (self.view(t.from), self.view(t.to)) {
+        if let (Some(from), Some(to)) = (self.rows.view(t.from), self.rows.view(t.to)) {
             let returned = self.returns.as_ref().map(|returns| returns.of(t.to));
             batch.fill(slot, [from, to], copies, returned);
         }
@@ -451,13 +442,13 @@ impl Replay {
 
     /// Per run, the first sequence number that is missing; what was dropped for its age is not.
     pub fn next_missing(&self) -> BTreeMap<RunId, u64> {
-        let runs = self.places.keys().map(|&(run, _)| run);
+        let runs = self.rows.places.keys().map(|&(run, _)| run);
         let mut next: BTreeMap<RunId, u64> = runs
             .chain(self.dropped.keys().copied())
             .map(|run| (RunId(run), self.floor(run)))
             .collect();
         for (run, sequence) in &mut next {
-            while self.places.contains_key(&(run.0, *sequence)) {
+            while self.rows.places.contains_key(&(run.0, *sequence)) {
                 *sequence += 1;
             }
         }
@@ -466,14 +457,14 @@ impl Replay {
 
     /// Counts and sizes.
     pub fn statistics(&self) -> Statistics {
-        let online = (self.places.values()).filter(|place| !is_demonstrations(place.segment));
+        let online = (self.rows.places.values()).filter(|place| !is_demonstrations(place.segment));
         Statistics {
-            rows: self.places.len(),
+            rows: self.rows.places.len(),
             online: self.online.len(),
             demonstrations: self.demonstrations.len(),
             entries: self.dropped.values().sum::<u64>() + online.count() as u64,
             duplicates: self.duplicates,
-            bytes: self.segments.values().map(Segment::bytes).sum(),
+            bytes: self.rows.segments.values().map(Segment::bytes).sum(),
         }
     }
 }

@@ -27,11 +27,11 @@ use crate::{
         rlpd::{Rlpd, RlpdConfig},
         sac::{Sac, SacConfig},
         sac_grasp::{Alternating, SacGrasp, SacGraspConfig, Shapes},
-        sight::SightAgent,
         td3_bc::{Td3Bc, Td3BcConfig},
     },
     augment::{PADDING_PX, shifts},
     encoder::{Encoder, EncoderConfig, WeightsError},
+    export::RobotAgent,
     hybrid::task::config::OnlineConfig,
     imitation::config::ImitationConfig,
     offline::config::OfflineConfig,
@@ -408,7 +408,7 @@ impl LearnerConfig {
         map: [i64; 3],
         device: Device,
         seed: u64,
-    ) -> Box<dyn SightAgent> {
+    ) -> Box<dyn RobotAgent> {
         let shapes = Shapes::of(spec, map);
         let width = self.front.width(shapes.cameras.len());
         match self.agent(width, shapes.action(), device, seed) {

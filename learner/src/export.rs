@@ -10,8 +10,8 @@ use tch::{Kind, Tensor};
 use crate::{
     agents::{
         front::Sighted,
-        sac_grasp::{GripperHead, SacGrasp},
-        sight::{Sight, SightAgent, SightPolicy},
+        sac_grasp::{Alternating, GripperHead, SacGrasp},
+        sight::{Sight, SightAgent},
     },
     encoder::Encoder,
     metrics::write_atomically,
@@ -127,11 +127,21 @@ impl RobotPolicy for Sighted {
     }
 }
 
-/// What the robot runs of an agent.
-pub fn acts(agent: &dyn SightAgent) -> &dyn RobotPolicy {
-    match agent.policy() {
-        SightPolicy::SacGrasp(agent) => agent,
-        SightPolicy::Sighted(agent) => agent,
+/// An agent that a robot can run.
+pub trait RobotAgent: SightAgent {
+    /// What the robot runs of it.
+    fn acts(&self) -> &dyn RobotPolicy;
+}
+
+impl RobotAgent for Alternating {
+    fn acts(&self) -> &dyn RobotPolicy {
+        self.agent()
+    }
+}
+
+impl RobotAgent for Sighted {
+    fn acts(&self) -> &dyn RobotPolicy {
+        self
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     checkpoint::{NotKept, read_agent, write_agent},
     config::LearnerConfig,
     encoder::{Encoder, WeightsError},
-    export,
+    export::{self, RobotAgent},
     metrics::write_atomically,
     reward::trained::hash_in_hex,
 };
@@ -106,10 +106,10 @@ pub fn write(
     dir: &Path,
     spec: &RigSpec,
     encoder: &Encoder,
-    agent: &dyn SightAgent,
+    agent: &dyn RobotAgent,
     config: &LearnerConfig,
 ) -> anyhow::Result<()> {
-    export::write_folder(dir, spec, encoder, export::acts(agent), None)?;
+    export::write_folder(dir, spec, encoder, agent.acts(), None)?;
     encoder.save(&dir.join(ENCODER_FILE))?;
     write_agent(&dir.join(AGENT_FILE), agent.state(), agent.updates())?;
     let config = toml::to_string(config)?;

@@ -13,7 +13,7 @@ use super::{
     Agent, Draws, Figures, Transitions,
     draws::Seeded,
     net::{kept, put_back},
-    sight::{Sight, SightAgent, SightPolicy, SightTransitions},
+    sight::{Sight, SightAgent, SightTransitions},
 };
 use crate::nn::{
     Adam, AdamConfig, Init, ParamSpec, Params,
@@ -315,10 +315,6 @@ impl SightAgent for Sighted {
 
     fn rewards(&self, batch: &SightTransitions) -> Tensor {
         &batch.rewards + &batch.grasp_penalty
-    }
-
-    fn policy(&self) -> SightPolicy<'_> {
-        SightPolicy::Sighted(self)
     }
 
     fn best(&self, sight: &Sight) -> Tensor {

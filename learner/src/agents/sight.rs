@@ -1,12 +1,15 @@
 //! What a robot sees, as algorithms take it: batches of [`SightTransitions`], and how an algorithm that learns from
 //! them is driven, [`SightAgent`].
 //!
-//! There are two kinds: [`SacGrasp`], which is made for maps, and [`Sighted`], a front under any algorithm on
-//! vectors.
+//! There are two kinds: [`Alternating`], of an algorithm that is made for maps, and [`Sighted`], a front under any
+//! algorithm on vectors.
+//!
+//! [`Alternating`]: super::sac_grasp::Alternating
+//! [`Sighted`]: super::front::Sighted
 
 use tch::Tensor;
 
-use super::{Figures, front::Sighted, sac_grasp::SacGrasp};
+use super::Figures;
 
 /// What a robot sees and feels, B times.
 #[derive(Debug)]
@@ -40,15 +43,6 @@ pub struct SightTransitions {
 /// A return that bounds nothing from below: less than any value, and a finite number all the same.
 pub const UNKNOWN_RETURN: f32 = f32::MIN;
 
-/// What acts, for those who carry it to the robot.
-#[derive(Clone, Copy)]
-pub enum SightPolicy<'a> {
-    /// HIL-SERL's agent.
-    SacGrasp(&'a SacGrasp),
-    /// An algorithm behind a front.
-    Sighted(&'a Sighted),
-}
-
 /// An algorithm on what a robot sees, as whoever trains drives it.
 pub trait SightAgent {
     /// One update. Its random numbers follow from the run's seed and the update's number alone, so that a resumed
@@ -72,9 +66,6 @@ pub trait SightAgent {
 
     /// The rewards that its critics learn from \[B\]: with the grippers' penalty, if they judge these.
     fn rewards(&self, batch: &SightTransitions) -> Tensor;
-
-    /// What acts.
-    fn policy(&self) -> SightPolicy<'_>;
 
     /// The best actions it knows \[B, A\], in ±1.
     fn best(&self, sight: &Sight) -> Tensor;

@@ -236,7 +236,7 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         graph.onnx = with_note(graph.onnx, &format!("learner run {:x}", state.learner_run));
         graph
     };
-    let policy = of_this_run(export::policy(spec, export::acts(&*agent), Weights::Inputs));
+    let policy = of_this_run(export::policy(spec, agent.acts(), Weights::Inputs));
     let judge = of_this_run(export::classifier(spec, reward.model(), Weights::Inputs));
     link.serve_graph(&export::encoder(spec, encoder));
     link.serve_graph(&policy);

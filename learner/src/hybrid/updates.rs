@@ -19,11 +19,11 @@ use super::{
     read,
 };
 use crate::{
-    agents::{guard::Watch, sight::SightAgent},
+    agents::guard::Watch,
     checkpoint::write_agent,
     dataset::LabelledFrames,
     encoder::Encoder,
-    export,
+    export::{self, RobotAgent},
     metrics::write_atomically,
     replay::{HostBatch, Replay, Which, seen},
     reward::{RewardTraining, trained::WEIGHTS_FILE},
@@ -38,7 +38,7 @@ pub(super) struct UpdateLoop<'a> {
     pub(super) reward: &'a mut RewardTraining,
     pub(super) words: &'a Mutex<LabelledFrames>,
     pub(super) judge: &'a Graph,
-    pub(super) agent: &'a mut dyn SightAgent,
+    pub(super) agent: &'a mut dyn RobotAgent,
     pub(super) state: &'a mut State,
     pub(super) link: &'a LearnerLink,
     pub(super) policy: &'a Graph,
@@ -134,7 +134,7 @@ impl UpdateLoop<'_> {
             &out.join("export"),
             self.spec,
             self.encoder,
-            export::acts(self.agent),
+            self.agent.acts(),
             Some(self.reward.model()),
         )?;
         self.let_the_actor_end();
@@ -215,7 +215,7 @@ impl UpdateLoop<'_> {
         // On disk before anybody has it: a robot takes newer versions only, so one that was killed
         // and goes on must not count through the same ones again.
         self.save_state()?;
-        let snapshot = export::policy_snapshot(self.policy, export::acts(self.agent), version);
+        let snapshot = export::policy_snapshot(self.policy, self.agent.acts(), version);
         let finite = |tensor: &NamedTensor| tensor.data.iter().all(|value| value.is_finite());
         let mut tensors = snapshot.weights.iter().chain([&snapshot.probe.output]);
         if let Some(bad) = tensors.find(|tensor| !finite(tensor)) {

@@ -32,6 +32,7 @@ use crate::{
     config::{FrameStore, LearnerConfig},
     course::Course,
     encoder::Encoder,
+    export::RobotAgent,
     imitation::train_encoder,
     ingest::Ingest,
     replay::{HostBatch, Replay, Which, seen},
@@ -54,7 +55,7 @@ pub struct RunsCourse {
     spec: RigSpec,
     config: LearnerConfig,
     encoder: Encoder,
-    agent: Box<dyn SightAgent>,
+    agent: Box<dyn RobotAgent>,
     replay: Replay,
     /// Maps, whatever `replay` keeps: nobody shifts them.
     held_out: Replay,

@@ -5,7 +5,7 @@ use tch::Tensor;
 use super::{SacGrasp, SeededNoise, Update};
 use crate::agents::{
     Figures,
-    sight::{Sight, SightAgent, SightPolicy, SightTransitions},
+    sight::{Sight, SightAgent, SightTransitions},
 };
 
 /// The agent, and how many of its updates are full.
@@ -19,6 +19,11 @@ impl Alternating {
     /// Of every `cta_ratio` updates the last is full.
     pub fn new(agent: SacGrasp, cta_ratio: u64) -> Self {
         Self { agent, cta_ratio }
+    }
+
+    /// The agent.
+    pub fn agent(&self) -> &SacGrasp {
+        &self.agent
     }
 }
 
@@ -45,10 +50,6 @@ impl SightAgent for Alternating {
 
     fn rewards(&self, batch: &SightTransitions) -> Tensor {
         self.agent.rewards(batch)
-    }
-
-    fn policy(&self) -> SightPolicy<'_> {
-        SightPolicy::SacGrasp(&self.agent)
     }
 
     fn best(&self, sight: &Sight) -> Tensor {

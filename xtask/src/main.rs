@@ -80,11 +80,11 @@ fn main() -> Result<()> {
     let chore = Cli::parse().chore;
     setup::run(&root)?;
     match chore {
-        Chore::Setup => setup::opencv(&root),
+        Chore::Setup => setup::peers(&root),
         Chore::Demo(options) => demo::run(&root, &options),
         Chore::Test { vm: true, args } => vm::test(&root, &args),
         Chore::Test { vm: false, args } => {
-            setup::opencv(&root)?;
+            setup::peers(&root)?;
             setup::video_program()?;
             steps::test(&root, &args)
         }

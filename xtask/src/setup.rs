@@ -1,11 +1,13 @@
 //! Fetches the native libraries that hilt links or opens: libtorch, ONNX Runtime and MuJoCo, all
 //! from wheels on the Python package index, unpacked into the ignored `.native/`. Gymnasium's models,
-//! which policies are evaluated on, and OpenCV's Python package, which tests compare with, come the
-//! same way.
+//! which policies are evaluated on, and the Python packages that tests compare with (OpenCV; [`python`]
+//! those that files are exchanged with), come the same way.
 //!
 //! A library counts as installed when its stamp (`.native/<name>.json`) names the pinned version
 //! and every file has the size written there. The stamp is written last and renamed into place, so
 //! an interrupted setup is never mistaken for a finished one and simply goes on the next time.
+
+mod python;
 
 use std::{
     collections::BTreeMap,
@@ -211,9 +213,14 @@ pub fn run(root: &Path) -> Result<()> {
 }
 
 /// Installs what tests compare with.
-pub fn opencv(root: &Path) -> Result<()> {
+pub fn peers(root: &Path) -> Result<()> {
     let native = root.join(".native");
-    if is_overridden(&native, &OPENCV) {
+    opencv(&native)?;
+    python::run(&native)
+}
+
+fn opencv(native: &Path) -> Result<()> {
+    if is_overridden(native, &OPENCV) {
         return Ok(());
     }
     let place = native.join(OPENCV.name);
@@ -226,8 +233,8 @@ pub fn opencv(root: &Path) -> Result<()> {
             .status()
             .is_ok_and(|s| s.success())
     };
-    if !is_installed(&native, &OPENCV) || !imports() {
-        install(&native, &OPENCV).context("installing opencv")?;
+    if !is_installed(native, &OPENCV) || !imports() {
+        install(native, &OPENCV).context("installing opencv")?;
         ensure!(
             imports(),
             "python3 cannot import cv2 from {}; see why with: PYTHONPATH={0} python3 -c 'import cv2'",
@@ -269,8 +276,15 @@ fn is_overridden(native: &Path, library: &Library) -> bool {
         return false;
     };
     let ours = native.join(library.default);
-    let same = Path::new(&value) == ours
-        || matches!((fs::canonicalize(&value), fs::canonicalize(&ours)), (Ok(a), Ok(b)) if a == b);
+    // The folder alone: the program of a virtual environment is a link to one that others are of, too.
+    let folder = |path: &Path| {
+        path.parent()
+            .and_then(|folder| fs::canonicalize(folder).ok())
+    };
+    let value = Path::new(&value);
+    let same = value == ours
+        || value.file_name() == ours.file_name()
+            && folder(value).is_some_and(|place| Some(place) == folder(&ours));
     !same
 }
 

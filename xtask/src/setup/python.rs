@@ -19,7 +19,7 @@ const PYTHON: Library = Library {
     name: "python",
     variable: "HILT_PYTHON",
     default: "python/bin/python",
-    // As pip chooses them for lerobot 0.4.4 today, but for numpy: the newest that Python 3.11 can run.
+    // As pip chooses them for lerobot 0.4.4 today, but for numpy, of which it writes nothing with 2.4.
     wheels: &[
         "lerobot==0.4.4",
         "accelerate==1.15.0",
@@ -51,7 +51,7 @@ const PYTHON: Library = Library {
         "multidict==7.2.1",
         "multiprocess==0.70.19",
         "networkx==3.6.1",
-        "numpy==2.4.6",
+        "numpy==2.2.6",
         "nvidia-cuda-cupti-cu12==12.8.90",
         "nvidia-cuda-runtime-cu12==12.8.90",
         "packaging==25.0",

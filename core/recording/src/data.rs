@@ -6,6 +6,7 @@ use hilt_protocol::RigSpec;
 
 use crate::{
     Recording, RecordingError,
+    lerobot::Dataset,
     table::{Table, npz},
 };
 
@@ -19,7 +20,9 @@ pub enum DataError {
     #[error(transparent)]
     Npz(#[from] npz::NpzError),
     /// A file of another kind.
-    #[error("{0}: it is a table of transitions (.npz), or a folder of a robot's runs")]
+    #[error(
+        "{0}: it is a table of transitions (.npz), a folder of a robot's runs, or a dataset of LeRobot's"
+    )]
     Kind(PathBuf),
 }
 
@@ -35,6 +38,13 @@ pub enum Data {
 impl Data {
     /// Opens what lies at `path`. `told` is the rig of a recording that does not say it itself.
     pub fn open(path: &Path, told: Option<&RigSpec>) -> Result<Self, DataError> {
+        if Dataset::is_at(path) {
+            let dataset = Dataset::open(path).map_err(RecordingError::from)?;
+            if !dataset.has_cameras() {
+                return Ok(Self::Table(dataset.table().map_err(RecordingError::from)?));
+            }
+            return Ok(Self::Recording(Recording::of_lerobot(dataset, told)?));
+        }
         if path.is_dir() {
             return Ok(Self::Recording(Recording::open(path, told)?));
         }

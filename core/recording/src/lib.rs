@@ -13,6 +13,7 @@
 //! [`Recording`] is what a robot saw and did, by whatever program it was written; [`Data`] that or a table.
 //! [`guess`]: the spec of a rig, where a program kept none.
 //!
+//! [`lerobot`]: datasets of LeRobot's.
 //! [`mod@convert`]: from one form of data into another. [`foxglove`] writes a recording for viewers of MCAP.
 //!
 //! [`pickle`] reads files of HIL-SERL's and other Python programs, and runs nothing of them. [`table`]: transitions
@@ -28,6 +29,7 @@ mod data;
 pub mod descriptor;
 pub mod foxglove;
 pub mod guess;
+pub mod lerobot;
 pub mod pickle;
 mod reader;
 mod recording;

@@ -11,7 +11,11 @@ use image::{
     imageops::{self, FilterType},
 };
 
-use crate::{ReadError, RunReader, find_runs, read_spec};
+use crate::{
+    ReadError, RunReader, find_runs,
+    lerobot::{Dataset, LeRobotError},
+    read_spec,
+};
 
 /// Why a recording cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +23,9 @@ pub enum RecordingError {
     /// A run cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// A dataset of LeRobot's cannot.
+    #[error(transparent)]
+    LeRobot(#[from] LeRobotError),
     /// The folder cannot be looked through.
     #[error(transparent)]
     Folder(#[from] std::io::Error),
@@ -43,8 +50,9 @@ pub enum RecordingError {
 #[derive(Clone, Debug)]
 pub struct Recording {
     spec: RigSpec,
+    /// The spec of its files; images may be wished in another size.
+    as_written: RigSpec,
     form: Form,
-    resized: bool,
 }
 
 /// Who wrote it.
@@ -52,12 +60,17 @@ pub struct Recording {
 enum Form {
     /// Our own logs.
     Runs(Vec<PathBuf>),
+    /// LeRobot.
+    LeRobot(Dataset),
 }
 
 impl Recording {
-    /// Opens what lies at `path`: a folder of runs, or one run. `told` is the rig of files that do not say it
+    /// Opens what lies at `path`: a folder of runs, one run, or a dataset of LeRobot's. `told` is the rig of files that do not say it
     /// themselves; a run does.
-    pub fn open(path: &Path, _told: Option<&RigSpec>) -> Result<Self, RecordingError> {
+    pub fn open(path: &Path, told: Option<&RigSpec>) -> Result<Self, RecordingError> {
+        if Dataset::is_at(path) {
+            return Self::of_lerobot(Dataset::open(path)?, told);
+        }
         let runs = find_runs(path)?;
         let [first, others @ ..] = runs.as_slice() else {
             return Err(RecordingError::Nothing(path.to_owned()));
@@ -70,11 +83,15 @@ impl Recording {
             }
         }
         let form = Form::Runs(runs);
-        Ok(Self {
+        Ok(Self::of(spec, form))
+    }
+
+    fn of(spec: RigSpec, form: Form) -> Self {
+        Self {
+            as_written: spec.clone(),
             spec,
             form,
-            resized: false,
-        })
+        }
     }
 
     /// The same with images of `side` × `side` pixels: each as a whole, by a triangle filter that widens when
@@ -83,8 +100,17 @@ impl Recording {
         for camera in &mut self.spec.cameras {
             (camera.height, camera.width) = (side, side);
         }
-        self.resized = true;
         self
+    }
+
+    /// A dataset of LeRobot's that has cameras.
+    pub(crate) fn of_lerobot(
+        dataset: Dataset,
+        told: Option<&RigSpec>,
+    ) -> Result<Self, RecordingError> {
+        let spec = dataset.spec(told)?;
+        let form = Form::LeRobot(dataset);
+        Ok(Self::of(spec, form))
     }
 
     /// What its entries have to be read with.
@@ -96,8 +122,12 @@ impl Recording {
     pub fn entries(&self) -> Box<dyn Iterator<Item = Result<Entry, RecordingError>> + '_> {
         let entries: Box<dyn Iterator<Item = _>> = match &self.form {
             Form::Runs(runs) => Box::new(runs.iter().flat_map(|run| of_run(run))),
+            Form::LeRobot(dataset) => match dataset.entries(&self.as_written) {
+                Ok(entries) => Box::new(entries.map(|entry| Ok(entry?))),
+                Err(error) => Box::new(std::iter::once(Err(error.into()))),
+            },
         };
-        if !self.resized {
+        if self.spec == self.as_written {
             return entries;
         }
         let fitted = |mut entry: Entry| {

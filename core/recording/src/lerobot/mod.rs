@@ -1,0 +1,20 @@
+//! Datasets of LeRobot's (LeRobotDataset v3, as lerobot 0.4 writes them): rows in Parquet, pictures in videos or in the
+//! rows, and `meta/`, which says what is where.
+//!
+//! - [`Dataset`] opens one, with or without cameras; [`Entries`] are its frames as a rig's.
+//! - [`VideoReader`] has the frames of a video from the `ffmpeg` program.
+//!
+//! Features that are not known here are left alone. In memory are a few frames of each camera and some rows,
+//! however large the dataset is; what a file says of itself is believed only as far as bytes come.
+
+mod error;
+mod frames;
+mod layout;
+mod pages;
+mod reader;
+mod rows;
+mod video;
+
+pub use error::LeRobotError;
+pub use reader::{Dataset, Entries};
+pub use video::{VideoError, VideoFrame, VideoReader};

@@ -13,10 +13,12 @@
 //! [`Recording`] is what a robot saw and did, by whatever program it was written; [`Data`] that or a table.
 //! [`guess`]: the spec of a rig, where a program kept none.
 //!
+//!
+//! [`hil_serl`]: its demonstrations and frames for the reward classifier, read and written. [`pickle`] is beneath it: it
 //! [`lerobot`]: datasets of LeRobot's.
 //! [`mod@convert`]: from one form of data into another. [`foxglove`] writes a recording for viewers of MCAP.
-//!
 //! [`pickle`] reads files of HIL-SERL's and other Python programs, and runs nothing of them. [`table`]: transitions
+//! reads files of Python programs, and runs nothing of them. [`table`]: transitions
 //! on state vectors as offline reinforcement learning keeps them, in other programs' formats.
 //!
 //! A run is a folder with `run.mcap` and `spec.json`, the [`hilt_protocol::RigSpec`] that its
@@ -29,6 +31,7 @@ mod data;
 pub mod descriptor;
 pub mod foxglove;
 pub mod guess;
+pub mod hil_serl;
 pub mod lerobot;
 pub mod pickle;
 mod reader;

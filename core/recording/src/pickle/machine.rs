@@ -1,8 +1,14 @@
 //! The stack machine that a pickle is a program for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
 
-use super::{Array, DType, MAX_VALUES, Node, PickleError, PickleFault};
+use super::{
+    Array, DType, FarArray, MAX_VALUES, Node, PickleError, PickleFault,
+    array::{Far, Form, Meaning},
+};
 
 /// numpy's own limit on dimensions.
 const MAX_DIMENSIONS: usize = 64;
@@ -24,6 +30,10 @@ pub(super) enum Global {
     /// flax's read-only dictionary around a plain one.
     FrozenDict,
     OrderedDict,
+    /// How protocol 2 says bytes: a text to be encoded.
+    Encode,
+    /// How protocol 2 says no bytes.
+    Bytes,
 }
 
 impl Global {
@@ -41,6 +51,8 @@ impl Global {
             | ("jax._src.device_array", "reconstruct_device_array") => Self::JaxArray,
             ("flax.core.frozen_dict", "FrozenDict") => Self::FrozenDict,
             ("collections", "OrderedDict") => Self::OrderedDict,
+            ("_codecs", "encode") => Self::Encode,
+            ("__builtin__" | "builtins", "bytes") => Self::Bytes,
             _ => return None,
         })
     }
@@ -50,6 +62,8 @@ impl Global {
 #[derive(Default)]
 pub(super) struct Machine<'a> {
     bytes: &'a [u8],
+    /// What was left out of the bytes and is still to come, in order.
+    far: &'a [Far],
     /// Next byte to read.
     next: usize,
     /// Where the operation under way began.
@@ -96,11 +110,32 @@ impl<'a> Machine<'a> {
         self.take(length)
     }
 
-    fn text(&mut self, bytes: usize) -> Step<Node<'a>> {
-        match std::str::from_utf8(self.counted(bytes)?) {
+    fn text(&mut self, width: usize) -> Step<Node<'a>> {
+        let length = self.size(width)?;
+        if let Some(far) = self.left_out() {
+            return Ok(Node::Far(far));
+        }
+        match std::str::from_utf8(self.take(length)?) {
             Ok(text) => Ok(Node::Text(text)),
             Err(_) => form("a text is not UTF-8"),
         }
+    }
+
+    fn byte_string(&mut self, width: usize) -> Step<Node<'a>> {
+        let length = self.size(width)?;
+        match self.left_out() {
+            Some(far) => Ok(Node::Far(far)),
+            None => Ok(Node::Bytes(Cow::Borrowed(self.take(length)?))),
+        }
+    }
+
+    /// What was left out here, if anything.
+    fn left_out(&mut self) -> Option<Far> {
+        let (&first, rest) = self.far.split_first()?;
+        (first.place == self.next).then(|| {
+            self.far = rest;
+            first
+        })
     }
 
     fn line(&mut self) -> Step<&'a str> {
@@ -228,13 +263,6 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn bytes_at(&self, place: usize) -> Step<&'a [u8]> {
-        match self.nodes[place] {
-            Node::Bytes(bytes) => Ok(bytes),
-            _ => form(ARRAY),
-        }
-    }
-
     fn shape(&self, place: usize) -> Step<Vec<usize>> {
         let side = |&place: &usize| match self.nodes[place] {
             Node::Int(n) => usize::try_from(n).or_else(|_| form(ARRAY)),
@@ -253,17 +281,42 @@ impl<'a> Machine<'a> {
         let Node::DType(dtype) = self.nodes[dtype] else {
             return form(ARRAY);
         };
-        let data = self.bytes_at(data)?;
-        let bytes = (shape.iter()).try_fold(dtype.bytes(), |n, &side| n.checked_mul(side));
-        if bytes != Some(data.len()) || shape.len() > MAX_DIMENSIONS {
-            return form("an array's shape does not fit its bytes");
-        }
-        Ok(Node::Array(Array {
+        let array = Form {
             dtype,
             shape,
             column_major,
-            data,
-        }))
+        };
+        let bytes = match &self.nodes[data] {
+            Node::Bytes(data) => data.len(),
+            Node::Far(far) if far.meaning != Meaning::Text => far.length,
+            _ => return form(ARRAY),
+        };
+        if array.bytes() != Some(bytes) || array.shape.len() > MAX_DIMENSIONS {
+            return form("an array's shape does not fit its bytes");
+        }
+        match &self.nodes[data] {
+            Node::Bytes(data) => Ok(Node::Array(Array {
+                form: array,
+                data: data.clone(),
+            })),
+            &Node::Far(far) => Ok(Node::FarArray(FarArray { form: array, far })),
+            _ => form(ARRAY),
+        }
+    }
+
+    /// The bytes that a text stands for, each character below 256 for one.
+    fn encoded(&self, text: usize) -> Step<Node<'a>> {
+        match &self.nodes[text] {
+            Node::Text(text) => {
+                let bytes = text.chars().map(u8::try_from).collect::<Result<_, _>>();
+                match bytes {
+                    Ok(bytes) => Ok(Node::Bytes(Cow::Owned(bytes))),
+                    Err(_) => form("a text stands for bytes and is not Latin-1"),
+                }
+            }
+            Node::Far(far) if far.meaning == Meaning::Text => Ok(Node::Far(far.encoded())),
+            _ => form(ARRAY),
+        }
     }
 
     /// An array of the state that numpy gives it: version, shape, type, order, bytes.
@@ -314,6 +367,12 @@ impl<'a> Machine<'a> {
                 return Ok(());
             }
             (Global::OrderedDict, []) => Node::Dict(BTreeMap::new()),
+            (Global::Encode, &[text, codec])
+                if matches!(self.nodes[codec], Node::Text("latin1" | "latin-1")) =>
+            {
+                self.encoded(text)?
+            }
+            (Global::Bytes, []) => Node::Bytes(Cow::Borrowed(&[])),
             _ => return form("a function is called with other arguments than data needs"),
         };
         self.push(node)
@@ -337,21 +396,33 @@ impl<'a> Machine<'a> {
     }
 
     /// Runs a file's bytes to their end: all values, and the place of the one that is left.
-    pub(super) fn run(bytes: &'a [u8]) -> Result<(Vec<Node<'a>>, usize), PickleError> {
+    /// `far` was left out of them, in order.
+    pub(super) fn run(
+        bytes: &'a [u8],
+        far: &'a [Far],
+    ) -> Result<(Vec<Node<'a>>, usize), PickleError> {
         let mut machine = Self {
             bytes,
+            far,
             ..Self::default()
         };
-        let root = machine.execute().map_err(|fault| PickleError {
-            at: machine.operation,
-            fault,
+        let root = machine.execute().map_err(|fault| {
+            let before = far.iter().take_while(|far| far.place <= machine.operation);
+            let left_out: u64 = before.map(|far| far.stored).sum();
+            PickleError {
+                at: machine.operation as u64 + left_out,
+                fault,
+            }
         })?;
         Ok((machine.nodes, root))
     }
 
     fn execute(&mut self) -> Step<usize> {
-        if !matches!(self.bytes, [op::PROTO, 2..=5, ..]) {
-            return Err(PickleFault::Protocol);
+        match self.bytes {
+            [op::PROTO, 2..=5, ..] => {}
+            // Protocols 0 and 1 begin with their value, a list or a dictionary.
+            [b'(', b'l' | b'd', ..] | [b']' | b'}', b'q', ..] => return Err(PickleFault::Old),
+            _ => return Err(PickleFault::Protocol),
         }
         self.next = 2;
         loop {
@@ -378,16 +449,16 @@ impl<'a> Machine<'a> {
                     self.push(Node::Int(n))?;
                 }
                 op::FLOAT => {
-                    self.take(8)?;
-                    self.push(Node::Float)?;
+                    let n = f64::from_be_bytes(self.fixed()?);
+                    self.push(Node::Float(n))?;
                 }
                 op::TEXT1 | op::TEXT4 | op::TEXT8 => {
                     let text = self.text(op::width(operation))?;
                     self.push(text)?;
                 }
                 op::BYTES1 | op::BYTES4 | op::BYTES8 | op::BYTEARRAY8 => {
-                    let bytes = self.counted(op::width(operation))?;
-                    self.push(Node::Bytes(bytes))?;
+                    let bytes = self.byte_string(op::width(operation))?;
+                    self.push(bytes)?;
                 }
                 op::EMPTY_TUPLE => self.push(Node::Tuple(Vec::new()))?,
                 op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => {
@@ -456,7 +527,7 @@ fn long(bytes: &[u8]) -> Step<i64> {
 }
 
 /// Operations, by the names of Python's `pickletools`; the number is the width of their count.
-mod op {
+pub(super) mod op {
     pub const PROTO: u8 = 0x80;
     pub const FRAME: u8 = 0x95;
     pub const STOP: u8 = b'.';
@@ -496,6 +567,42 @@ mod op {
     pub const STACK_GLOBAL: u8 = 0x93;
     pub const REDUCE: u8 = b'R';
     pub const BUILD: u8 = b'b';
+
+    /// What follows an operation.
+    pub enum Argument {
+        /// So many bytes.
+        Fixed(u64),
+        /// A count of so many bytes, and then as many as it says.
+        Counted(usize),
+        /// Two lines.
+        Lines,
+        /// Nothing: it is the last, or none that is known.
+        End,
+    }
+
+    /// What follows an operation.
+    pub fn argument(operation: u8) -> Argument {
+        use Argument::{Counted, End, Fixed, Lines};
+        match operation {
+            MARK | NONE | TRUE | FALSE | EMPTY_TUPLE | TUPLE | TUPLE1 | TUPLE2 | TUPLE3
+            | EMPTY_LIST | APPEND | APPENDS | EMPTY_DICT | SETITEM | SETITEMS | MEMOIZE
+            | STACK_GLOBAL | REDUCE | BUILD => Fixed(0),
+            PROTO | UINT1 => Fixed(1),
+            UINT2 => Fixed(2),
+            INT4 => Fixed(4),
+            FLOAT | FRAME => Fixed(8),
+            PUT1 | GET1 | PUT4 | GET4 => Fixed(width(operation) as u64),
+            LONG1 => Counted(1),
+            _ if is_text(operation) => Counted(width(operation)),
+            BYTES1 | BYTES4 | BYTES8 | BYTEARRAY8 => Counted(width(operation)),
+            GLOBAL => Lines,
+            _ => End,
+        }
+    }
+
+    pub fn is_text(operation: u8) -> bool {
+        matches!(operation, TEXT1 | TEXT4 | TEXT8)
+    }
 
     /// Bytes of the number that follows.
     pub fn width(operation: u8) -> usize {

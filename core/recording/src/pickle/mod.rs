@@ -3,8 +3,9 @@
 //! A pickle is a program for a small stack machine, and Python lets it call any function: loading a
 //! file from elsewhere is running it. This reader knows what files of weights and of recorded
 //! transitions are made of — dictionaries, lists, texts, numbers, numpy's arrays and jax's, which
-//! wrap them — and refuses everything else by name. Nothing is called, nothing is copied: texts and
-//! arrays are views of the file's bytes.
+//! wrap them — and refuses everything else by name. Nothing is called, and little is copied: texts and
+//! arrays are views of the file's bytes. Of a file that is too large for memory an [`Outline`] is read in its
+//! place, which leaves large arrays in the file until somebody asks for one.
 //!
 //! Values live in one list and refer to each other by place, as Python's do by address. A file may
 //! thus hold a dictionary that contains itself, or one list a million times: whoever walks the
@@ -20,11 +21,20 @@
 //! # Ok::<(), hilt_recording::pickle::PickleError>(())
 //! ```
 
+mod array;
 mod machine;
+mod outline;
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use self::machine::{Global, Machine};
+pub use self::{
+    array::{Array, DType, FarArray},
+    outline::{Outline, OutlineError},
+};
+use self::{
+    array::{Far, Meaning},
+    machine::{Global, Machine},
+};
 
 /// More values than this are refused: one byte of a file can make one value of some fifty bytes.
 pub const MAX_VALUES: usize = 4_000_000;
@@ -34,7 +44,7 @@ pub const MAX_VALUES: usize = 4_000_000;
 #[error("at byte {at}: {fault}")]
 pub struct PickleError {
     /// Where, from the file's first byte.
-    pub at: usize,
+    pub at: u64,
     /// Why.
     pub fault: PickleFault,
 }
@@ -48,6 +58,12 @@ pub enum PickleFault {
     /// It is no pickle, or one of another protocol.
     #[error("this is no pickle of protocol 2, 3, 4 or 5")]
     Protocol,
+    /// It was written by a very old program.
+    #[error(
+        "this is a pickle of protocol 0 or 1, which is not read here; load it in Python and write it again with \
+         pickle.dump(data, file, protocol=4)"
+    )]
+    Old,
     /// It would have Python call or build something.
     #[error("it asks for `{0}`, which is not among what is read here; nothing was run")]
     Global(String),
@@ -58,149 +74,14 @@ pub enum PickleFault {
     #[error("{0}")]
     Form(&'static str),
     /// Too much of it.
-    #[error("it holds more than {MAX_VALUES} values")]
+    #[error("it holds more than {MAX_VALUES} values; split it into several files")]
     TooMany,
-}
-
-/// Type of an array's numbers, little-endian.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DType {
-    /// One byte, 0 or 1.
-    Bool,
-    /// Signed, of so many bytes.
-    Int(usize),
-    /// Unsigned, of so many bytes.
-    Unsigned(usize),
-    /// Floating point, of so many bytes: 2, 4 or 8.
-    Float(usize),
-}
-
-impl DType {
-    /// `f4`, `u1` and so on.
-    pub(crate) fn of(code: &str) -> Option<Self> {
-        Some(match code {
-            "b1" => Self::Bool,
-            "i1" => Self::Int(1),
-            "i2" => Self::Int(2),
-            "i4" => Self::Int(4),
-            "i8" => Self::Int(8),
-            "u1" => Self::Unsigned(1),
-            "u2" => Self::Unsigned(2),
-            "u4" => Self::Unsigned(4),
-            "u8" => Self::Unsigned(8),
-            "f2" => Self::Float(2),
-            "f4" => Self::Float(4),
-            "f8" => Self::Float(8),
-            _ => return None,
-        })
-    }
-
-    pub(crate) fn bytes(self) -> usize {
-        match self {
-            Self::Bool => 1,
-            Self::Int(n) | Self::Unsigned(n) | Self::Float(n) => n,
-        }
-    }
-
-    /// One number from exactly its bytes, little-endian.
-    pub(crate) fn number(self, bytes: &[u8]) -> f64 {
-        let mut low = [0; 8];
-        low[..bytes.len()].copy_from_slice(bytes);
-        let unsigned = u64::from_le_bytes(low);
-        match self {
-            Self::Bool => f64::from(u8::from(unsigned != 0)),
-            Self::Unsigned(_) => unsigned as f64,
-            Self::Int(n) => {
-                // The sign's bit comes to the top and down again with copies of it.
-                let above = 64 - 8 * n as u32;
-                ((unsigned << above) as i64 >> above) as f64
-            }
-            Self::Float(2) => half::f16::from_bits(unsigned as u16).to_f64(),
-            Self::Float(4) => f64::from(f32::from_bits(unsigned as u32)),
-            Self::Float(_) => f64::from_bits(unsigned),
-        }
-    }
-
-    /// As numpy writes it: `<f4`.
-    pub(crate) fn descr(self) -> String {
-        match self {
-            Self::Bool => "|b1".to_owned(),
-            Self::Int(n) => format!("<i{n}"),
-            Self::Unsigned(n) => format!("<u{n}"),
-            Self::Float(n) => format!("<f{n}"),
-        }
-    }
-}
-
-impl std::fmt::Display for DType {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Bool => f.write_str("bool"),
-            Self::Int(n) => write!(f, "int{}", 8 * n),
-            Self::Unsigned(n) => write!(f, "uint{}", 8 * n),
-            Self::Float(n) => write!(f, "float{}", 8 * n),
-        }
-    }
-}
-
-/// An array whose bytes are exactly as many as its shape and type need.
-#[derive(Clone, Debug)]
-pub struct Array<'a> {
-    dtype: DType,
-    shape: Vec<usize>,
-    /// The first index runs fastest.
-    column_major: bool,
-    data: &'a [u8],
-}
-
-impl<'a> Array<'a> {
-    /// Sizes, the slowest index first.
-    pub fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    /// Type of its numbers.
-    pub fn dtype(&self) -> DType {
-        self.dtype
-    }
-
-    /// Its bytes with the last index running fastest; copied only where they lie otherwise.
-    pub fn row_major(&self) -> Cow<'a, [u8]> {
-        if !self.column_major {
-            return Cow::Borrowed(self.data);
-        }
-        let size = self.dtype.bytes();
-        let mut out = Vec::with_capacity(self.data.len());
-        let mut index = vec![0; self.shape.len()];
-        for _ in 0..self.data.len() / size {
-            let place = (index.iter().zip(&self.shape).rev())
-                .fold(0, |place, (&i, &length)| place * length + i);
-            out.extend_from_slice(&self.data[place * size..(place + 1) * size]);
-            for (i, &length) in index.iter_mut().zip(&self.shape).rev() {
-                *i += 1;
-                if *i < length {
-                    break;
-                }
-                *i = 0;
-            }
-        }
-        Cow::Owned(out)
-    }
-
-    /// Its numbers, row-major, if they are floating point.
-    pub fn floats(&self) -> Option<Vec<f32>> {
-        let bytes = self.row_major();
-        Some(match self.dtype {
-            DType::Float(2) => numbers(&bytes, |b| half::f16::from_le_bytes(b).to_f32()),
-            DType::Float(4) => numbers(&bytes, f32::from_le_bytes),
-            DType::Float(8) => numbers(&bytes, |b| f64::from_le_bytes(b) as f32),
-            _ => return None,
-        })
-    }
-}
-
-fn numbers<const N: usize>(bytes: &[u8], one: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|&b| one(b)).collect()
+    /// Too much of it, besides its arrays.
+    #[error(
+        "it holds more than {} MiB besides its arrays; split it into several files",
+        outline::MAX_BYTES >> 20
+    )]
+    Large,
 }
 
 #[derive(Clone, Debug)]
@@ -208,9 +89,11 @@ enum Node<'a> {
     None,
     Bool(bool),
     Int(i64),
-    Float,
+    Float(f64),
     Text(&'a str),
-    Bytes(&'a [u8]),
+    Bytes(Cow<'a, [u8]>),
+    /// A text or bytes that are still in the file.
+    Far(Far),
     Tuple(Vec<usize>),
     List(Vec<usize>),
     Dict(BTreeMap<&'a str, usize>),
@@ -219,6 +102,7 @@ enum Node<'a> {
     /// An array that waits for its state.
     Blank,
     Array(Array<'a>),
+    FarArray(FarArray),
 }
 
 /// What a pickle holds.
@@ -238,7 +122,16 @@ pub struct Value<'p, 'a> {
 impl<'a> Pickle<'a> {
     /// Reads a file's bytes. Never panics, whatever they are; takes memory in proportion to them.
     pub fn read(bytes: &'a [u8]) -> Result<Self, PickleError> {
-        let (nodes, root) = Machine::run(bytes)?;
+        Self::run(bytes, &[])
+    }
+
+    /// Reads an outline. Never panics either.
+    pub fn of_outline(outline: &'a Outline) -> Result<Self, PickleError> {
+        Self::run(&outline.bytes, &outline.far)
+    }
+
+    fn run(bytes: &'a [u8], far: &'a [Far]) -> Result<Self, PickleError> {
+        let (nodes, root) = Machine::run(bytes, far)?;
         Ok(Self { nodes, root })
     }
 
@@ -286,10 +179,41 @@ impl<'p, 'a> Value<'p, 'a> {
         }
     }
 
-    /// The array, if this is one.
+    /// The number, if this is one: Python's own, also a bool (0 or 1), or an array of one number.
+    pub fn number(self) -> Option<f64> {
+        match self.node() {
+            Node::Bool(yes) => Some(f64::from(u8::from(*yes))),
+            // The nearest one, beyond 2⁵³.
+            Node::Int(n) => Some(*n as f64),
+            Node::Float(n) => Some(*n),
+            Node::Array(array) => {
+                let mut numbers = array.numbers();
+                (numbers.len() == 1).then(|| numbers.next()).flatten()
+            }
+            _ => None,
+        }
+    }
+
+    /// The text, if this is one.
+    pub fn text(self) -> Option<&'a str> {
+        match self.node() {
+            Node::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The array, if this is one and it is here.
     pub fn array(self) -> Option<&'p Array<'a>> {
         match self.node() {
             Node::Array(array) => Some(array),
+            _ => None,
+        }
+    }
+
+    /// The array, if this is a large one of an [`Outline`].
+    pub fn far_array(self) -> Option<&'p FarArray> {
+        match self.node() {
+            Node::FarArray(array) => Some(array),
             _ => None,
         }
     }
@@ -299,13 +223,16 @@ impl<'p, 'a> Value<'p, 'a> {
         match self.node() {
             Node::None => "None".to_owned(),
             Node::Bool(_) => "a bool".to_owned(),
-            Node::Int(_) | Node::Float => "a number".to_owned(),
+            Node::Int(_) | Node::Float(_) => "a number".to_owned(),
             Node::Text(_) => "a text".to_owned(),
+            Node::Far(far) if far.meaning == Meaning::Text => "a text".to_owned(),
+            Node::Far(_) => "bytes".to_owned(),
             Node::Bytes(_) => "bytes".to_owned(),
             Node::Tuple(_) | Node::List(_) => "a list".to_owned(),
             Node::Dict(_) => "a dictionary".to_owned(),
             Node::Global(_) | Node::DType(_) | Node::Blank => "a part of an array".to_owned(),
-            Node::Array(array) => format!("a {} array of shape {:?}", array.dtype, array.shape),
+            Node::Array(array) => array.form.to_string(),
+            Node::FarArray(array) => array.form.to_string(),
         }
     }
 }

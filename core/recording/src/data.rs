@@ -6,6 +6,7 @@ use hilt_protocol::RigSpec;
 
 use crate::{
     Recording, RecordingError,
+    hil_serl::{self, Opened},
     lerobot::Dataset,
     table::{Table, npz},
 };
@@ -21,7 +22,8 @@ pub enum DataError {
     Npz(#[from] npz::NpzError),
     /// A file of another kind.
     #[error(
-        "{0}: it is a table of transitions (.npz), a folder of a robot's runs, or a dataset of LeRobot's"
+        "{0}: data is a table of transitions (.npz), a folder of a robot's runs, a dataset of LeRobot's, or \
+         transitions of HIL-SERL's (.pkl)"
     )]
     Kind(PathBuf),
 }
@@ -36,20 +38,27 @@ pub enum Data {
 }
 
 impl Data {
-    /// Opens what lies at `path`. `told` is the rig of a recording that does not say it itself.
+    /// Opens what lies at `path`. `told` is the rig of a recording that does not say it itself; a run does.
     pub fn open(path: &Path, told: Option<&RigSpec>) -> Result<Self, DataError> {
         if Dataset::is_at(path) {
             let dataset = Dataset::open(path).map_err(RecordingError::from)?;
-            if !dataset.has_cameras() {
-                return Ok(Self::Table(dataset.table().map_err(RecordingError::from)?));
-            }
-            return Ok(Self::Recording(Recording::of_lerobot(dataset, told)?));
+            return Ok(match dataset.has_cameras() {
+                true => Self::Recording(Recording::of_lerobot(dataset, told)?),
+                false => Self::Table(dataset.table().map_err(RecordingError::from)?),
+            });
+        }
+        if hil_serl::is_there(path) {
+            return Ok(match hil_serl::open(path, told).map_err(RecordingError::from)? {
+                Opened::Rig(demonstrations) => Self::Recording(Recording::of_hil_serl(demonstrations)),
+                Opened::Table(table) => Self::Table(table),
+            });
         }
         if path.is_dir() {
-            return Ok(Self::Recording(Recording::open(path, told)?));
+            return Ok(Self::Recording(Recording::of_runs(path)?));
         }
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("npz") => Ok(Self::Table(npz::read(path)?)),
+            Some("mcap") => Ok(Self::Recording(Recording::of_runs(path)?)),
             _ => Err(DataError::Kind(path.to_owned())),
         }
     }

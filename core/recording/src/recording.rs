@@ -3,7 +3,10 @@
 //! Each form of file has a room of its own; here they become one thing, a [`RigSpec`] and the entries to be read
 //! with it. Whoever learns from entries, shows or counts them knows no form.
 
-use std::path::{Path, PathBuf};
+use std::{
+    iter,
+    path::{Path, PathBuf},
+};
 
 use hilt_protocol::{CameraSpec, Entry, Image, Record, RigSpec};
 use image::{
@@ -13,16 +16,20 @@ use image::{
 
 use crate::{
     ReadError, RunReader, find_runs,
+    hil_serl::{Demonstrations, HilSerlError},
     lerobot::{Dataset, LeRobotError},
     read_spec,
 };
 
-/// Why a recording cannot be opened.
+/// Why a recording cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
-    /// A run cannot be read.
+    /// A run cannot.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// A file of HIL-SERL's cannot.
+    #[error(transparent)]
+    HilSerl(#[from] HilSerlError),
     /// A dataset of LeRobot's cannot.
     #[error(transparent)]
     LeRobot(#[from] LeRobotError),
@@ -30,7 +37,9 @@ pub enum RecordingError {
     #[error(transparent)]
     Folder(#[from] std::io::Error),
     /// There is nothing that is known here.
-    #[error("{0} holds no run; record one with `hilt record`")]
+    #[error(
+        "{0} holds no run, no dataset of LeRobot's and no .pkl of HIL-SERL's; record a run with `hilt record`"
+    )]
     Nothing(PathBuf),
     /// Runs of several rigs in one folder.
     #[error("{other} was recorded on another rig than {first}")]
@@ -60,17 +69,17 @@ pub struct Recording {
 enum Form {
     /// Our own logs.
     Runs(Vec<PathBuf>),
+    /// HIL-SERL.
+    HilSerl(Box<Demonstrations>),
     /// LeRobot.
-    LeRobot(Dataset),
+    LeRobot(Box<Dataset>),
 }
 
+type Entries<'a> = Box<dyn Iterator<Item = Result<Entry, RecordingError>> + 'a>;
+
 impl Recording {
-    /// Opens what lies at `path`: a folder of runs, one run, or a dataset of LeRobot's. `told` is the rig of files that do not say it
-    /// themselves; a run does.
-    pub fn open(path: &Path, told: Option<&RigSpec>) -> Result<Self, RecordingError> {
-        if Dataset::is_at(path) {
-            return Self::of_lerobot(Dataset::open(path)?, told);
-        }
+    /// The runs in a folder, or the one that it is.
+    pub fn of_runs(path: &Path) -> Result<Self, RecordingError> {
         let runs = find_runs(path)?;
         let [first, others @ ..] = runs.as_slice() else {
             return Err(RecordingError::Nothing(path.to_owned()));
@@ -82,8 +91,22 @@ impl Recording {
                 return Err(RecordingError::Rigs { first, other });
             }
         }
-        let form = Form::Runs(runs);
-        Ok(Self::of(spec, form))
+        Ok(Self::of(spec, Form::Runs(runs)))
+    }
+
+    /// A dataset of LeRobot's that has cameras.
+    pub(crate) fn of_lerobot(
+        dataset: Dataset,
+        told: Option<&RigSpec>,
+    ) -> Result<Self, RecordingError> {
+        let spec = dataset.spec(told)?;
+        Ok(Self::of(spec, Form::LeRobot(Box::new(dataset))))
+    }
+
+    /// Demonstrations of HIL-SERL's that have cameras.
+    pub(crate) fn of_hil_serl(demonstrations: Demonstrations) -> Self {
+        let spec = demonstrations.spec().clone();
+        Self::of(spec, Form::HilSerl(Box::new(demonstrations)))
     }
 
     fn of(spec: RigSpec, form: Form) -> Self {
@@ -103,28 +126,19 @@ impl Recording {
         self
     }
 
-    /// A dataset of LeRobot's that has cameras.
-    pub(crate) fn of_lerobot(
-        dataset: Dataset,
-        told: Option<&RigSpec>,
-    ) -> Result<Self, RecordingError> {
-        let spec = dataset.spec(told)?;
-        let form = Form::LeRobot(dataset);
-        Ok(Self::of(spec, form))
-    }
-
     /// What its entries have to be read with.
     pub fn spec(&self) -> &RigSpec {
         &self.spec
     }
 
     /// Its entries from the first on, run after run, each run in order.
-    pub fn entries(&self) -> Box<dyn Iterator<Item = Result<Entry, RecordingError>> + '_> {
-        let entries: Box<dyn Iterator<Item = _>> = match &self.form {
+    pub fn entries(&self) -> Entries<'_> {
+        let entries: Entries<'_> = match &self.form {
             Form::Runs(runs) => Box::new(runs.iter().flat_map(|run| of_run(run))),
+            Form::HilSerl(files) => Box::new(files.entries().map(|entry| Ok(entry?))),
             Form::LeRobot(dataset) => match dataset.entries(&self.as_written) {
                 Ok(entries) => Box::new(entries.map(|entry| Ok(entry?))),
-                Err(error) => Box::new(std::iter::once(Err(error.into()))),
+                Err(error) => Box::new(iter::once(Err(error.into()))),
             },
         };
         if self.spec == self.as_written {
@@ -144,10 +158,10 @@ impl Recording {
     }
 }
 
-fn of_run(run: &Path) -> Box<dyn Iterator<Item = Result<Entry, RecordingError>>> {
+fn of_run(run: &Path) -> Entries<'static> {
     match RunReader::open(run) {
         Ok(entries) => Box::new(entries.map(|entry| Ok(entry?))),
-        Err(error) => Box::new(std::iter::once(Err(error.into()))),
+        Err(error) => Box::new(iter::once(Err(error.into()))),
     }
 }
 

@@ -82,7 +82,7 @@ fn write_run(dir: &Path, run: u64) {
 }
 
 fn read(path: &Path) -> (RigSpec, Vec<Entry>) {
-    let recording = Recording::open(path, None).unwrap();
+    let recording = Recording::of_runs(path).unwrap();
     let entries = recording.entries().map(Result::unwrap).collect();
     (recording.spec().clone(), entries)
 }

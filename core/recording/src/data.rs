@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use hilt_protocol::RigSpec;
 
 use crate::{
-    Recording, RecordingError,
+    LOG_FILE, Recording, RecordingError,
     hil_serl::{self, Opened},
     lerobot::Dataset,
     table::{Table, npz},
@@ -48,17 +48,23 @@ impl Data {
             });
         }
         if hil_serl::is_there(path) {
-            return Ok(match hil_serl::open(path, told).map_err(RecordingError::from)? {
-                Opened::Rig(demonstrations) => Self::Recording(Recording::of_hil_serl(demonstrations)),
-                Opened::Table(table) => Self::Table(table),
-            });
+            return Ok(
+                match hil_serl::open(path, told).map_err(RecordingError::from)? {
+                    Opened::Rig(demonstrations) => {
+                        Self::Recording(Recording::of_hil_serl(demonstrations))
+                    }
+                    Opened::Table(table) => Self::Table(table),
+                },
+            );
         }
+        // A run's log stands for the run.
+        let log = path.file_name().is_some_and(|name| name == LOG_FILE);
+        let path = path.parent().filter(|_| log).unwrap_or(path);
         if path.is_dir() {
             return Ok(Self::Recording(Recording::of_runs(path)?));
         }
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("npz") => Ok(Self::Table(npz::read(path)?)),
-            Some("mcap") => Ok(Self::Recording(Recording::of_runs(path)?)),
             _ => Err(DataError::Kind(path.to_owned())),
         }
     }

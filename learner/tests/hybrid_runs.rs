@@ -121,3 +121,14 @@ fn updates_count_on_and_a_resumed_training_takes_no_other_agent() {
         );
     }
 }
+
+#[test]
+fn an_agent_that_does_not_fit_leaves_a_folder_that_can_be_begun_in() {
+    let temp = stage();
+    let dir = temp.path();
+    let mut wide = options(dir, Some(1), false);
+    wide.config.iql.hidden = vec![16];
+    let refused = run(&wide).unwrap_err().to_string();
+    assert!(refused.contains("offline-1/export"), "{refused}");
+    run(&options(dir, Some(1), false)).unwrap();
+}

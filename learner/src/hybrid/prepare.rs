@@ -59,6 +59,11 @@ pub(super) fn prepare(
     let encoder_file = options.out.join("encoder.safetensors");
     let classifier_file = options.out.join(WEIGHTS_FILE);
     let resumed = options.resume && encoder_file.exists() && classifier_file.exists();
+    if let (Some(from), false) = (&from, resumed) {
+        // Before anything is trained: an agent that does not fit leaves nothing behind.
+        let map = config.encoder.map_shape();
+        from.begin(&mut *config.sight_agent(&spec, map, device, options.seed))?;
+    }
     match &given {
         _ if resumed => model.load(&classifier_file)?,
         Some(given) => model.load(&given.weights())?,

@@ -67,10 +67,32 @@ impl Start {
 pub struct Pass {
     /// What came out: a leaf, of which a loss takes its gradient.
     pub out: Tensor,
+    /// All of it, or member by member some rows at a time.
+    parts: Vec<Part>,
+}
+
+/// Rows that go through the layers together.
+#[derive(Debug)]
+struct Part {
+    /// The member that they go through; `None`: the whole.
+    member: Option<i64>,
+    first: i64,
+    count: i64,
     /// What went into each linear layer.
     inputs: Vec<Tensor>,
     /// Of the layers with a norm: what it gave before weight and bias, and 1 / σ.
     norms: Vec<(Tensor, Tensor)>,
+}
+
+impl Part {
+    /// Its part of \[…, B, any\].
+    fn of(&self, x: &Tensor) -> Tensor {
+        let own = match self.member {
+            Some(index) if x.dim() == 3 => x.get(index),
+            _ => x.shallow_clone(),
+        };
+        own.narrow(-2, self.first, self.count)
+    }
 }
 
 /// What a backward pass gives.
@@ -215,13 +237,64 @@ impl Mlp {
 
     /// The output, and what the way back needs.
     pub fn forward(&self, p: &Params, x: &Tensor) -> Pass {
-        let (mut inputs, mut norms) = (Vec::new(), Vec::new());
-        let param = |layer, what: &str| self.param(p, layer, what);
-        let out = no_grad(|| self.run(param, x, Some((&mut inputs, &mut norms))));
+        let mut parts = self.parts(x);
+        let outs = no_grad(|| {
+            Vec::from_iter(parts.iter_mut().map(|part| {
+                let of = self.of_part(part);
+                let x = part.of(x);
+                let param = |layer, what: &str| of.param(p, layer, what);
+                of.run(param, &x, Some((&mut part.inputs, &mut part.norms)))
+            }))
+        });
         Pass {
-            out: out.detach().set_requires_grad(true),
-            inputs,
-            norms,
+            out: self.joined(outs).detach().set_requires_grad(true),
+            parts,
+        }
+    }
+
+    /// How these rows go. Many on a processor go by themselves through one member after the other, so that what
+    /// one layer leaves is near when the next begins.
+    fn parts(&self, x: &Tensor) -> Vec<Part> {
+        let rows = x.size()[x.dim() - 2];
+        let part = |member, first, count| Part {
+            member,
+            first,
+            count,
+            inputs: Vec::new(),
+            norms: Vec::new(),
+        };
+        let some = product::rows_together(x);
+        if rows <= some {
+            return vec![part(None, 0, rows)];
+        }
+        let members = match self.members {
+            Some(members) => Vec::from_iter((0..members).map(Some)),
+            None => vec![None],
+        };
+        let rows_of = |member| {
+            let firsts = (0..rows).step_by(some as usize);
+            firsts.map(move |first| part(member, first, some.min(rows - first)))
+        };
+        members.into_iter().flat_map(rows_of).collect()
+    }
+
+    fn of_part(&self, part: &Part) -> Self {
+        match part.member {
+            Some(index) => self.member(index),
+            None => self.clone(),
+        }
+    }
+
+    /// What belongs to each part, as one tensor.
+    fn joined(&self, mut parts: Vec<Tensor>) -> Tensor {
+        if parts.len() == 1 {
+            return parts.remove(0);
+        }
+        let columns = parts[0].size()[parts[0].dim() - 1];
+        let all = Tensor::cat(&parts, 0);
+        match self.members {
+            Some(members) => all.view([members, -1, columns]),
+            None => all,
         }
     }
 
@@ -270,36 +343,36 @@ impl Mlp {
     /// The way back from `grad`, the gradient of [`Pass::out`].
     pub fn backward(&self, p: &Params, pass: &Pass, grad: &Tensor, wanted: Wanted) -> Backward {
         no_grad(|| {
-            let rows = grad.size()[grad.dim() - 2];
-            // Many rows go back some at a time, so that what one layer leaves is near when the next begins.
-            let some = match wanted {
-                Wanted::Params => product::ROWS as i64,
-                _ => rows.max(1),
-            };
-            let mut sums = Vec::new();
-            let mut input = None;
-            for first in (0..rows).step_by(some as usize) {
-                let of = |x: &Tensor| x.narrow(-2, first, some.min(rows - first));
-                let inputs: Vec<Tensor> = pass.inputs.iter().map(of).collect();
-                let norms: Vec<(Tensor, Tensor)> = (pass.norms.iter())
-                    .map(|(x, scale)| (of(x), of(scale)))
-                    .collect();
-                input = self.backward_rows(p, (&inputs, &norms), &of(grad), wanted, &mut sums);
+            let mut of_members: Vec<Vec<Tensor>> = Vec::new();
+            let mut inputs = Vec::new();
+            for part in &pass.parts {
+                // A member's first rows open its sums.
+                if part.first == 0 {
+                    of_members.push(Vec::new());
+                }
+                if let Some(sums) = of_members.last_mut() {
+                    let of = self.of_part(part);
+                    inputs.extend(of.backward_part(p, part, &part.of(grad), wanted, sums));
+                }
             }
+            let mut params = match pass.parts[0].member {
+                Some(_) => stacked(&of_members),
+                None => of_members.remove(0),
+            };
             // Collected from the last to the first.
-            sums.reverse();
+            params.reverse();
             Backward {
-                params: sums,
-                input,
+                params,
+                input: (wanted != Wanted::Params).then(|| self.joined(inputs)),
             }
         })
     }
 
-    /// Adds the gradients of the parameters from these rows to `sums`, the last parameter's first.
-    fn backward_rows(
+    /// Adds the gradients of the parameters from a part to `sums`, the last parameter's first.
+    fn backward_part(
         &self,
         p: &Params,
-        (inputs, norms): (&[Tensor], &[(Tensor, Tensor)]),
+        Part { inputs, norms, .. }: &Part,
         grad: &Tensor,
         wanted: Wanted,
         sums: &mut Vec<Tensor>,
@@ -346,6 +419,13 @@ impl Mlp {
         }
         (wanted != Wanted::Params).then_some(grad)
     }
+}
+
+/// Each member's tensors \[…\], as those of all \[M, …\].
+fn stacked(of_members: &[Vec<Tensor>]) -> Vec<Tensor> {
+    let count = of_members[0].len();
+    let all = |i: usize| Vec::from_iter(of_members.iter().map(|own| &own[i]));
+    (0..count).map(|i| Tensor::stack(&all(i), 0)).collect()
 }
 
 /// Rows with mean 0 and variance 1, and what each was multiplied with.
@@ -469,8 +549,14 @@ mod tests {
             agree(&mlp, &rows, 1e-11);
             agree(&mlp, &own_rows, 1e-11);
             // More rows than go back at a time.
-            let many = 2 * product::ROWS as i64 + 9;
+            let many = 2 * product::rows_together(&rows) + 9;
             agree(&mlp, &Tensor::randn([many, 5], OPTIONS), 1e-10);
+            agree(&mlp, &Tensor::randn([3, many, 5], OPTIONS), 1e-10);
+            let one = Mlp {
+                members: None,
+                ..mlp
+            };
+            agree(&one, &Tensor::randn([many, 5], OPTIONS), 1e-10);
         }
     }
 

@@ -20,7 +20,7 @@ use super::team;
 /// Rows of a tile: 14 × 2 registers of 16 numbers, of 32 that there are.
 const TILE: usize = 14;
 /// Rows that share a copied panel; with 256 columns they fill half of the second cache.
-pub const ROWS: usize = 34 * TILE;
+const ROWS: usize = 34 * TILE;
 /// So narrow an output is not worth a panel.
 const NARROW: i64 = 8;
 
@@ -76,6 +76,16 @@ fn ours(x: &Tensor) -> bool {
         && is_x86_feature_detected!("avx512f");
     #[cfg(not(target_arch = "x86_64"))]
     return false;
+}
+
+/// How many rows of `x` are best taken through several layers together: as many as stay in a processor's second
+/// cache from one product to the next, whatever the number of threads, for sums that do not depend on it. A GPU
+/// takes all.
+pub fn rows_together(x: &Tensor) -> i64 {
+    match x.device() {
+        Device::Cpu => ROWS as i64,
+        _ => i64::MAX,
+    }
 }
 
 /// x Wᵀ + b \[…, B, out\], and the ReLU of it if asked, for x \[B, in\] (the same rows for all members) or

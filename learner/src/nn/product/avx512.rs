@@ -156,6 +156,16 @@ fn masks(wide: usize) -> [__mmask16; 2] {
 unsafe fn tile<const M: usize>(walk: Walk, ending: Ending) -> usize {
     let mut sums = [[_mm512_setzero_ps(); 2]; M];
     let (mut a, mut b) = (walk.a, walk.panel);
+    // What the sums end in comes near while they are made.
+    for i in 0..M {
+        for half in 0..2 {
+            let at = i * walk.columns + 16 * half;
+            _mm_prefetch::<_MM_HINT_ET0>(walk.c.wrapping_add(at).cast());
+            if let Some(kept) = ending.kept {
+                _mm_prefetch::<_MM_HINT_T0>(kept.wrapping_add(at).cast());
+            }
+        }
+    }
     for _ in 0..walk.deep {
         // SAFETY: M rows of a's column, 32 numbers of the panel's row.
         unsafe {

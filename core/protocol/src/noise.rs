@@ -42,6 +42,13 @@ impl Uniforms {
         radius * (std::f64::consts::TAU * self.open01()).cos()
     }
 
+    /// Two standard normals, independent of each other (Box–Muller, both halves).
+    pub fn normal_pair(&mut self) -> [f64; 2] {
+        let radius = (-2.0 * self.open01().ln()).sqrt();
+        let (sine, cosine) = (std::f64::consts::TAU * self.open01()).sin_cos();
+        [radius * cosine, radius * sine]
+    }
+
     /// A standard Gumbel.
     pub fn gumbel(&mut self) -> f64 {
         -(-self.open01().ln()).ln()

@@ -30,9 +30,12 @@ impl Seeded {
 
 impl Draws for Seeded {
     fn normal(&mut self, _: &'static str, shape: &[i64]) -> Tensor {
-        let count: i64 = shape.iter().product();
-        let values: Vec<f32> = (0..count).map(|_| self.stream.normal() as f32).collect();
-        self.tensor(&values, shape)
+        let count = shape.iter().product::<i64>() as usize;
+        let mut values = Vec::with_capacity(count + 1);
+        while values.len() < count {
+            values.extend(self.stream.normal_pair().map(|value| value as f32));
+        }
+        self.tensor(&values[..count], shape)
     }
 
     fn uniform(&mut self, _: &'static str, shape: &[i64]) -> Tensor {
@@ -76,6 +79,32 @@ mod tests {
         );
         assert!(least >= -1.0 && most <= 1.0 && most - least > 1.99);
         assert!(uniform.mean(None::<Kind>).double_value(&[]).abs() < 0.02);
+    }
+
+    /// Moments of the standard normal, tails, and nothing in common between neighbours, which come of one pair, nor
+    /// between their squares. Bounds are five standard errors or more.
+    #[test]
+    fn normals_are_normal_and_independent() {
+        let rows = 100_000;
+        let x = Seeded::new(5, 9, OPTIONS)
+            .normal("a", &[rows, 2])
+            .to_kind(Kind::Double);
+        let mean = |x: &Tensor| x.mean(None::<Kind>).double_value(&[]);
+        let power = |p: f64| mean(&x.pow_tensor_scalar(p));
+        assert!(power(1.0).abs() < 0.012);
+        assert!((power(2.0) - 1.0).abs() < 0.016);
+        assert!(power(3.0).abs() < 0.045);
+        assert!((power(4.0) - 3.0).abs() < 0.11);
+        // Beyond three σ: 0.27 %.
+        let far = mean(&x.abs().gt(3.0).to_kind(Kind::Double));
+        assert!((far - 0.0027).abs() < 0.0006, "{far}");
+        let (a, b) = (x.select(1, 0), x.select(1, 1));
+        assert!(mean(&(&a * &b)).abs() < 0.016);
+        let squares = (a.square() - 1.0) * (b.square() - 1.0);
+        assert!(mean(&squares).abs() < 0.032);
+        // An odd number of them is the beginning of more.
+        let odd = Seeded::new(5, 9, OPTIONS).normal("a", &[7]);
+        assert_eq!(odd.to_kind(Kind::Double), x.flatten(0, 1).narrow(0, 0, 7));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //!
 //! - [`open`]: a file, or a folder of them, as [`Opened`]: what a robot saw and did, or, without images, a [`Table`].
 //! - [`labelled`]: frames with a person's word, for the reward classifier.
+//! - [`write`], [`write_table`]: a file that HIL-SERL and Python's `pickle` load.
 //!
 //! How their words become ours:
 //!
@@ -32,6 +33,7 @@
 mod reader;
 mod rows;
 mod spec;
+mod writer;
 
 use std::{
     fs::{self, File},
@@ -44,6 +46,7 @@ use hilt_protocol::ActionSource;
 pub use self::{
     reader::{Demonstrations, Entries, Labelled, LabelledFrame, Opened, labelled, open, read_from},
     spec::NOISE,
+    writer::{write, write_table},
 };
 use crate::{
     guess::GuessError,

@@ -24,9 +24,11 @@
 mod array;
 mod machine;
 mod outline;
+mod writer;
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+pub(crate) use self::writer::{FREE, PickleWriter};
 pub use self::{
     array::{Array, DType, FarArray},
     outline::{Outline, OutlineError},

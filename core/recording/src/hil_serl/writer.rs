@@ -1,0 +1,243 @@
+//! Transitions as HIL-SERL keeps them.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    path::Path,
+};
+
+use hilt_protocol::{ActionSource, Entry, MAX_CAMERAS, Observation, Record, RigSpec, Step};
+
+use super::{HilSerlError, SOURCES, in_file};
+use crate::{
+    pickle::{DType, FREE, PickleWriter},
+    table::Table,
+};
+
+/// Arrays of an observation: its state and its images.
+const ARRAYS: u32 = 1 + MAX_CAMERAS as u32;
+// What a step led to and what it began with are kept at the same time.
+const _: () = assert!(2 * ARRAYS <= FREE);
+
+/// Writes the transitions of entries to a file, which appears once it is whole. Each image is written once: what a
+/// step led to and what the next begins with are one array. An entry whose predecessor is missing makes no transition.
+/// How many were written.
+///
+/// Times, versions of policies and seeds of noise are not kept.
+pub fn write<E: From<HilSerlError>>(
+    path: &Path,
+    spec: &RigSpec,
+    entries: impl IntoIterator<Item = Result<Entry, E>>,
+) -> Result<u64, E> {
+    beside(path, |out| {
+        let mut rows = Rows::new(out).map_err(in_file(path))?;
+        let mut before: Option<Entry> = None;
+        for entry in entries {
+            let entry = entry?;
+            if let (Some(before), Record::Step(step)) = (&before, &entry.record)
+                && (before.run, before.sequence + 1) == (entry.run, entry.sequence)
+            {
+                let observation = before.observation();
+                (rows.step(spec, observation, step)).map_err(in_file(path))?;
+            } else {
+                rows.forget();
+            }
+            before = Some(entry);
+        }
+        Ok(rows.finish().map_err(in_file(path))?)
+    })
+}
+
+/// Writes a table of states as transitions without images.
+pub fn write_table(path: &Path, table: &Table) -> Result<(), HilSerlError> {
+    beside(path, |out| {
+        let written = write_rows(out, table);
+        written.map_err(in_file(path))
+    })
+}
+
+/// Has a file written beside `path`, which takes its name when it is whole and on the disk.
+fn beside<T, E: From<HilSerlError>>(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
+) -> Result<T, E> {
+    let beside = path.with_extension("pkl.partial");
+    let written = (|| {
+        let file = File::create(&beside).map_err(in_file(path))?;
+        let mut out = BufWriter::new(file);
+        let written = write(&mut out)?;
+        let file = out
+            .into_inner()
+            .map_err(|e| in_file(path)(e.into_error()))?;
+        file.sync_all().map_err(in_file(path))?;
+        fs::rename(&beside, path).map_err(in_file(path))?;
+        Ok(written)
+    })();
+    if written.is_err() {
+        // Whatever is there of it is of no use; that it cannot be removed either says nothing more.
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+/// The list of transitions.
+struct Rows<W> {
+    out: PickleWriter<W>,
+    count: u64,
+    /// What Python keeps of the last observation: 0 or 1, the half of the free numbers that it has.
+    kept: Option<u32>,
+}
+
+/// How a step ended and whose it was.
+struct About {
+    terminated: bool,
+    truncated: bool,
+    /// A table does not say.
+    source: Option<ActionSource>,
+    label: Option<bool>,
+}
+
+impl<W: Write> Rows<W> {
+    fn new(out: W) -> io::Result<Self> {
+        let mut out = PickleWriter::new(out)?;
+        out.list()?;
+        Ok(Self {
+            out,
+            count: 0,
+            kept: None,
+        })
+    }
+
+    fn finish(self) -> io::Result<u64> {
+        self.out.finish()?.flush()?;
+        Ok(self.count)
+    }
+
+    /// What comes next is not what the last step led to.
+    fn forget(&mut self) {
+        self.kept = None;
+    }
+
+    fn step(&mut self, spec: &RigSpec, now: &Observation, step: &Step) -> io::Result<()> {
+        let half = self.kept.unwrap_or(0);
+        self.out.dictionary()?;
+        self.out.text("observations")?;
+        match self.kept {
+            Some(_) => self.again(spec, half)?,
+            None => self.observation(spec, now, half)?,
+        }
+        self.out.text("next_observations")?;
+        self.observation(spec, &step.next, 1 - half)?;
+        self.kept = Some(1 - half);
+        self.action(&step.action)?;
+        if spec.mode.learned_gripper() {
+            self.out.text("grasp_penalty")?;
+            self.out.number(f64::from(step.grasp_penalty))?;
+        }
+        let about = About {
+            terminated: step.terminated,
+            truncated: step.truncated,
+            source: Some(step.source),
+            label: step.label,
+        };
+        self.end(step.reward, &about)
+    }
+
+    /// An observation, its arrays kept in a half of the free numbers.
+    fn observation(&mut self, spec: &RigSpec, seen: &Observation, half: u32) -> io::Result<()> {
+        self.out.dictionary()?;
+        self.out.text("state")?;
+        self.floats(&[1, seen.proprio.len()], &seen.proprio)?;
+        let mut number = half * ARRAYS;
+        self.out.keep(number)?;
+        for (camera, image) in spec.cameras.iter().zip(&seen.images) {
+            self.out.text(&camera.name)?;
+            let shape = [1, image.height as usize, image.width as usize, 3];
+            self.out.array(DType::Unsigned(1), &shape, &image.rgb)?;
+            number += 1;
+            self.out.keep(number)?;
+        }
+        self.out.end()
+    }
+
+    /// The observation of kept arrays.
+    fn again(&mut self, spec: &RigSpec, half: u32) -> io::Result<()> {
+        self.out.dictionary()?;
+        let names = std::iter::once("state").chain(spec.cameras.iter().map(|c| &*c.name));
+        for (number, name) in (half * ARRAYS..).zip(names) {
+            self.out.text(name)?;
+            self.out.kept(number)?;
+        }
+        self.out.end()
+    }
+
+    fn floats(&mut self, shape: &[usize], numbers: &[f32]) -> io::Result<()> {
+        let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+        self.out.array(DType::Float(4), shape, &bytes)
+    }
+
+    fn action(&mut self, action: &[f32]) -> io::Result<()> {
+        self.out.text("actions")?;
+        self.floats(&[action.len()], action)
+    }
+
+    /// The rest of a row. Only where the task ended is the mask 0: what follows a time-out is worth something.
+    fn end(&mut self, reward: f32, about: &About) -> io::Result<()> {
+        let out = &mut self.out;
+        out.text("rewards")?;
+        out.number(f64::from(reward))?;
+        out.text("masks")?;
+        out.number(f64::from(u8::from(!about.terminated)))?;
+        out.text("dones")?;
+        out.bool(about.terminated || about.truncated)?;
+        out.text("infos")?;
+        out.dictionary()?;
+        out.text("terminated")?;
+        out.bool(about.terminated)?;
+        out.text("truncated")?;
+        out.bool(about.truncated)?;
+        let source = (SOURCES.iter()).find(|(_, source)| Some(*source) == about.source);
+        if let Some((name, _)) = source {
+            out.text("source")?;
+            out.text(name)?;
+        }
+        if let Some(label) = about.label {
+            out.text("label")?;
+            out.bool(label)?;
+        }
+        out.end()?;
+        out.end()?;
+        out.append()?;
+        self.count += 1;
+        Ok(())
+    }
+}
+
+fn write_rows(out: impl Write, table: &Table) -> io::Result<()> {
+    let mut rows = Rows::new(out)?;
+    let columns = table.columns();
+    for row in 0..table.len() {
+        let states = [
+            ("observations", table.observation(row)),
+            ("next_observations", table.next_observation(row)),
+        ];
+        rows.out.dictionary()?;
+        for (key, state) in states {
+            rows.out.text(key)?;
+            rows.out.dictionary()?;
+            rows.out.text("state")?;
+            rows.floats(&[1, state.len()], state)?;
+            rows.out.end()?;
+        }
+        rows.action(table.action(row))?;
+        let about = About {
+            terminated: columns.terminals[row],
+            truncated: columns.timeouts[row],
+            source: None,
+            label: None,
+        };
+        rows.end(columns.rewards[row], &about)?;
+    }
+    rows.finish()?;
+    Ok(())
+}

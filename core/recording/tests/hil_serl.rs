@@ -252,6 +252,47 @@ fn frames_have_the_labels_of_their_rows_or_of_their_file() {
     assert!(all.frames().all(|frame| frame.unwrap().success));
     let error = hil_serl::labelled(&dir.path().join("protocol-4.pkl"), None).unwrap_err();
     assert!(error.to_string().contains("--success-dir"), "{error}");
+
+    let (success, failure) = ("task_200_success_images.pkl", "task_failure_images.pkl");
+    let both = dir.path().join("classifier_data");
+    fs::create_dir(&both).unwrap();
+    for name in [success, failure] {
+        fs::copy(dir.path().join(name), both.join(name)).unwrap();
+    }
+    let labelled = hil_serl::labelled(&both, None).unwrap();
+    let labels: Vec<bool> = labelled
+        .frames()
+        .map(|frame| frame.unwrap().success)
+        .collect();
+    assert_eq!(labels, [true, false, false]);
+    let error = hil_serl::labelled(&both, Some(true))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(failure) && error.contains("the other kind"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_a_person_said_of_steps_is_there_for_the_classifier() {
+    let mut all = entries();
+    for (entry, label) in [(1, false), (3, true)] {
+        let Record::Step(step) = &mut all[entry].record else {
+            panic!("it is a reset");
+        };
+        step.label = Some(label);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.pkl");
+    write(&path, &all);
+    let labelled = hil_serl::labelled(&path, None).unwrap();
+    let frames: Vec<_> = labelled.frames().collect::<Result<_, _>>().unwrap();
+    assert_eq!((labelled.len(), frames.len()), (2, 2));
+    for (frame, (entry, label)) in frames.iter().zip([(1, false), (3, true)]) {
+        assert_eq!(frame.success, label);
+        assert_eq!(frame.images[0].rgb, all[entry].observation().images[0].rgb);
+    }
 }
 
 #[test]

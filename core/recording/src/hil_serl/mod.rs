@@ -8,9 +8,9 @@
 //! | `grasp_penalty` (also in `infos`) | a number, if grippers are learned |
 //! | `infos`, `labels` | optional: a dictionary of anything; a person's word on the observation, 0 or 1 |
 //!
-//! - [`open`]: a file, or a folder of them, as [`Opened`]: what a robot saw and did, or, without images, a [`Table`].
+//! - [`open`]: a file, or a folder of them, as [`Opened`]: what a robot saw and did, or, without images, a [`crate::table::Table`].
 //! - [`labelled`]: frames with a person's word, for the reward classifier.
-//! - [`write`], [`write_table`]: a file that HIL-SERL and Python's `pickle` load.
+//! - [`write()`], [`write_table`]: a file that HIL-SERL and Python's `pickle` load.
 //!
 //! How their words become ours:
 //!
@@ -140,9 +140,13 @@ pub enum HilSerlError {
     NoImages(PathBuf),
     /// Nobody said what the frames show.
     #[error(
-        "{0} holds no `labels`: give the frames of successes by --success-dir and the others by --failure-dir"
+        "{0}: nothing says what its frames show: neither `labels`, 0 or 1, nor `success` or `failure` in the name of \
+         the file; give those of successes by --success-dir and the others by --failure-dir"
     )]
     NoLabels(PathBuf),
+    /// A file is said to be one thing and named as the other.
+    #[error("{0}: by its name it is of the other kind; rename it, or give it as that")]
+    Named(PathBuf),
 }
 
 /// What is wrong with a part of a row.

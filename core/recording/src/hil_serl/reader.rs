@@ -390,8 +390,9 @@ pub struct LabelledFrame {
     pub success: bool,
 }
 
-/// Opens a file or a folder of files whose observations are all successes, or none, as HIL-SERL's
-/// `record_success_fail.py` writes them; or, if `success` is none, those that have `labels`.
+/// Opens a file or a folder of files with frames that somebody said a word of. All observations are successes, or none,
+/// as `success` says. If that is none, each row's `labels` says it; without these the file's name, in which HIL-SERL's
+/// `record_success_fail.py` writes `success` or `failure`; or, in a file of ours, what a person said.
 pub fn labelled(path: &Path, success: Option<bool>) -> Result<Labelled, HilSerlError> {
     let files = files(path).map_err(in_file(path))?;
     let Some(first) = files.first() else {
@@ -430,15 +431,31 @@ fn words<F: Read + Seek>(
     path: &Path,
     success: Option<bool>,
 ) -> Result<Rows<Option<(Seen, bool)>>, HilSerlError> {
+    let by_name = named(path);
+    if success.is_some() && by_name.is_some() && success != by_name {
+        return Err(HilSerlError::Named(path.to_owned()));
+    }
     let outline = Outline::of(&mut *file, length).map_err(in_outline(path))?;
     rows::read(&outline, file, path, |at, form| {
         let seen = at.seen("observations", form)?;
-        let label = match success {
-            Some(success) => Some(success),
-            None => at.label()?,
-        };
-        Ok(label.map(|label| (seen, label)))
+        if let Some(label) = success.or(at.label()?).or(by_name) {
+            return Ok(Some((seen, label)));
+        }
+        match at.label_of_next() {
+            Some(label) => Ok(Some((at.seen("next_observations", form)?, label))),
+            None => Ok(None),
+        }
     })
+}
+
+/// What a file's name says of its frames.
+fn named(path: &Path) -> Option<bool> {
+    let name = path.file_name()?.to_string_lossy();
+    match (name.contains("success"), name.contains("failure")) {
+        (true, false) => Some(true),
+        (false, true) => Some(false),
+        _ => None,
+    }
 }
 
 impl Labelled {

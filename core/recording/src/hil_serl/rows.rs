@@ -137,8 +137,7 @@ impl<'p, 'a, F: Read + Seek> At<'p, 'a, '_, F> {
         let action = self.value("actions")?;
         let action = self.vector("actions", action)?;
         let reward = self.number("rewards")?;
-        let infos = self.row.get("infos");
-        let info = |key: &str| infos.and_then(|infos| infos.get(key));
+        let info = |key| self.info(key);
         let penalty = self.row.get("grasp_penalty").or(info("grasp_penalty"));
         let grasp_penalty = match penalty {
             Some(value) => self.finite("grasp_penalty", value)?,
@@ -149,7 +148,7 @@ impl<'p, 'a, F: Read + Seek> At<'p, 'a, '_, F> {
             Some(mask) => self.finite("masks", mask)?,
             None => f32::from(u8::from(!done)),
         };
-        let flag = |key| info(key).and_then(|value| value.number().map(|n| n != 0.0));
+        let flag = |key| self.flag(key);
         let success = flag("succeed").unwrap_or(reward > 0.0);
         // What gymnasium calls them, if whoever wrote the file told the two apart.
         let (terminated, truncated) = match (flag("terminated"), flag("truncated")) {
@@ -175,8 +174,22 @@ impl<'p, 'a, F: Read + Seek> At<'p, 'a, '_, F> {
             terminated,
             truncated,
             source,
-            label: flag("label"),
+            label: self.label_of_next(),
         })
+    }
+
+    fn info(&self, key: &str) -> Option<Value<'p, 'a>> {
+        self.row.get("infos").and_then(|infos| infos.get(key))
+    }
+
+    fn flag(&self, key: &str) -> Option<bool> {
+        let number = self.info(key).and_then(|value| value.number());
+        number.map(|number| number != 0.0)
+    }
+
+    /// What a person said of `next_observations`, where a file of ours has it.
+    pub fn label_of_next(&self) -> Option<bool> {
+        self.flag("label")
     }
 
     /// What a person said of `observations`.

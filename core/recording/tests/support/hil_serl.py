@@ -104,6 +104,8 @@ def write(folder):
     dump("fragments", [transitions()[i] for i in (0, 2, 3)])
     labelled = [{"observations": r["observations"], "labels": i % 2} for i, r in enumerate(transitions())]
     dump("labels", labelled)
+    dump("task_200_success_images", transitions()[2:3])
+    dump("task_failure_images", transitions()[:2])
     states = transitions()
     for row in states:
         for key in ("observations", "next_observations"):

@@ -13,6 +13,7 @@
 //! [`Recording`] is what a robot saw and did, by whatever program it was written; [`Data`] that or a table.
 //! [`guess`]: the spec of a rig, where a program kept none.
 //!
+//! [`lerobot`]: datasets of LeRobot's. [`film`]: pictures become videos.
 //!
 //! [`hil_serl`]: its demonstrations and frames for the reward classifier, read and written. [`pickle`] is beneath it: it
 //! [`lerobot`]: datasets of LeRobot's.
@@ -29,6 +30,7 @@ mod channels;
 pub mod convert;
 mod data;
 pub mod descriptor;
+pub mod film;
 pub mod foxglove;
 pub mod guess;
 pub mod hil_serl;

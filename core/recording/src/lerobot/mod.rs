@@ -2,11 +2,13 @@
 //! rows, and `meta/`, which says what is where.
 //!
 //! - [`Dataset`] opens one, with or without cameras; [`Entries`] are its frames as a rig's.
+//!   [`read_from`] reads one file of rows.
 //! - [`VideoReader`] has the frames of a video from the `ffmpeg` program.
 //!
 //! Features that are not known here are left alone. In memory are a few frames of each camera and some rows,
 //! however large the dataset is; what a file says of itself is believed only as far as bytes come.
 
+mod entries;
 mod error;
 mod frames;
 mod layout;
@@ -15,6 +17,7 @@ mod reader;
 mod rows;
 mod video;
 
+pub use entries::Entries;
 pub use error::LeRobotError;
-pub use reader::{Dataset, Entries};
+pub use reader::{Dataset, read_from};
 pub use video::{VideoError, VideoFrame, VideoReader};

@@ -3,20 +3,18 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use hilt_protocol::{
-    ActionSource, CameraSpec, Entry, Image, Observation, Record, RigSpec, RunId, Step,
-};
+use hilt_protocol::{CameraSpec, RigSpec, RunId};
+use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::{
+    entries::Entries,
     error::LeRobotError,
     frames::{self, Episode, Episodes, Frame, Frames},
-    layout::{ACTION, Camera, INFO_FILE, Layout, Place, Stored},
+    layout::{ACTION, INFO_FILE, Layout, Place, Stored},
     rows::Rows,
-    video::VideoReader,
 };
 use crate::{
     guess,
@@ -24,7 +22,7 @@ use crate::{
 };
 
 /// The list of episodes, in the dataset's folder.
-const EPISODES: &str = "meta/episodes";
+pub(super) const EPISODES: &str = "meta/episodes";
 /// The rig's spec, where we wrote the dataset.
 pub(super) const SPEC_FILE: &str = "meta/hilt-spec.json";
 /// Rows at a time, of actions alone.
@@ -33,11 +31,11 @@ const BATCH: usize = 4096;
 /// A dataset of LeRobot's, opened. It can be gone through again and again, in the memory of a few frames.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    dir: PathBuf,
-    layout: Layout,
+    pub(super) dir: PathBuf,
+    pub(super) layout: Layout,
     /// Files of the list of episodes, in order.
     lists: Vec<PathBuf>,
-    run: RunId,
+    pub(super) run: RunId,
 }
 
 impl Dataset {
@@ -165,18 +163,8 @@ impl Dataset {
     /// # Errors
     /// [`LeRobotError::Told`] if the spec is another dataset's.
     pub fn entries(&self, spec: &RigSpec) -> Result<Entries<'_>, LeRobotError> {
-        Ok(Entries {
-            dataset: self,
-            cameras: self.looked_through(spec)?,
-            may_be_grippers: spec.gripper_columns(),
-            counted_from_0: None,
-            walk: self.walk(),
-            films: self.layout.cameras.iter().map(|_| None).collect(),
-            last: None,
-            sequence: 0,
-            episode: 0,
-            ended: false,
-        })
+        let cameras = self.looked_through(spec)?;
+        Ok(Entries::new(self, cameras, spec.gripper_columns()))
     }
 
     /// The whole dataset as a table, its actions as they are: of one without cameras. Episodes end as in
@@ -185,37 +173,21 @@ impl Dataset {
     /// # Errors
     /// What is wrong with a file, or [`LeRobotError::Table`] without observations.
     pub fn table(&self) -> Result<Table, LeRobotError> {
-        let mut columns = Columns {
-            observation: self.layout.proprio().len(),
-            action: self.layout.action_width(),
-            ..Columns::default()
-        };
-        let mut walk = self.walk();
+        let (mut table, mut walk) = (Building::new(&self.layout), self.walk());
         while let Some(episode) = walk.episode()? {
-            let mut next = vec![];
-            for place in 0..episode.length {
-                let frame = walk.frame(self, &episode, place, &[])?;
-                columns.observations.extend(&frame.proprio);
-                if place > 0 {
-                    columns.next_observations.extend(&frame.proprio);
-                }
-                columns.actions.extend(&frame.action);
-                columns.rewards.push(frame.reward);
-                let last = place + 1 == episode.length;
-                columns.terminals.push(last && frame.terminated());
-                columns.timeouts.push(last && !frame.terminated());
-                next = frame.proprio;
+            let mut frame = walk.frame(self, &episode, 0, &[])?;
+            for place in 1..episode.length {
+                let next = walk.frame(self, &episode, place, &[])?;
+                table.add(&frame, Some(&next));
+                frame = next;
             }
-            columns.next_observations.extend(next);
+            table.add(&frame, None);
         }
         walk.check_end(self)?;
-        Table::new(columns).map_err(|cause| LeRobotError::Table {
-            path: self.dir.clone(),
-            cause,
-        })
+        table.whole(&self.dir)
     }
 
-    fn walk(&self) -> Walk {
+    pub(super) fn walk(&self) -> Walk {
         let videos = self
             .layout
             .cameras
@@ -229,7 +201,7 @@ impl Dataset {
     }
 
     /// Whether all of these columns hold 0, 1 and 2 alone: grippers as LeRobot has them (close, stay, open).
-    fn counts_from_0(&self, columns: &[usize]) -> Result<bool, LeRobotError> {
+    pub(super) fn counts_from_0(&self, columns: &[usize]) -> Result<bool, LeRobotError> {
         let (mut walk, mut newest) = (self.walk(), None);
         while let Some(episode) = walk.episode()? {
             if newest.replace(episode.data) == Some(episode.data) {
@@ -272,20 +244,76 @@ fn find_lists(dir: &Path) -> Result<Vec<PathBuf>, LeRobotError> {
     Ok(lists)
 }
 
+/// Reads one file of rows as a table, given its dataset's description; `path` is what errors call it. Episodes are as
+/// the rows say.
+///
+/// # Errors
+/// What is wrong with the description or the rows.
+pub fn read_from(description: &[u8], rows: Vec<u8>, path: &Path) -> Result<Table, LeRobotError> {
+    let layout = Layout::parse(description, path)?;
+    let mut frames = Frames::open(Bytes::from(rows), path, &layout, &[])?;
+    let mut table = Building::new(&layout);
+    let mut last: Option<Frame> = None;
+    while let Some(frame) = frames.next()? {
+        if let Some(last) = last.take() {
+            table.add(&last, (last.episode == frame.episode).then_some(&frame));
+        }
+        last = Some(frame);
+    }
+    if let Some(last) = last {
+        table.add(&last, None);
+    }
+    table.whole(path)
+}
+
+/// A table, row by row.
+struct Building(Columns);
+
+impl Building {
+    fn new(layout: &Layout) -> Self {
+        Self(Columns {
+            observation: layout.proprio().len(),
+            action: layout.action_width(),
+            ..Columns::default()
+        })
+    }
+
+    /// Adds a frame; `next` follows it in its episode.
+    fn add(&mut self, frame: &Frame, next: Option<&Frame>) {
+        let columns = &mut self.0;
+        columns.observations.extend(&frame.proprio);
+        columns.actions.extend(&frame.action);
+        columns.rewards.push(frame.reward);
+        columns
+            .next_observations
+            .extend(&next.unwrap_or(frame).proprio);
+        let ends = next.is_none();
+        columns.terminals.push(ends && frame.terminated());
+        columns.timeouts.push(ends && !frame.terminated());
+    }
+
+    fn whole(self, path: &Path) -> Result<Table, LeRobotError> {
+        Table::new(self.0).map_err(|cause| LeRobotError::Table {
+            path: path.to_owned(),
+            cause,
+        })
+    }
+}
+
 /// Frames episode after episode.
-struct Walk {
+pub(super) struct Walk {
     episodes: Episodes,
     /// The file of rows that is open.
     rows: Option<(Place, Frames)>,
 }
 
 impl Walk {
-    fn episode(&mut self) -> Result<Option<Episode>, LeRobotError> {
+    pub(super) fn episode(&mut self) -> Result<Option<Episode>, LeRobotError> {
         self.episodes.next()
     }
 
     /// The frame at a place of an episode; places and episodes come in order. `cameras`: which are looked through.
-    fn frame(
+    pub(super) fn frame(
         &mut self,
         dataset: &Dataset,
         episode: &Episode,
@@ -326,8 +354,13 @@ impl Walk {
         Ok(frame)
     }
 
+    /// The file of rows that is open.
+    pub(super) fn path(&self) -> PathBuf {
+        (self.rows.as_ref()).map_or_else(PathBuf::new, |(_, frames)| frames.path.clone())
+    }
+
     /// Whether all episodes came.
-    fn check_end(&self, dataset: &Dataset) -> Result<(), LeRobotError> {
+    pub(super) fn check_end(&self, dataset: &Dataset) -> Result<(), LeRobotError> {
         let (said, read) = (dataset.layout.episodes, self.episodes.read());
         if said == read {
             return Ok(());
@@ -339,251 +372,5 @@ impl Walk {
                 "is {said}, but {EPISODES} lists {read}: the dataset is not whole, copy it again"
             ),
         })
-    }
-}
-
-/// A video that is being looked at.
-struct Film {
-    path: PathBuf,
-    reader: VideoReader,
-}
-
-/// The entries of a dataset, in order. After an error there are none.
-pub struct Entries<'a> {
-    dataset: &'a Dataset,
-    /// Those that are looked through, in the order of the rig's.
-    cameras: Vec<usize>,
-    may_be_grippers: Vec<usize>,
-    /// Whether they count 0, 1, 2; `None`: not looked at yet.
-    counted_from_0: Option<bool>,
-    walk: Walk,
-    /// One place per camera of the dataset.
-    films: Vec<Option<Film>>,
-    /// The newest frame, whose action is not told yet.
-    last: Option<Seen>,
-    sequence: u64,
-    episode: u64,
-    ended: bool,
-}
-
-/// A frame with its pictures.
-struct Seen {
-    of: Episode,
-    frame: Frame,
-    /// In the order of the rig's cameras.
-    pictures: Vec<Arc<[u8]>>,
-}
-
-impl Iterator for Entries<'_> {
-    type Item = Result<Entry, LeRobotError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
-            return None;
-        }
-        let entry = self.entry().transpose();
-        self.ended = !matches!(entry, Some(Ok(_)));
-        entry
-    }
-}
-
-impl Entries<'_> {
-    fn entry(&mut self) -> Result<Option<Entry>, LeRobotError> {
-        let Some(last) = self.last.take() else {
-            return self.reset();
-        };
-        let place = last.frame.frame + 1;
-        let ends = place == last.of.length;
-        // What an episode's last action led to nobody kept: its last frame stands for it.
-        let next = match ends {
-            true => self.observation(&last.frame, &last.pictures),
-            false => {
-                let seen = self.see(last.of.clone(), place)?;
-                let observation = self.observation(&seen.frame, &seen.pictures);
-                self.last = Some(seen);
-                observation
-            }
-        };
-        let (action, source) = (self.action(&last.frame)?, source(&last.frame));
-        let terminated = ends && last.frame.terminated();
-        let record = Record::Step(Step {
-            action,
-            source,
-            reward: last.frame.reward,
-            grasp_penalty: last.frame.penalty,
-            terminated,
-            truncated: ends && !terminated,
-            label: None,
-            policy_version: 0,
-            noise_seed: 0,
-            next,
-        });
-        let index = u32::try_from(place).map_err(|_| LeRobotError::Info {
-            path: self.dataset.dir.join(EPISODES),
-            key: "length".into(),
-            what: format!("is {}: no episode is that long", last.of.length),
-        })?;
-        let entry = self.make(index, record);
-        self.episode += u64::from(ends);
-        Ok(Some(entry))
-    }
-
-    fn reset(&mut self) -> Result<Option<Entry>, LeRobotError> {
-        let Some(episode) = self.walk.episode()? else {
-            self.walk.check_end(self.dataset)?;
-            return Ok(None);
-        };
-        let seen = self.see(episode, 0)?;
-        let record = Record::Reset(self.observation(&seen.frame, &seen.pictures));
-        self.last = Some(seen);
-        Ok(Some(self.make(0, record)))
-    }
-
-    fn make(&mut self, index: u32, record: Record) -> Entry {
-        let sequence = self.sequence;
-        self.sequence += 1;
-        Entry {
-            run: self.dataset.run,
-            sequence,
-            episode: self.episode,
-            index,
-            record,
-        }
-    }
-
-    /// The next frame of an episode, and what the cameras showed.
-    fn see(&mut self, of: Episode, place: u64) -> Result<Seen, LeRobotError> {
-        let frame = self.walk.frame(self.dataset, &of, place, &self.cameras)?;
-        let cameras = &self.dataset.layout.cameras;
-        let videos = cameras.iter().map(|camera| camera.stored == Stored::Video);
-        // Places of a camera's own kind among those before it.
-        let mut film = 0;
-        let mut places: Vec<Option<usize>> = vec![];
-        for is_video in videos {
-            places.push(is_video.then_some(film));
-            film += usize::from(is_video);
-        }
-        // All are begun before the first is waited for, so that they are decoded side by side.
-        for &at in &self.cameras {
-            if let Some(film) = places[at] {
-                let (file, from_s) = of.videos[film];
-                self.films[at] = Some(self.dataset.film(
-                    self.films[at].take(),
-                    &cameras[at],
-                    file,
-                    from_s + frame.time_s,
-                )?);
-            }
-        }
-        let mut pictures = vec![];
-        let mut stored = frame.pictures.iter();
-        for &at in &self.cameras {
-            let camera = &cameras[at];
-            let size = [camera.spec.width, camera.spec.height];
-            let rgb = match (places[at], &mut self.films[at]) {
-                (Some(film), Some(Film { reader, .. })) => {
-                    let (_, from_s) = of.videos[film];
-                    let shown = reader.at(from_s + frame.time_s);
-                    let shown = shown.map_err(|cause| LeRobotError::Video {
-                        key: camera.key.clone(),
-                        episode: of.episode,
-                        frame: place,
-                        cause,
-                    })?;
-                    shown.rgb
-                }
-                _ => {
-                    let png = stored.next().map_or(&[] as &[u8], Vec::as_slice);
-                    frames::decode(png, size).map_err(|what| LeRobotError::Picture {
-                        path: self.dataset.dir.join(EPISODES),
-                        key: camera.key.clone(),
-                        row: frame.row,
-                        what,
-                    })?
-                }
-            };
-            pictures.push(rgb);
-        }
-        Ok(Seen {
-            of,
-            frame,
-            pictures,
-        })
-    }
-
-    fn observation(&self, frame: &Frame, pictures: &[Arc<[u8]>]) -> Observation {
-        // Exact for the first hundred days.
-        let captured_ns = (self.sequence as f64 / self.dataset.layout.rate_hz * 1e9).round() as u64;
-        let images = self.cameras.iter().zip(pictures).map(|(&at, rgb)| {
-            let camera = &self.dataset.layout.cameras[at].spec;
-            Image {
-                captured_ns,
-                height: camera.height,
-                width: camera.width,
-                rgb: rgb.clone(),
-            }
-        });
-        Observation {
-            captured_ns,
-            proprio: frame.proprio.clone(),
-            images: images.collect(),
-        }
-    }
-
-    /// The action as our rigs have it: a gripper is -1 to close, 0 to stay, 1 to open.
-    fn action(&mut self, frame: &Frame) -> Result<Vec<f32>, LeRobotError> {
-        let counted_from_0 = match self.counted_from_0 {
-            Some(known) => known,
-            None => self.dataset.counts_from_0(&self.may_be_grippers)?,
-        };
-        self.counted_from_0 = Some(counted_from_0);
-        let mut action = frame.action.clone();
-        if counted_from_0 {
-            for &column in &self.may_be_grippers {
-                action[column] -= 1.0;
-            }
-        }
-        Ok(action)
-    }
-}
-
-impl Dataset {
-    /// The video of a camera, ready for a frame at `time_s`: `open` if that is it and not past the frame.
-    fn film(
-        &self,
-        open: Option<Film>,
-        camera: &Camera,
-        file: Place,
-        time_s: f64,
-    ) -> Result<Film, LeRobotError> {
-        let path = self.dir.join(self.layout.video_file(&camera.key, file)?);
-        if let Some(film) = open
-            && film.path == path
-            && film
-                .reader
-                .newest_s()
-                .is_none_or(|newest_s| newest_s < time_s)
-        {
-            return Ok(film);
-        }
-        // Asked here, so that the error says who names it.
-        drop(frames::open(&path, &self.dir.join(EPISODES))?);
-        let size = [camera.spec.width, camera.spec.height];
-        let reader =
-            VideoReader::open(&path, size, time_s).map_err(|cause| LeRobotError::Video {
-                key: camera.key.clone(),
-                episode: 0,
-                frame: 0,
-                cause,
-            })?;
-        Ok(Film { path, reader })
-    }
-}
-
-/// A dataset without a word on interventions is of demonstrations.
-fn source(frame: &Frame) -> ActionSource {
-    match frame.intervention {
-        Some(false) => ActionSource::Policy,
-        Some(true) | None => ActionSource::Human,
     }
 }

@@ -8,9 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use hilt_show::plot::number;
 use serde::{Deserialize, Serialize};
 
-use crate::{process, report::number, setup};
+use crate::{process, setup};
 
 /// Name, package, its folder, example.
 const BENCHES: [(&str, &str, &str, &str); 12] = [

@@ -3,7 +3,10 @@
 use std::{fmt::Write, fs, io, path::Path};
 
 use anyhow::{Context, Result};
-use hilt_show::html::{base64, escape};
+use hilt_show::{
+    html::{base64, escape},
+    plot::{BLUE, Plot, number},
+};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -48,7 +51,7 @@ pub fn page(out: &Path, summary: &Map<String, Value>) -> Result<String> {
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>hilt: lift</title>\n\
 <style>body{{font:15px/1.5 sans-serif;max-width:72em;margin:2em auto;padding:0 1em;color:#222}}\
 th{{text-align:left;font-weight:normal;padding-right:2em}}td{{font-variant-numeric:tabular-nums}}\
-img{{max-width:100%}}figure{{display:inline-block;margin:0 1em 1em 0}}svg text{{font:11px sans-serif;fill:#555}}\
+img{{max-width:100%}}figure{{display:inline-block;margin:0 1em 1em 0}}\
 .film{{width:26em;image-rendering:pixelated}}.note{{background:#fff3d6;padding:.6em 1em}}</style>\n\
 <h1>A simulated arm learns to lift a cube</h1>\n\
 <p class=\"note\">A <b>scripted operator</b> that sees the simulator's state stood in for a person: it gave the \
@@ -150,11 +153,6 @@ fn chart(
     points: &[(f64, f64)],
     range: Option<(f64, f64)>,
 ) -> Option<String> {
-    const W: f64 = 360.0;
-    const H: f64 = 190.0;
-    const LEFT: f64 = 52.0;
-    const TOP: f64 = 20.0;
-    const BOTTOM: f64 = 30.0;
     let finite: Vec<_> = points
         .iter()
         .copied()
@@ -163,44 +161,12 @@ fn chart(
     if finite.len() < 2 {
         return None;
     }
-    let points = thin(&finite);
-    let span = |value: fn(&(f64, f64)) -> f64| {
-        points
-            .iter()
-            .map(value)
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), v| {
-                (lo.min(v), hi.max(v))
-            })
+    let plot = Plot::new(title, x_name).line(BLUE, thin(&finite));
+    let plot = match range {
+        Some((low, high)) => plot.y_range(low, high),
+        None => plot,
     };
-    let (x0, x1) = span(|p| p.0);
-    let (y0, y1) = range.unwrap_or_else(|| span(|p| p.1));
-    let scale = |v: f64, lo: f64, hi: f64| if hi > lo { (v - lo) / (hi - lo) } else { 0.5 };
-    let (width, height) = (W - LEFT - 10.0, H - TOP - BOTTOM);
-    let mut line = String::new();
-    for (x, y) in &points {
-        let px = LEFT + width * scale(*x, x0, x1);
-        let py = TOP + height * (1.0 - scale(*y, y0, y1));
-        let _ = write!(line, "{px:.1},{py:.1} ");
-    }
-    let (floor, right) = (TOP + height, LEFT + width);
-    Some(format!(
-        "<figure><svg width=\"{W}\" height=\"{H}\"><text x=\"{LEFT}\" y=\"13\">{}</text>\
-<path d=\"M{LEFT} {TOP}V{floor}H{right}\" fill=\"none\" stroke=\"#bbb\"/>\
-<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text><text x=\"{}\" y=\"{floor}\" text-anchor=\"end\">{}</text>\
-<text x=\"{LEFT}\" y=\"{}\">{}</text><text x=\"{right}\" y=\"{}\" text-anchor=\"end\">{} {x_name}</text>\
-<polyline points=\"{}\" fill=\"none\" stroke=\"#1664a5\" stroke-width=\"1.6\"/></svg></figure>\n",
-        escape(title),
-        LEFT - 5.0,
-        TOP + 9.0,
-        number(y1),
-        LEFT - 5.0,
-        number(y0),
-        floor + 15.0,
-        number(x0),
-        floor + 15.0,
-        number(x1),
-        line.trim_end(),
-    ))
+    Some(format!("<figure>{}</figure>\n", plot.svg()?))
 }
 
 /// At most [`POINTS`] points, each the mean of its neighbours.
@@ -215,19 +181,6 @@ fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
             (sum.0 / n, sum.1 / n)
         })
         .collect()
-}
-
-/// Three decimals at most, for an axis or a table.
-pub fn number(value: f64) -> String {
-    let size = value.abs();
-    if size < 1e9 && (value == value.trunc() || size >= 1000.0) {
-        format!("{value:.0}")
-    } else if !(0.001..1e9).contains(&size) {
-        format!("{value:.2e}")
-    } else {
-        let text = format!("{value:.3}");
-        text.trim_end_matches('0').to_owned()
-    }
 }
 
 /// A figure as it stands in a table.
@@ -245,21 +198,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn numbers_are_short() {
-        for (value, text) in [
-            (0.0, "0"),
-            (560.0, "560"),
-            (0.95, "0.95"),
-            (0.8506, "0.851"),
-            (0.0003, "3.00e-4"),
-            (6012.5, "6012"),
-            (2.5e9, "2.50e9"),
-        ] {
-            assert_eq!(number(value), text);
-        }
-    }
 
     #[test]
     fn thinning_keeps_the_mean_and_the_bound() {

@@ -3,9 +3,8 @@
 use std::{fmt::Write, fs, io, path::Path};
 
 use anyhow::{Context, Result};
+use hilt_show::plot::number;
 use serde::Deserialize;
-
-use crate::report;
 
 #[derive(Deserialize)]
 struct Timing {
@@ -79,10 +78,10 @@ fn table(stages: &[Stage]) -> String {
     );
     for row in stages {
         let times = [row.p50_us, row.p99_us, row.p999_us, row.max_us];
-        let budget = report::number(row.budget_us);
+        let budget = number(row.budget_us);
         let _ = write!(html, "<tr><th>{}</th><td>{budget}</td>", words(&row.stage));
         for us in times {
-            let text = us.map_or("not measured".into(), report::number);
+            let text = us.map_or("not measured".into(), number);
             let over = us.is_some_and(|us| us > row.budget_us);
             let text = if over { format!("<b>{text}</b>") } else { text };
             let _ = write!(html, "<td>{text}</td>");

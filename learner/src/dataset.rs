@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use anyhow::Result;
 use hilt_protocol::{Entry, Observation, Record, RigSpec};
-use hilt_recording::{Data, table::Table};
+use hilt_recording::{Data, Recording, table::Table};
 
 /// Pairs of observation and action, in recorded order.
 #[derive(Debug, Default)]
@@ -183,13 +183,7 @@ pub fn statistics(rows: &[Vec<f32>]) -> (Vec<f32>, Vec<f32>) {
 
 /// Everything of a recording at once, and what it has to be read with; `rig` is that of one that does not say it.
 pub fn read_all(path: &Path, rig: Option<&RigSpec>) -> Result<(RigSpec, Vec<Entry>)> {
-    let recording = match Data::open(path, rig)? {
-        Data::Recording(recording) => recording,
-        Data::Table(_) => anyhow::bail!(
-            "{} is a table of state vectors; a recording with cameras is needed here",
-            path.display()
-        ),
-    };
+    let recording = Recording::open(path, rig)?;
     let entries = recording.entries().collect::<Result<_, _>>()?;
     Ok((recording.spec().clone(), entries))
 }

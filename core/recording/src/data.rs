@@ -20,6 +20,9 @@ pub enum DataError {
     /// An archive of numpy cannot.
     #[error(transparent)]
     Npz(#[from] npz::NpzError),
+    /// It is a table, and cameras are needed.
+    #[error("{0}: a table of state vectors; a recording with cameras is needed here")]
+    NoCameras(PathBuf),
     /// A file of another kind.
     #[error(
         "{0}: data is a table of transitions (.npz), a folder of a robot's runs, a dataset of LeRobot's, or \
@@ -66,6 +69,16 @@ impl Data {
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("npz") => Ok(Self::Table(npz::read(path)?)),
             _ => Err(DataError::Kind(path.to_owned())),
+        }
+    }
+}
+
+impl Recording {
+    /// As [`Data::open`], of a recording; a table is an error.
+    pub fn open(path: &Path, told: Option<&RigSpec>) -> Result<Self, DataError> {
+        match Data::open(path, told)? {
+            Data::Recording(recording) => Ok(recording),
+            Data::Table(_) => Err(DataError::NoCameras(path.to_owned())),
         }
     }
 }

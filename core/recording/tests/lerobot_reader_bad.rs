@@ -11,7 +11,7 @@ use std::{
 };
 
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Float32Array, Float64Array, Int64Array, ListArray,
+    ArrayRef, BinaryArray, BooleanArray, Float32Array, Float64Array, Int64Array, ListArray,
     RecordBatch, StringArray, StructArray, types::Float32Type,
 };
 use arrow_schema::{DataType, Field};

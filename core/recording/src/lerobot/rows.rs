@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Display,
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -31,7 +32,8 @@ use super::{error::LeRobotError, pages};
 /// The rows of a file, in batches. What its headers say is believed only as far as bytes come.
 pub(super) struct Rows {
     path: PathBuf,
-    batches: ParquetRecordBatchReader,
+    /// `None` after an error.
+    batches: Option<ParquetRecordBatchReader>,
     /// Rows that were given out.
     read: u64,
 }
@@ -48,9 +50,27 @@ impl Rows {
             path: path.to_owned(),
             what,
         };
+        let file = SharedFile(Arc::new(file));
+        let batches = unbroken(|| Self::batches(file, path, columns, batch)).map_err(broken)??;
+        Ok(Self {
+            path: path.to_owned(),
+            batches: Some(batches),
+            read: 0,
+        })
+    }
+
+    fn batches(
+        file: SharedFile<impl ChunkReader + 'static>,
+        path: &Path,
+        columns: &[&str],
+        batch: usize,
+    ) -> Result<ParquetRecordBatchReader, LeRobotError> {
+        let broken = |what: String| LeRobotError::Parquet {
+            path: path.to_owned(),
+            what,
+        };
         // Arrow's own description says nothing that is needed here.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let file = SharedFile(Arc::new(file));
         let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options)
             .map_err(|e| broken(e.to_string()))?;
         let schema = builder.parquet_schema();
@@ -78,22 +98,25 @@ impl Rows {
                 }
             }
         }
-        let batches = (builder.with_projection(mask).with_batch_size(batch).build())
-            .map_err(|e| broken(e.to_string()))?;
-        Ok(Self {
-            path: path.to_owned(),
-            batches,
-            read: 0,
-        })
+        (builder.with_projection(mask).with_batch_size(batch).build())
+            .map_err(|e| broken(e.to_string()))
     }
 
     /// The next rows.
     pub fn batch(&mut self) -> Result<Option<Batch>, LeRobotError> {
-        let columns = self.batches.next().transpose().map_err(|e| {
-            let what = match e {
+        let Some(batches) = &mut self.batches else {
+            return Ok(None);
+        };
+        let next = unbroken(|| batches.next().transpose());
+        let columns = next.and_then(|next| {
+            next.map_err(|error| match error {
                 ArrowError::ParquetError(what) => what,
                 other => other.to_string(),
-            };
+            })
+        });
+        let columns = columns.map_err(|what| {
+            // It may be in any state.
+            self.batches = None;
             LeRobotError::Parquet {
                 path: self.path.clone(),
                 what: format!("after row {}: {what}", self.read),
@@ -115,6 +138,20 @@ impl Rows {
     pub fn read(&self) -> u64 {
         self.read
     }
+}
+
+/// `parquet` and `arrow` panic over some pages that are broken (a definition level too many, say), where they should give
+/// an error. Here it becomes one.
+fn unbroken<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    // What was worked on is not used again.
+    panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+        format!(
+            "a page is broken ({})",
+            said.unwrap_or("no reason is known")
+        )
+    })
 }
 
 /// A file that the check and the reader look into.

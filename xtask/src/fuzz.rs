@@ -11,10 +11,11 @@ use anyhow::{Context, Result, ensure};
 use crate::process;
 
 /// The targets: `fuzz/targets/NAME.rs`.
-const TARGETS: [&str; 10] = [
+const TARGETS: [&str; 11] = [
     "wire",
     "run_log",
     "settings",
+    "lerobot",
     "pickle",
     "feetech",
     "dynamixel",

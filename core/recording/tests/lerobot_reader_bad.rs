@@ -493,9 +493,10 @@ fn a_page_that_says_more_than_it_can_hold_is_refused_before_memory_is_taken() {
         // Nearly 2 GB.
         lying.extend([0xfe, 0xff, 0xff, 0xff, 0x0f]);
         lying.extend(&bytes[end..]);
-        // What lies behind has moved by a few bytes, but this page is looked at before.
+        // What lies behind has moved by a few bytes, but this page is looked at before. (One of a few bits is shorter
+        // than its header has become.)
         fs::write(made.path(DATA), lying).unwrap();
-        says(&made.error(), &[DATA, "says more bytes than there are"]);
+        says(&made.error(), &[DATA, &format!("the page at byte {page}")]);
     }
 }
 

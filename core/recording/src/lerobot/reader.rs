@@ -202,6 +202,9 @@ impl Dataset {
 
     /// Whether all of these columns hold 0, 1 and 2 alone: grippers as LeRobot has them (close, stay, open).
     pub(super) fn counts_from_0(&self, columns: &[usize]) -> Result<bool, LeRobotError> {
+        if columns.is_empty() {
+            return Ok(false);
+        }
         let (mut walk, mut newest) = (self.walk(), None);
         while let Some(episode) = walk.episode()? {
             if newest.replace(episode.data) == Some(episode.data) {
@@ -220,7 +223,7 @@ impl Dataset {
                 }
             }
         }
-        Ok(!columns.is_empty())
+        Ok(true)
     }
 }
 

@@ -18,7 +18,11 @@ use std::{
 };
 
 /// Frames that wait, decoded.
-const AHEAD: usize = 16;
+const AHEAD: usize = 32;
+/// Frames up to this are decoded faster than they are handed from thread to thread, 256 × 256.
+const SMALL_PIXELS: u32 = 1 << 16;
+/// What a pipe may hold for anybody (`/proc/sys/fs/pipe-max-size`).
+const PIPE_BYTES: usize = 1 << 20;
 /// Of what the program says, so much is kept for the error: the first lines tell the cause.
 const LONGEST_COMPLAINT: usize = 400;
 /// A line longer than this is none of the program's.
@@ -137,6 +141,9 @@ impl VideoReader {
         if start_s > 0.0 {
             command.args(["-ss", &format!("{:.6}", (start_s - TOLERANCE_S).max(0.0))]);
         }
+        if size[0].saturating_mul(size[1]) <= SMALL_PIXELS {
+            command.args(["-threads", "1"]);
+        }
         command.arg("-i").arg(input);
         command.args(["-map", "0:v:0", "-fps_mode", "passthrough"]);
         command.args(["-vf", "format=rgb24,showinfo=checksum=0"]);
@@ -168,6 +175,8 @@ impl VideoReader {
         let (Some(stdout), Some(stderr)) = (stdout, stderr) else {
             return Err(io(io::ErrorKind::BrokenPipe.into()));
         };
+        // Fewer changes between the program and us. A system that does not allow it is only slower.
+        let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_BYTES);
         let (shown, infos) = sync_channel(AHEAD);
         let (sender, frames) = sync_channel(AHEAD);
         let pictures = Pictures {

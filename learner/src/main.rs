@@ -77,8 +77,12 @@ PNG and JPEG are read. Images of another size than the classifier's (reward.trun
 encoder.image_size with reward.input = \"maps\") are resized to it as a whole. Image keys are the
 names of the rig's cameras, in the rig's order.
 
+HIL-SERL's files (.pkl) are read too, as --success-dir and --failure-dir, or as --runs where `labels`
+in their rows, or `success` and `failure` in their names, say which they are. Their images are resized
+likewise; --image-keys names those of their cameras that count.
+
 What is held out to measure it are whole episodes of runs, and whole stretches of a folder's files
-in the order of their names.";
+in the order of their names, or of a file's rows.";
 
 #[derive(Args)]
 struct Common {
@@ -191,7 +195,7 @@ struct Imitation {
 
 #[derive(Args)]
 struct Classifier {
-    /// Folder of images that are successes.
+    /// Folder of images that are successes, or of HIL-SERL's files (.pkl) of such.
     #[arg(long, value_name = "DIR")]
     success_dir: Option<PathBuf>,
     /// Folder of images that are not.

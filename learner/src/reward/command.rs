@@ -1,5 +1,5 @@
 //! `hilt-learner classifier`: the reward classifier by itself, from folders of images, from run
-//! logs, or from both.
+//! logs, from HIL-SERL's files, or from all of them.
 
 use std::{
     collections::BTreeMap,
@@ -10,11 +10,13 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use hilt_protocol::{CameraSpec, RigSpec};
+use hilt_recording::hil_serl;
 use hilt_show::Show;
 
 use super::{
     Confusion, RewardInput, RewardTraining,
-    image_folders::{self, Moment},
+    image_folders::{self, Moment, Picture},
+    pickles::Pickles,
     trained::{self, Summary, hash_in_hex},
 };
 use crate::{
@@ -25,7 +27,7 @@ use crate::{
 };
 
 /// What Ctrl-C came before.
-const STOPPED: &str = "the classifier was trained";
+pub(super) const STOPPED: &str = "the classifier was trained";
 
 /// Files that follow one another by name are often frames of one attempt and look alike. So that
 /// what is held out is new to the classifier, a folder is cut into so many pieces, and each counts
@@ -35,11 +37,11 @@ const PIECES: usize = 20;
 /// What to train from, and where to.
 #[derive(Clone, Debug)]
 pub struct ClassifierOptions {
-    /// Folder of images that are successes.
+    /// Folder of images that are successes; or of HIL-SERL's files, or such a file.
     pub success_dir: Option<PathBuf>,
     /// Folder of images that are not.
     pub failure_dir: Option<PathBuf>,
-    /// Cameras of the images; may be empty where runs name them.
+    /// Cameras of the images; may be empty where runs or HIL-SERL's files name them.
     pub image_keys: Vec<String>,
     /// Runs with labelled frames, or recordings of other programs.
     pub runs: Vec<PathBuf>,
@@ -130,8 +132,20 @@ fn gather(
     stop: &AtomicBool,
 ) -> Result<(Vec<CameraSpec>, LabelledFrames)> {
     let mut frames = LabelledFrames::default();
+    let (mut folders, mut pickles) = (Vec::new(), Vec::new());
+    for (dir, label) in [(&options.success_dir, true), (&options.failure_dir, false)] {
+        let Some(dir) = dir else { continue };
+        match hil_serl::is_there(dir) {
+            true => pickles.push(Pickles::open(dir, Some(label))?),
+            false => folders.push((dir, label)),
+        }
+    }
     let mut rig: Option<(&Path, Vec<CameraSpec>)> = None;
     for dir in &options.runs {
+        if hil_serl::is_there(dir) {
+            pickles.push(Pickles::open(dir, None)?);
+            continue;
+        }
         let (spec, entries) = read_all(dir, options.rig.as_ref())?;
         Stopped::check(stop, STOPPED)?;
         match &rig {
@@ -145,19 +159,52 @@ fn gather(
         }
         frames.append(LabelledFrames::from_entries(&entries));
     }
-    let cameras = match rig {
-        Some((dir, cameras)) => {
+    let cameras = match (rig, pickles.first()) {
+        (Some((dir, cameras)), _) => {
             check_keys(&options.image_keys, &cameras, dir)?;
             cameras
         }
-        None => cameras_of(&options.image_keys, image_side(&options.config)?)?,
-    };
-    for (dir, label) in [(&options.success_dir, true), (&options.failure_dir, false)] {
-        if let Some(dir) = dir {
-            frames.append(read_folder(dir, label, &cameras, stop)?);
+        (None, Some(first)) if options.image_keys.is_empty() => {
+            cameras_of(&first.keys(), image_side(&options.config)?)?
         }
+        _ => cameras_of(&options.image_keys, image_side(&options.config)?)?,
+    };
+    for (dir, label) in folders {
+        frames.append(read_folder(dir, label, &cameras, stop)?);
+    }
+    for pickles in pickles {
+        let mut resized = Resized::default();
+        let note = |k, picture: &Picture| resized.note(k, picture, &cameras[k]);
+        frames.append(pickles.read(&cameras, PIECES, stop, note)?);
+        resized.tell(pickles.path(), &cameras);
     }
     Ok((cameras, frames))
+}
+
+/// Images per camera and size in the file, of those that were resized.
+#[derive(Default)]
+struct Resized(BTreeMap<(usize, (u32, u32)), usize>);
+
+impl Resized {
+    fn note(&mut self, k: usize, picture: &Picture, camera: &CameraSpec) {
+        if picture.in_file != (camera.width, camera.height) {
+            *self.0.entry((k, picture.in_file)).or_default() += 1;
+        }
+    }
+
+    fn tell(self, from: &Path, cameras: &[CameraSpec]) {
+        for ((k, (width, height)), count) in self.0 {
+            let CameraSpec {
+                name,
+                height: to_height,
+                width: to_width,
+            } = &cameras[k];
+            println!(
+                "{}: {count} images of {name} are resized from {width}×{height} to {to_width}×{to_height} pixels",
+                from.display()
+            );
+        }
+    }
 }
 
 /// Side of the images that the configured classifier looks at, pixels.
@@ -217,8 +264,7 @@ fn read_folder(
     let moments = image_folders::moments(dir, &keys)?;
     let mut show = Show::new("images", Some(moments.len() as u64));
     let mut frames = LabelledFrames::default();
-    // Images per camera and size in the file, of those that were resized.
-    let mut resized: BTreeMap<(usize, (u32, u32)), usize> = BTreeMap::new();
+    let mut resized = Resized::default();
     for (i, moment) in moments.iter().enumerate() {
         show.stand(i as u64, || format!("images of {}", dir.display()));
         Stopped::check(stop, STOPPED)?;
@@ -229,31 +275,19 @@ fn read_folder(
         frames.episode.push((i * PIECES / moments.len()) as u64);
     }
     show.end();
-    for ((k, (width, height)), count) in resized {
-        let CameraSpec {
-            name,
-            height: to_height,
-            width: to_width,
-        } = &cameras[k];
-        println!(
-            "{}: {count} images of {name} are resized from {width}×{height} to {to_width}×{to_height} pixels",
-            dir.display()
-        );
-    }
+    resized.tell(dir, cameras);
     Ok(frames)
 }
 
 fn read_moment(
     moment: &Moment,
     cameras: &[CameraSpec],
-    resized: &mut BTreeMap<(usize, (u32, u32)), usize>,
+    resized: &mut Resized,
 ) -> Result<Vec<std::sync::Arc<[u8]>>> {
     let mut images = Vec::new();
     for (k, (path, camera)) in moment.iter().zip(cameras).enumerate() {
         let picture = image_folders::read(path, camera.width, camera.height)?;
-        if picture.in_file != (camera.width, camera.height) {
-            *resized.entry((k, picture.in_file)).or_default() += 1;
-        }
+        resized.note(k, &picture, camera);
         images.push(picture.rgb);
     }
     Ok(images)

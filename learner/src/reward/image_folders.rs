@@ -22,7 +22,7 @@ use std::{
 };
 
 use image::{
-    ImageError, ImageFormat, ImageReader,
+    ImageError, ImageFormat, ImageReader, RgbImage,
     imageops::{FilterType, resize},
 };
 
@@ -204,16 +204,21 @@ pub fn read(path: &Path, width: u32, height: u32) -> Result<Picture, FolderError
     if format == ImageFormat::Jpeg && !jpeg_ends(&bytes) {
         return Err(FolderError::Cut(path.to_owned()));
     }
-    let in_file = decoded.dimensions();
+    Ok(of_size(decoded, width, height))
+}
+
+/// An image as a whole at another size, if it has not got it.
+pub(super) fn of_size(image: RgbImage, width: u32, height: u32) -> Picture {
+    let in_file = image.dimensions();
     let rgb = if in_file == (width, height) {
-        decoded
+        image
     } else {
-        resize(&decoded, width, height, FilterType::Triangle)
+        resize(&image, width, height, FilterType::Triangle)
     };
-    Ok(Picture {
+    Picture {
         rgb: rgb.into_raw().into(),
         in_file,
-    })
+    }
 }
 
 /// Whether an end marker follows the last scan. The decoder fills what is missing with grey and
@@ -229,7 +234,7 @@ fn jpeg_ends(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use image::{Rgb, RgbImage};
+    use image::Rgb;
 
     use super::*;
 

@@ -23,6 +23,7 @@ const TARGETS: [&str; 11] = [
     "urdf",
     "calibration",
     "table",
+    "hil_serl",
 ];
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \

@@ -217,7 +217,7 @@ struct Convert {
     from: PathBuf,
     /// What comes out; nothing may be there yet.
     to: PathBuf,
-    /// The form of what comes out: runs, npz or foxglove [default: by the ending].
+    /// The form of what comes out: runs, hil-serl, npz or foxglove [default: by the ending].
     #[arg(long = "to", id = "format", value_name = "FORM")]
     format: Option<Format>,
     /// The rig of data that does not say it itself: the spec.json beside any of its runs.

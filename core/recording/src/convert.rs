@@ -15,7 +15,7 @@ use hilt_protocol::{Entry, Record, RigSpec};
 use crate::{
     Data, DataError, ReadError, RecordingError, RunWriter, WriteError, beside,
     foxglove::{self, FoxgloveError},
-    read_spec,
+    hil_serl, read_spec,
     table::{Columns, Table, TableError, npz},
 };
 
@@ -26,18 +26,21 @@ pub enum Format {
     Runs,
     /// A table in an archive of numpy.
     Npz,
+    /// HIL-SERL's transitions.
+    HilSerl,
     /// An MCAP file for Foxglove and other viewers.
     Foxglove,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Runs, Self::Npz, Self::Foxglove];
+    pub const ALL: [Self; 4] = [Self::Runs, Self::HilSerl, Self::Npz, Self::Foxglove];
 
     /// The name on command lines.
     pub fn name(self) -> &'static str {
         match self {
             Self::Runs => "runs",
+            Self::HilSerl => "hil-serl",
             Self::Npz => "npz",
             Self::Foxglove => "foxglove",
         }
@@ -46,6 +49,7 @@ impl Format {
     /// What a path of this name is meant to be; a folder may be several things.
     pub fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()? {
+            "pkl" => Some(Self::HilSerl),
             "npz" => Some(Self::Npz),
             "mcap" => Some(Self::Foxglove),
             _ => None,
@@ -107,7 +111,7 @@ pub enum ConvertError {
     Spec(#[from] ReadError),
     /// What is to come out is not said.
     #[error(
-        "{0}: what is it to be? Say it with --to ({all}), or by an ending: .npz for npz, .mcap for foxglove",
+        "{0}: what is it to be? Say it with --to ({all}), or by an ending: .pkl for hil-serl, .npz for npz, .mcap for foxglove",
         all = names()
     )]
     Unsaid(PathBuf),
@@ -159,7 +163,8 @@ impl Conversion {
     }
 }
 
-/// Writes data to a path in another form. How many entries of a recording, or rows of a table, were written. Before
+/// Writes data to a path in another form. How many entries of a recording, or rows
+/// of a table, were written. Before
 /// each entry it asks `go_on`, which is told how many there were; at a no it ends with [`RecordingError::Ended`] and
 /// leaves nothing.
 pub fn convert(
@@ -182,6 +187,11 @@ pub fn convert(
             match format {
                 Format::Runs => runs(recording.spec(), entries, to),
                 Format::Foxglove => Ok(foxglove::write(to, recording.spec(), entries)?),
+                Format::HilSerl => Ok(hil_serl::write::<RecordingError>(
+                    to,
+                    recording.spec(),
+                    entries,
+                )?),
                 Format::Npz => write_table(&table(entries)?, to, format),
             }
         }
@@ -191,6 +201,7 @@ pub fn convert(
 fn write_table(table: &Table, to: &Path, format: Format) -> Result<u64, ConvertError> {
     match format {
         Format::Npz => npz::write(to, table)?,
+        Format::HilSerl => hil_serl::write_table(to, table).map_err(RecordingError::from)?,
         Format::Runs | Format::Foxglove => return Err(ConvertError::NoPictures(format)),
     }
     Ok(table.len() as u64)

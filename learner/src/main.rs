@@ -15,7 +15,10 @@ use clap::{Args, Parser, Subcommand};
 use hilt_learner::{
     config::{DeviceChoice, LearnerConfig},
     dataset::{Demonstrations, read_all},
-    evaluation::command::{self as evaluation, EvaluateOptions, Length, Video},
+    evaluation::{
+        command::{self as evaluation, EvaluateOptions, Length, Video},
+        render::{self, RenderOptions},
+    },
     export,
     hybrid::{
         self, HybridOptions,
@@ -30,6 +33,7 @@ use hilt_learner::{
     show::Phase,
     stopped::Stopped,
     trained,
+    video::FRAMES_PER_S,
 };
 use hilt_protocol::RigSpec;
 use hilt_recording::{
@@ -64,6 +68,8 @@ enum Command {
     Classifier(Classifier),
     /// Writes data in another form: demonstrations of other programs as runs, runs for other programs.
     Convert(Convert),
+    /// Films a trained policy in its task, a video per episode.
+    Render(Render),
 }
 
 const FOLDERS: &str = "\
@@ -261,6 +267,34 @@ struct Evaluate {
     height: u32,
 }
 
+#[derive(Args)]
+struct Render {
+    /// Folder of a training on state vectors (its best policy counts, if it has one), or of a policy in it [default: the
+    /// training in ./ or ./runs whose policy was written last].
+    run: Option<PathBuf>,
+    /// Folder for the videos (.mp4, by ffmpeg), which are named by episode and return.
+    #[arg(long)]
+    out: PathBuf,
+    /// The task, as Hopper-v5 [default: the one that it was trained on].
+    #[arg(long, value_name = "ID")]
+    env: Option<String>,
+    /// Episodes to film.
+    #[arg(long, default_value_t = 3)]
+    episodes: u64,
+    /// Seed of the first episode; the others count on from it.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Width in pixels, an even number.
+    #[arg(long, default_value_t = 640)]
+    width: u32,
+    /// Height in pixels, an even number.
+    #[arg(long, default_value_t = 480)]
+    height: u32,
+    /// Pictures a second, as near as whole steps of the task come; it goes on as fast as in its own time.
+    #[arg(long, default_value_t = FRAMES_PER_S)]
+    fps: f64,
+}
+
 impl Evaluate {
     fn options(self) -> EvaluateOptions {
         EvaluateOptions {
@@ -417,6 +451,19 @@ fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
         }
         Command::Evaluate(evaluate) => evaluation::run(&evaluate.options(), stop).map(|_| ()),
         Command::Convert(convert) => run_convert(convert, stop),
+        Command::Render(render) => {
+            let options = RenderOptions {
+                run: render.run,
+                env: render.env,
+                out: render.out,
+                episodes: render.episodes,
+                seed: render.seed,
+                size: [render.width, render.height],
+                frames_per_s: render.fps,
+                device: DeviceChoice::Cpu,
+            };
+            render::run(&options, stop).map(|_| ())
+        }
         Command::Imitation(imitation) => run_imitation(&imitation, stop),
         Command::Classifier(classifier) => {
             let options = ClassifierOptions {

@@ -29,7 +29,8 @@ use crate::{
     vectors::Scaling,
 };
 
-const ABOUT_FILE: &str = "policy.json";
+/// Where a folder has what is to be known of its policy.
+pub(crate) const ABOUT_FILE: &str = "policy.json";
 /// Where a folder has the configuration that it was trained with.
 pub const CONFIG_FILE: &str = "config.toml";
 /// Where a folder has the agent's tensors.

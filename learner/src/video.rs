@@ -20,8 +20,19 @@ pub enum VideoError {
     Task(#[from] PictureError),
 }
 
-/// As near to this as whole steps of a task come.
-const FRAMES_PER_S: f64 = 30.0;
+/// What is enough for the eye.
+pub const FRAMES_PER_S: f64 = 30.0;
+
+/// A picture at each so many steps of a task comes nearest to this rate.
+fn stride(task: &dyn Task, frames_per_s: f64) -> u32 {
+    // At most that of a `u32`, where it saturates.
+    (1.0 / (frames_per_s * task.step_s())).round().max(1.0) as u32
+}
+
+/// The rate of a task's pictures that is nearest to this one, per second.
+pub fn nearest_rate(task: &dyn Task, frames_per_s: f64) -> f64 {
+    1.0 / (task.step_s() * f64::from(stride(task, frames_per_s)))
+}
 
 /// A task that is filmed, as fast as it goes in its own time.
 pub struct Filmed<'a> {
@@ -35,19 +46,25 @@ pub struct Filmed<'a> {
 }
 
 impl<'a> Filmed<'a> {
-    /// Begins a video of this task, `size` being width and height in pixels.
+    /// Begins a video of this task, `size` being width and height in pixels, with pictures as near to `frames_per_s`
+    /// as whole steps of the task come.
     ///
     /// # Errors
     /// As [`Film::begin`].
-    pub fn begin(task: &'a mut dyn Task, path: &Path, size: [u32; 2]) -> Result<Self, VideoError> {
-        let stride = (1.0 / (FRAMES_PER_S * task.step_s())).round().max(1.0);
-        let rate = 1.0 / (task.step_s() * stride);
+    pub fn begin(
+        task: &'a mut dyn Task,
+        path: &Path,
+        size: [u32; 2],
+        frames_per_s: f64,
+    ) -> Result<Self, VideoError> {
+        let stride = stride(task, frames_per_s);
+        let rate = nearest_rate(task, frames_per_s);
         let film = Film::begin(path, size, rate, Codec::H264)?;
         Ok(Self {
             task,
             film: Ok(film),
             size,
-            stride: stride as u32,
+            stride,
             steps: 0,
         })
     }
@@ -184,7 +201,7 @@ mod tests {
             }
             let path = dir.path().join(id).with_extension("mp4");
             let (mut task, mut alone) = (tasks::open(id).unwrap(), tasks::open(id).unwrap());
-            let mut filmed = Filmed::begin(&mut *task, &path, [96, 64]).unwrap();
+            let mut filmed = Filmed::begin(&mut *task, &path, [96, 64], FRAMES_PER_S).unwrap();
             assert_eq!(filmed.reset(4), alone.reset(4));
             let picture = alone.picture(96, 64).unwrap();
             let action = vec![0.2; filmed.actions()];
@@ -262,7 +279,13 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         let mut blind = Blind(Pendulum::default());
-        let mut filmed = Filmed::begin(&mut blind, &dir.path().join("film.mp4"), [16, 16]).unwrap();
+        let mut filmed = Filmed::begin(
+            &mut blind,
+            &dir.path().join("film.mp4"),
+            [16, 16],
+            FRAMES_PER_S,
+        )
+        .unwrap();
         filmed.reset(1);
         filmed.step(&[0.0]);
         let message = filmed.end().unwrap_err().to_string();

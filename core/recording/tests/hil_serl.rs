@@ -233,7 +233,10 @@ fn states_without_images_are_a_table() {
         [false, false, true, false, false]
     );
     let error = Recording::open(&path, None).unwrap_err().to_string();
-    assert!(error.contains("states.pkl holds no images"), "{error}");
+    assert!(
+        error.contains("states.pkl: a table of state vectors"),
+        "{error}"
+    );
 }
 
 #[test]

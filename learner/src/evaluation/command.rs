@@ -16,8 +16,8 @@ use crate::{
     metrics::check_writable,
     stopped::Stopped,
     tasks::{self, Outcome, Task},
-    trained::Trained,
-    video::Filmed,
+    trained::{self, Trained},
+    video::{FRAMES_PER_S, Filmed},
 };
 
 /// What to judge, and how.
@@ -62,15 +62,33 @@ pub enum Length {
     Steps(u64),
 }
 
-/// The policy of a folder: its own, or its best, or its last.
-fn open(dir: &Path, device: DeviceChoice) -> Result<Trained> {
-    let is_policy = |dir: &PathBuf| dir.join("policy.json").exists();
+/// Where a folder has its policy: itself, or its best, or its last.
+pub(super) fn policy_in(dir: &Path) -> Option<PathBuf> {
     let places = [dir.to_owned(), dir.join("best"), dir.join("export")];
-    let place = places
-        .iter()
-        .find(|dir| is_policy(dir))
-        .unwrap_or(&places[0]);
-    Ok(Trained::open(place, device.resolve()?)?)
+    let mut places = places.into_iter();
+    places.find(|dir| dir.join(trained::ABOUT_FILE).exists())
+}
+
+/// The policy of a folder, and the task `env`, or else the one that it was trained on.
+pub(super) fn open(
+    dir: &Path,
+    env: Option<&str>,
+    device: DeviceChoice,
+) -> Result<(Trained, Box<dyn Task>)> {
+    let place = policy_in(dir).unwrap_or_else(|| dir.to_owned());
+    let trained = Trained::open(&place, device.resolve()?)?;
+    let about = &trained.about;
+    let env = env.or(about.env.as_deref()).with_context(|| {
+        let ids: Vec<_> = tasks::ids().collect();
+        format!("--env: which task? There are {}", ids.join(", "))
+    })?;
+    let task = tasks::open(env)?;
+    let whose = format!("the policy in {}", dir.display());
+    let sizes = (about.observations, about.actions);
+    fits(&whose, &*task, about.env.as_deref(), sizes)?;
+    // A single observation is nothing to share.
+    tch::set_num_threads(1);
+    Ok((trained, task))
 }
 
 /// Goes through the episodes, prints what they came to, and returns it. Where `stop` is set it is what those came to
@@ -84,21 +102,10 @@ pub fn run(options: &EvaluateOptions, stop: &AtomicBool) -> Result<Evaluation> {
     if let Some(log) = &options.log {
         check_writable(log).context("--log")?;
     }
-    let trained = open(&options.policy, options.device)?;
-    let about = &trained.about;
-    let env = (options.env.as_ref().or(about.env.as_ref())).with_context(|| {
-        let ids: Vec<_> = tasks::ids().collect();
-        format!("--env: which task? There are {}", ids.join(", "))
-    })?;
-    let mut task = tasks::open(env)?;
-    let whose = format!("the policy in {}", options.policy.display());
-    let sizes = (about.observations, about.actions);
-    fits(&whose, &*task, about.env.as_deref(), sizes)?;
-    // A single observation is nothing to share.
-    tch::set_num_threads(1);
+    let (trained, mut task) = open(&options.policy, options.env.as_deref(), options.device)?;
     let mut judging = Judging::new(options, &trained);
     if let Some(video) = &options.video {
-        let mut filmed = Filmed::begin(&mut *task, &video.path, video.size)?;
+        let mut filmed = Filmed::begin(&mut *task, &video.path, video.size, FRAMES_PER_S)?;
         judging.until(FILMED, &mut filmed, stop);
         judging.check(stop)?;
         filmed.end()?;
@@ -113,7 +120,7 @@ pub fn run(options: &EvaluateOptions, stop: &AtomicBool) -> Result<Evaluation> {
         ..
     } = judging;
     show.end();
-    println!("{env}: {words}");
+    println!("{}: {words}", task.id());
     if let (Some(path), Some(columns)) = (&options.log, log) {
         npz::write(path, &Table::new(columns)?)?;
     }
@@ -312,7 +319,7 @@ mod tests {
             scaling: Scaling::default(),
         };
         trained::write(dir.path(), &*agent, &about, &config).unwrap();
-        let trained = open(dir.path(), DeviceChoice::Cpu).unwrap();
+        let (trained, _) = open(dir.path(), Some("Pendulum-v1"), DeviceChoice::Cpu).unwrap();
         let options = EvaluateOptions {
             policy: dir.path().to_owned(),
             env: None,

@@ -1,6 +1,8 @@
-//! How well a policy does: episodes of a task, and what they came to. [`command`]: for a trained policy by itself.
+//! How well a policy does: episodes of a task, and what they came to. [`command`]: for a trained policy by itself;
+//! [`render`]: to be looked at.
 
 pub mod command;
+pub mod render;
 
 use std::{
     fmt,

@@ -43,7 +43,8 @@ pub struct Kept {
 
 /// What a training on a robot's runs keeps besides.
 pub(super) const RUNS: &str = "runs";
-const FACTS_FILE: &str = "training.json";
+/// The file in which a training says what it stands on.
+pub const FACTS_FILE: &str = "training.json";
 const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
 const UPDATES: &str = "training.updates";
 const BEST: &str = "training.best";

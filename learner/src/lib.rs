@@ -14,6 +14,7 @@
 //!   from, on state vectors and on a robot's runs.
 //! - [`course`]: what is trained, as those see it who drive it: [`offline`] on data at hand, [`hybrid`] on a robot's
 //!   stream or in a simulated task.
+//! - [`inspect`]: what is in data, and what is wrong with it.
 //! - [`config`]: what can be chosen, with [`presets`] by name; [`checkpoint`]: what is kept of a training; [`metrics`]:
 //!   figures; [`show`], [`video`]: what the user sees; [`memory`]: how the process holds it; [`stopped`]: Ctrl-C
 //!   before there is anything to keep.
@@ -32,6 +33,7 @@ pub mod export;
 pub mod hybrid;
 pub mod imitation;
 pub mod ingest;
+pub mod inspect;
 pub mod memory;
 pub mod metrics;
 pub mod nn;

@@ -25,6 +25,7 @@ use hilt_learner::{
         task::{self, TaskOptions},
     },
     imitation::{Setup, Trunk, imitate},
+    inspect::command::{self as inspection, InspectOptions},
     memory,
     metrics::write_atomically,
     offline::{self, OfflineOptions},
@@ -70,6 +71,8 @@ enum Command {
     Convert(Convert),
     /// Films a trained policy in its task, a video per episode.
     Render(Render),
+    /// Says what is in data, and what of it would hurt a training.
+    Inspect(Inspect),
 }
 
 const FOLDERS: &str = "\
@@ -295,6 +298,21 @@ struct Render {
     fps: f64,
 }
 
+#[derive(Args)]
+struct Inspect {
+    /// Table of transitions, or a robot's recording, of whatever form.
+    data: PathBuf,
+    /// Rig of a recording that does not say it itself: the spec.json that lies beside every run.
+    #[arg(long, value_name = "FILE")]
+    spec: Option<PathBuf>,
+    /// Writes a page with plots and frames (.html), in which everything is that it shows.
+    #[arg(long, value_name = "PAGE")]
+    out: Option<PathBuf>,
+    /// Prints the figures for programs.
+    #[arg(long)]
+    json: bool,
+}
+
 impl Evaluate {
     fn options(self) -> EvaluateOptions {
         EvaluateOptions {
@@ -463,6 +481,15 @@ fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
                 device: DeviceChoice::Cpu,
             };
             render::run(&options, stop).map(|_| ())
+        }
+        Command::Inspect(inspect) => {
+            let options = InspectOptions {
+                data: inspect.data,
+                spec: inspect.spec,
+                page: inspect.out,
+                json: inspect.json,
+            };
+            inspection::run(&options, stop)
         }
         Command::Imitation(imitation) => run_imitation(&imitation, stop),
         Command::Classifier(classifier) => {

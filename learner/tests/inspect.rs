@@ -1,0 +1,699 @@
+//! `hilt-learner inspect` on data that this file makes: every finding is found, where it is, and only there; the figures
+//! are those of an independent computation; the page holds what it should.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use std::{fs, path::Path, process::Command, sync::atomic::AtomicBool};
+
+use common::robot::{entries, spec, write_run};
+use hilt_learner::inspect::{
+    command::{self, InspectOptions},
+    figures::{End, Figures, Met, Place},
+    findings::{Finding, Weight, findings},
+    gather::Gather,
+};
+use hilt_protocol::{ActionSource, Entry, Record, RunId, Step};
+use hilt_recording::table::{Columns, Table, npz};
+use serde_json::Value;
+
+/// 100 ms between observations, as the rig has it.
+const PERIOD_NS: u64 = 100_000_000;
+
+/// Two runs of three episodes of six steps, on a clock, with nothing wrong with them.
+fn sound() -> Vec<Entry> {
+    let mut all = entries(RunId(1));
+    all.extend(entries(RunId(2)));
+    for entry in &mut all {
+        let time_ns = 5_000_000_000 + entry.sequence * PERIOD_NS;
+        // The cameras' frames are a little older.
+        change(entry, |observation| {
+            observation.captured_ns = time_ns;
+            observation.proprio[1] += 0.01 * (time_ns % 7) as f32;
+            for image in &mut observation.images {
+                image.captured_ns = time_ns - 20_000_000;
+            }
+        });
+        let end_early = entry.episode == 1;
+        if let Record::Step(step) = &mut entry.record
+            && end_early
+            && entry.index == 6
+        {
+            (step.terminated, step.truncated) = (false, true);
+        }
+    }
+    all
+}
+
+fn change(entry: &mut Entry, how: impl FnOnce(&mut hilt_protocol::Observation)) {
+    match &mut entry.record {
+        Record::Reset(observation) => how(observation),
+        Record::Step(step) => how(&mut step.next),
+    }
+}
+
+fn step(entry: &mut Entry) -> &mut Step {
+    match &mut entry.record {
+        Record::Step(step) => step,
+        Record::Reset(_) => panic!("that one is no step"),
+    }
+}
+
+/// The entry of the first run with this episode and index.
+fn at(entries: &mut [Entry], episode: u64, index: u32) -> &mut Entry {
+    let mut all = entries.iter_mut();
+    all.find(|entry| (entry.run, entry.episode, entry.index) == (RunId(1), episode, index))
+        .unwrap()
+}
+
+fn place(run: u64, episode: u64, index: u32) -> Place {
+    Place::Entry {
+        run: RunId(run).to_string(),
+        episode,
+        index,
+    }
+}
+
+fn gathered(entries: Vec<Entry>) -> (Figures, Vec<Finding>) {
+    let mut gather = Gather::recording("data".into(), &spec(), false);
+    entries.into_iter().for_each(|entry| gather.entry(entry));
+    let (figures, _) = gather.finish();
+    let found = findings(&figures);
+    (figures, found)
+}
+
+/// The one finding there is.
+fn only(entries: Vec<Entry>) -> Finding {
+    let (_, mut found) = gathered(entries);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    found.remove(0)
+}
+
+fn says(finding: &Finding, weight: Weight, what: &str, places: &[Place]) {
+    assert!(finding.what.contains(what), "{what}: {finding:#?}");
+    assert_eq!(finding.weight, weight, "{finding:#?}");
+    assert_eq!(finding.places, places, "{finding:#?}");
+    assert!(!finding.remedy.is_empty());
+}
+
+#[test]
+fn nothing_is_found_in_sound_data_and_its_figures_are_right() {
+    let all = sound();
+    let (figures, found) = gathered(all.clone());
+    assert_eq!(found, []);
+    assert_eq!((figures.steps, figures.episodes.len()), (36, 6));
+    assert_eq!(figures.runs.len(), 2);
+    assert_eq!(figures.runs[1].run, RunId(2).to_string());
+    assert_eq!(figures.runs[1].entries, 21);
+    for episode in &figures.episodes {
+        assert_eq!((episode.steps, episode.sum), (6, 1.0));
+        assert_eq!(episode.intervened_steps, 6);
+    }
+    let ends: Vec<End> = figures.episodes.iter().map(|e| e.end).collect();
+    let (over, late) = (End::Terminated, End::Truncated);
+    assert_eq!(ends, [over, late, over, over, late, over]);
+    assert_eq!(figures.sources.get("scripted operator"), Some(&36));
+    assert_eq!((figures.intervened_steps, figures.interventions), (36, 6));
+    // Every column, from all of it at once.
+    let observed = (0..2).map(|i| all.iter().map(move |e| e.observation().proprio[i]));
+    let steps: Vec<&Step> = (all.iter())
+        .filter_map(|entry| match &entry.record {
+            Record::Step(step) => Some(step),
+            Record::Reset(_) => None,
+        })
+        .collect();
+    let mut columns: Vec<Vec<f32>> = observed.map(Iterator::collect).collect();
+    columns.extend((0..3).map(|i| steps.iter().map(|step| step.action[i]).collect()));
+    columns.push(steps.iter().map(|step| step.reward).collect());
+    columns.push(steps.iter().map(|step| step.grasp_penalty).collect());
+    let names = [
+        "tool_x",
+        "tool_z",
+        "x",
+        "z",
+        "gripper",
+        "reward",
+        "grasp penalty",
+    ];
+    assert_eq!(figures.numbers.len(), names.len());
+    for ((number, column), name) in figures.numbers.iter().zip(&columns).zip(names) {
+        let column: Vec<f64> = column.iter().map(|&v| v.into()).collect();
+        let count = column.len() as f64;
+        let mean = column.iter().sum::<f64>() / count;
+        let squares = column.iter().map(|v| (v - mean).powi(2));
+        let std = (squares.sum::<f64>() / count).sqrt();
+        let spread = number.spread.unwrap();
+        assert_eq!((&*number.name, number.count), (name, column.len() as u64));
+        assert!((spread.mean - mean).abs() < 1e-9, "{name}: {spread:?}");
+        assert!((spread.std - std).abs() < 1e-9, "{name}: {spread:?}");
+        assert_eq!(
+            spread.min,
+            column.iter().copied().fold(f64::INFINITY, f64::min)
+        );
+        assert_eq!(
+            spread.max,
+            column.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+        );
+    }
+    let rate = figures.rate.unwrap();
+    assert_eq!((rate.nominal_hz, rate.periods), (10.0, 36));
+    assert!(
+        (rate.median_s - 0.1).abs() < 2e-5 && (rate.max_s - 0.1).abs() < 2e-5,
+        "{rate:?}"
+    );
+    let cameras = figures.cameras.iter();
+    let cameras: Vec<_> = cameras
+        .map(|c| (&*c.name, c.frames, c.repeated.times))
+        .collect();
+    assert_eq!(cameras, [("front", 42, 0), ("wrist", 42, 0)]);
+}
+
+#[test]
+fn a_camera_that_hangs_is_told_from_an_arm_at_rest() {
+    // The same bytes at other times, two on end.
+    let mut all = sound();
+    for index in [3, 4] {
+        let before = at(&mut all, 1, index - 1).observation().images[1].clone();
+        change(at(&mut all, 1, index), |o| o.images[1].rgb = before.rgb);
+    }
+    let finding = only(all);
+    let places = [place(1, 1, 3), place(1, 1, 4)];
+    says(
+        &finding,
+        Weight::Fault,
+        "camera wrist: 2 of 42 frames",
+        &places,
+    );
+    assert!(finding.what.contains("up to 2 on end"), "{finding:?}");
+    // Other bytes, but the same time of capture.
+    let mut all = sound();
+    let before = at(&mut all, 2, 1).observation().images[0].captured_ns;
+    change(at(&mut all, 2, 2), |o| o.images[0].captured_ns = before);
+    says(
+        &only(all),
+        Weight::Fault,
+        "camera front: 1 of 42",
+        &[place(1, 2, 2)],
+    );
+    // Few of many are looked at, no more.
+    let mut many: Vec<Entry> = (1..=9)
+        .flat_map(|run| {
+            let mut all = sound();
+            all.retain(|e| e.run == RunId(1));
+            all.iter_mut().for_each(|e| e.run = RunId(run));
+            all
+        })
+        .collect();
+    let before = at(&mut many, 2, 1).observation().images[0].clone();
+    change(at(&mut many, 2, 2), |o| o.images[0].rgb = before.rgb);
+    says(
+        &only(many),
+        Weight::Look,
+        "camera front: 1 of 189",
+        &[place(1, 2, 2)],
+    );
+    // Nothing moves at all.
+    let mut all = sound();
+    let before = at(&mut all, 0, 1).observation().clone();
+    change(at(&mut all, 0, 2), |o| {
+        o.proprio = before.proprio;
+        o.images[0].rgb = before.images[0].rgb.clone();
+    });
+    let finding = only(all);
+    says(
+        &finding,
+        Weight::Look,
+        "camera front: 1 of 42",
+        &[place(1, 0, 2)],
+    );
+    // From one episode to the next a picture may stay.
+    let mut all = sound();
+    let before = at(&mut all, 0, 6).observation().images[0].clone();
+    change(at(&mut all, 1, 0), |o| o.images[0].rgb = before.rgb);
+    assert_eq!(gathered(all).1, []);
+}
+
+#[test]
+fn gaps_clocks_that_stand_and_other_rates_are_found() {
+    // Everything from here on 60 ms later: a period of 1.6.
+    let late = |by_ns: u64| {
+        let mut all = sound();
+        for entry in all
+            .iter_mut()
+            .filter(|e| e.run == RunId(1) && e.sequence >= 10)
+        {
+            change(entry, |o| o.captured_ns += by_ns);
+        }
+        all
+    };
+    assert_eq!(gathered(late(50_000_000)).1, []);
+    let finding = only(late(60_000_000));
+    says(
+        &finding,
+        Weight::Fault,
+        "1 of 36 periods are gaps",
+        &[place(1, 1, 3)],
+    );
+    assert!(finding.what.contains("160 ms"), "{finding:?}");
+    // Between episodes there is time.
+    let mut all = sound();
+    for entry in all.iter_mut().filter(|e| e.episode >= 1) {
+        change(entry, |o| o.captured_ns += 9_000_000_000);
+    }
+    assert_eq!(gathered(all).1, []);
+    let mut all = sound();
+    let before = at(&mut all, 0, 2).observation().captured_ns;
+    change(at(&mut all, 0, 3), |o| o.captured_ns = before);
+    let (figures, found) = gathered(all);
+    assert_eq!(figures.troubles.backwards.places, [place(1, 0, 3)]);
+    // The one after it seems late.
+    assert_eq!(found.len(), 2, "{found:#?}");
+    let mut all = sound();
+    for entry in &mut all {
+        let slow_ns = 5_000_000_000 + entry.sequence * 125_000_000;
+        change(entry, |o| o.captured_ns = slow_ns);
+    }
+    says(
+        &only(all),
+        Weight::Fault,
+        "it goes on at 8 Hz, and says 10 Hz",
+        &[],
+    );
+}
+
+#[test]
+fn holes_copies_and_lost_beginnings_are_found() {
+    let mut all = sound();
+    all.drain(9..11);
+    let finding = only(all);
+    says(&finding, Weight::Fault, "1 × a hole", &[place(1, 1, 4)]);
+    assert!(
+        finding.what.contains("2 entries are missing"),
+        "{finding:?}"
+    );
+    // The count goes on, the index does not.
+    let mut all = sound();
+    let lost = all
+        .iter()
+        .position(|e| (e.episode, e.index) == (1, 3))
+        .unwrap();
+    all.remove(lost);
+    for entry in all
+        .iter_mut()
+        .filter(|e| e.run == RunId(1) && e.sequence > lost as u64)
+    {
+        entry.sequence -= 1;
+    }
+    says(&only(all), Weight::Fault, "1 × a hole", &[place(1, 1, 4)]);
+    // A whole run twice, as copied folders have it; and again entry by entry.
+    let mut all = sound();
+    all.extend(entries(RunId(1)));
+    let (figures, _) = gathered(all);
+    assert_eq!(figures.troubles.again.places, [place(1, 0, 0)]);
+    let mut all = sound();
+    all.insert(5, all[4].clone());
+    let (figures, found) = gathered(all);
+    assert_eq!(figures.troubles.again.places, [place(1, 0, 4)]);
+    assert_eq!(found[0].weight, Weight::Fault);
+    // The first observation is gone.
+    let mut all = sound();
+    all.remove(7);
+    let (figures, _) = gathered(all);
+    assert_eq!(figures.troubles.headless.places, [place(1, 1, 1)]);
+    assert_eq!(figures.troubles.holes.times, 1);
+    assert_eq!(figures.episodes.len(), 6);
+}
+
+#[test]
+fn numbers_that_are_none_and_actions_too_large_are_found_by_name_and_place() {
+    let mut all = sound();
+    change(at(&mut all, 0, 0), |o| o.proprio[1] = f32::NAN);
+    step(at(&mut all, 2, 1)).action[1] = f32::INFINITY;
+    step(at(&mut all, 2, 2)).reward = f32::NAN;
+    let (figures, found) = gathered(all);
+    let what: Vec<&str> = found.iter().map(|finding| &*finding.what).collect();
+    assert_eq!(
+        what,
+        [
+            "observation tool_z: 1 × NaN or infinite",
+            "action z: 1 × NaN or infinite",
+            "reward: 1 × NaN or infinite"
+        ]
+    );
+    assert_eq!(found[1].places, [place(1, 2, 1)]);
+    assert!(
+        figures
+            .numbers
+            .iter()
+            .all(|n| n.spread.unwrap().mean.is_finite())
+    );
+    let mut all = sound();
+    step(at(&mut all, 1, 1)).action[0] = -3.5;
+    step(at(&mut all, 1, 2)).action[1] = 1.25;
+    // Rounding is no fault.
+    step(at(&mut all, 1, 3)).action[1] = 1.000_001;
+    let finding = only(all);
+    says(
+        &finding,
+        Weight::Fault,
+        "outside ±1, up to 3.5: x 1 ×, z 1 ×",
+        &[place(1, 1, 1)],
+    );
+}
+
+#[test]
+fn what_does_not_fit_the_rig_is_found_and_hurts_nothing() {
+    let mut all = sound();
+    change(at(&mut all, 0, 1), |o| o.proprio.push(1.0));
+    step(at(&mut all, 0, 2)).action.pop();
+    change(at(&mut all, 0, 3), |o| o.images.truncate(1));
+    change(at(&mut all, 0, 4), |o| o.images[0].rgb = [7; 5].into());
+    change(at(&mut all, 0, 5), |o| o.images[1].width = 4096);
+    let (figures, found) = gathered(all);
+    let misfits = &figures.troubles.misfits;
+    let of = |what: &str| misfits.get(what).map(|met| met.places[0].clone());
+    for (what, index) in [
+        ("an observation that has not 2 numbers", 1),
+        ("an action that has not 3 numbers", 2),
+        ("an observation that has not 2 frames", 3),
+        ("a frame of `front` that is not 16×16", 4),
+        ("a frame of `wrist` that is not 16×16", 5),
+    ] {
+        assert_eq!(of(what), Some(place(1, 0, index)), "{what}: {misfits:?}");
+    }
+    assert_eq!(found.len(), 5);
+    assert!(found.iter().all(|finding| finding.weight == Weight::Fault));
+}
+
+#[test]
+fn episodes_without_an_end_are_told_from_runs_that_still_grow() {
+    // The last of a run: it is being recorded.
+    let mut all = sound();
+    all.truncate(42 - 2);
+    says(
+        &only(all),
+        Weight::Look,
+        "1 × a run that ends within an episode",
+        &[place(2, 2, 0)],
+    );
+    // A run that waits for its next episode.
+    let mut all = sound();
+    let next = all[0].observation().clone();
+    all.push(Entry {
+        run: RunId(2),
+        sequence: 21,
+        episode: 3,
+        index: 0,
+        record: Record::Reset(next),
+    });
+    let (figures, found) = gathered(all);
+    assert_eq!((figures.episodes.len(), found.len()), (6, 1), "{found:#?}");
+    // In the midst of one nobody said that it was over; and one is empty.
+    let mut all = sound();
+    step(at(&mut all, 1, 6)).truncated = false;
+    says(
+        &only(all),
+        Weight::Look,
+        "1 × an episode without an end",
+        &[place(1, 1, 0)],
+    );
+    let mut all = sound();
+    all.retain(|e| !(e.run == RunId(1) && e.episode == 1 && e.index > 0));
+    let (figures, _) = gathered(all);
+    assert_eq!(figures.troubles.empty.places, [place(1, 1, 0)]);
+    // It goes on after its end.
+    let mut all = sound();
+    step(at(&mut all, 0, 4)).terminated = true;
+    let (figures, found) = gathered(all);
+    assert_eq!(
+        figures.troubles.after_end,
+        Met {
+            times: 2,
+            places: vec![place(1, 0, 5), place(1, 0, 6)]
+        }
+    );
+    assert_eq!(found[0].weight, Weight::Fault);
+}
+
+#[test]
+fn rewards_that_say_nothing_and_columns_that_never_change_are_found() {
+    let mut all = sound();
+    for entry in all.iter_mut().filter(|e| e.index > 0) {
+        step(entry).reward = 0.0;
+        step(entry).action[0] = 0.25;
+    }
+    for entry in &mut all {
+        change(entry, |o| o.proprio[0] = 0.5);
+    }
+    let (_, found) = gathered(all);
+    let what: Vec<&str> = found.iter().map(|finding| &*finding.what).collect();
+    assert_eq!(
+        what,
+        [
+            "every reward is 0",
+            "action: never changes: x (0.25)",
+            "observation: never changes: tool_x (0.5)"
+        ]
+    );
+    let weights: Vec<Weight> = found.iter().map(|finding| finding.weight).collect();
+    assert_eq!(weights, [Weight::Fault, Weight::Look, Weight::Look]);
+    // All terminated, at one length, never out of time.
+    let mut all = sound();
+    for run in all.iter_mut().filter(|e| e.episode == 1 && e.index == 6) {
+        (step(run).terminated, step(run).truncated) = (true, false);
+    }
+    let finding = only(all);
+    assert!(
+        finding
+            .what
+            .starts_with("6 of 6 episodes that terminated have exactly 6 steps")
+    );
+    assert_eq!((finding.weight, finding.places.len()), (Weight::Look, 3));
+}
+
+#[test]
+fn labels_sources_and_interventions_are_counted() {
+    let mut all = sound();
+    for entry in all.iter_mut().filter(|e| e.index > 0) {
+        let (episode, index) = (entry.episode, entry.index);
+        let step = step(entry);
+        step.source = match index {
+            1 => ActionSource::Random,
+            3 | 4 if episode == 0 => ActionSource::Human,
+            6 if episode == 0 => ActionSource::ScriptedOperator,
+            _ => ActionSource::Policy,
+        };
+        step.label = match (episode, index) {
+            (0, 6) => Some(true),
+            (0, 5) | (1, 6) => Some(false),
+            _ => None,
+        };
+    }
+    let (figures, found) = gathered(all);
+    assert_eq!(found, []);
+    let sources: Vec<_> = figures
+        .sources
+        .iter()
+        .map(|(&name, &n)| (name, n))
+        .collect();
+    assert_eq!(
+        sources,
+        [
+            ("human", 4),
+            ("policy", 24),
+            ("random", 6),
+            ("scripted operator", 2)
+        ]
+    );
+    // Of each run two stretches: 3 and 4, and 6.
+    assert_eq!((figures.intervened_steps, figures.interventions), (6, 4));
+    assert_eq!((figures.labelled_success, figures.labelled_failure), (2, 4));
+    let words: Vec<_> = figures.episodes[..3].iter().map(|e| e.label).collect();
+    assert_eq!(words, [Some(true), Some(false), None]);
+}
+
+fn table() -> Table {
+    // Two episodes that time ran out of, one that terminated, and a last one that nothing says the end of.
+    let rows = 40;
+    let at = |i: usize| (i as f32 * 0.37).sin();
+    Table::new(Columns {
+        observation: 2,
+        action: 1,
+        observations: (0..2 * rows).map(at).collect(),
+        actions: (0..rows).map(|i| 1.5 * at(i + 3)).collect(),
+        rewards: (0..rows).map(at).collect(),
+        next_observations: (2..2 * rows + 2).map(at).collect(),
+        terminals: (0..rows).map(|i| i == 29).collect(),
+        timeouts: (0..rows).map(|i| i == 9 || i == 19).collect(),
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_table_is_looked_at_by_its_rows() {
+    let (figures, drawn) = Gather::table("log.npz".into(), &table(), true).finish();
+    assert_eq!((figures.steps, figures.episodes.len()), (40, 4));
+    let ends: Vec<End> = figures.episodes.iter().map(|e| e.end).collect();
+    assert_eq!(
+        ends,
+        [End::Truncated, End::Truncated, End::Terminated, End::Cut]
+    );
+    let sum: f64 = (10..20).map(|i| f64::from((i as f32 * 0.37).sin())).sum();
+    assert!((figures.episodes[1].sum - sum).abs() < 1e-9);
+    assert_eq!(figures.episodes[1].place, Place::Row { row: 10 });
+    let action = &figures.numbers[2];
+    let beyond = (0..40).filter(|&i| (1.5 * ((i + 3) as f32 * 0.37).sin()).abs() > 1.0);
+    assert_eq!(action.beyond.times, beyond.clone().count() as u64);
+    let first = beyond.clone().next().unwrap();
+    assert_eq!(action.beyond.places[0], Place::Row { row: first });
+    let counted: u64 = drawn.histograms[0].2.bins().map(|bar| bar.2).sum();
+    assert_eq!(counted, 40);
+    let found = findings(&figures);
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(found[0].what.contains("outside ±1"));
+    assert!(found[1].what.contains("1 × an episode without an end"));
+    let ordinals: Vec<u64> = drawn.films.iter().map(|film| film.ordinal).collect();
+    assert_eq!(ordinals, [0, 1, 3]);
+}
+
+fn options(data: &Path, page: Option<&Path>) -> InspectOptions {
+    InspectOptions {
+        data: data.to_owned(),
+        spec: None,
+        page: page.map(Path::to_owned),
+        json: false,
+    }
+}
+
+fn go(options: &InspectOptions) -> anyhow::Result<()> {
+    command::run(options, &AtomicBool::new(false))
+}
+
+/// Whether a page is one whole file whose elements are closed in order, with no number that is none.
+fn is_sound(html: &str) {
+    for bad in ["NaN", "inf\"", "http", "<script", "src=\"/"] {
+        assert!(!html.contains(bad), "{bad}");
+    }
+    let mut open = Vec::new();
+    for tag in html.split('<').skip(1) {
+        let name: String = tag
+            .chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '/')
+            .collect();
+        let tag = tag.split('>').next().unwrap();
+        match name.strip_prefix('/') {
+            Some(name) => assert_eq!(open.pop().as_deref(), Some(name), "</{name}>"),
+            None if tag.ends_with('/') || tag.starts_with('!') => {}
+            None if ["br", "img", "meta"].contains(&&*name) => {}
+            None => open.push(name),
+        }
+    }
+    assert!(open.is_empty(), "{open:?} are left open");
+}
+
+#[test]
+fn the_page_holds_all_it_shows() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = dir.path().join("a <run>");
+    let all = sound();
+    for (name, run) in [("first", RunId(1)), ("second", RunId(2))] {
+        let mut entries: Vec<Entry> = all.iter().filter(|e| e.run == run).cloned().collect();
+        step(&mut entries[3]).action[0] = 2.0;
+        write_run(&runs.join(name), &spec(), &entries);
+    }
+    let page = dir.path().join("page.html");
+    go(&options(&runs, Some(&page))).unwrap();
+    let html = fs::read_to_string(&page).unwrap();
+    is_sound(&html);
+    for part in [
+        "a &lt;run&gt;</h1>",
+        "a recording of 2 runs: 6 episodes, 36 steps",
+        "actions outside ±1, up to 2: x 2 ×",
+        "run 0000000000000001, episode 0, index 3",
+        "steps of an episode",
+        "periods; nominal dashed",
+        "tool_x",
+        "action gripper",
+        "episode 6 of 6: 6 steps, return 1, terminated",
+        "fill=\"#c83c32\"",
+    ] {
+        assert!(html.contains(part), "{part} is missing");
+    }
+    // Three episodes of two cameras and seven frames.
+    assert_eq!(html.matches("data:image/png;base64,").count(), 3 * 2 * 7);
+    let table_page = dir.path().join("table.html");
+    let log = dir.path().join("log.npz");
+    npz::write(&log, &table()).unwrap();
+    go(&options(&log, Some(&table_page))).unwrap();
+    let html = fs::read_to_string(&table_page).unwrap();
+    is_sound(&html);
+    assert!(html.contains("observation 1") && html.contains("<polyline"));
+    assert!(!html.contains("What the cameras saw"));
+}
+
+#[test]
+fn programs_get_the_same_figures() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let all = sound();
+    write_run(&run, &spec(), &all[..21]);
+    let out = Command::new(env!("CARGO_BIN_EXE_hilt-learner"))
+        .args(["inspect", "--json"])
+        .arg(&run)
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{out:?}");
+    let all: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let figures = &all["figures"];
+    assert_eq!(all["findings"], serde_json::json!([]));
+    assert_eq!(
+        (&figures["steps"], &figures["data"]),
+        (&18.into(), &run.display().to_string().into())
+    );
+    assert_eq!(figures["episodes"][1]["end"], "truncated");
+    assert_eq!(figures["episodes"][1]["return"], 1.0);
+    assert_eq!(figures["numbers"][0]["name"], "tool_x");
+    assert_eq!(figures["rate"]["nominal_hz"], 10.0);
+    assert_eq!(figures["rig"]["policy_hz"], 10);
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_and_what_could_be_is_told_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = |path: &Path| format!("{:#}", go(&options(path, None)).unwrap_err());
+    let nowhere = dir.path().join("nowhere");
+    assert!(error(&nowhere).contains("nowhere"));
+    let empty = dir.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    assert!(error(&empty).contains("hilt record"));
+    // A number that is none, in the midst: the log's reader refuses it.
+    let mut all = sound();
+    all.truncate(21);
+    change(&mut all[12], |o| o.proprio[0] = f32::NAN);
+    let run = dir.path().join("run");
+    write_run(&run, &spec(), &all);
+    let page = dir.path().join("page.html");
+    let refused = format!("{:#}", go(&options(&run, Some(&page))).unwrap_err());
+    for words in ["run.mcap", "entry 12", "proprio", "not all of it"] {
+        assert!(refused.contains(words), "{words}: {refused}");
+    }
+    let html = fs::read_to_string(&page).unwrap();
+    assert!(
+        html.contains("only what comes before this can be read (10 steps)"),
+        "{html}"
+    );
+    // A log that was cut, or still grows: what is whole of it.
+    let bytes = fs::read(run.join("run.mcap")).unwrap();
+    fs::write(run.join("run.mcap"), &bytes[..600]).unwrap();
+    go(&options(&run, None)).unwrap();
+    // A place where no page can be is named before anything is read.
+    let mut options = options(&nowhere, Some(Path::new("/nowhere/page.html")));
+    assert!(format!("{:#}", go(&options).unwrap_err()).contains("/nowhere/page.html"));
+    options.page = None;
+    options.spec = Some(dir.path().join("spec.json"));
+    let unread = format!("{:#}", go(&options).unwrap_err());
+    assert!(
+        unread.contains("--spec") && unread.contains("spec.json"),
+        "{unread}"
+    );
+}

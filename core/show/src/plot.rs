@@ -247,7 +247,7 @@ impl Layer {
                         svg,
                         "<rect x=\"{left:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{tall:.1}\"/>",
                         floor - tall,
-                        (right - left - 0.6).max(0.6)
+                        (right - left - 0.6).max(1.5)
                     );
                 }
                 write!(svg, "</g>")

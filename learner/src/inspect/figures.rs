@@ -134,6 +134,8 @@ pub struct Camera {
     pub frames: u64,
     /// Frames that are the one before in the same episode: every byte the same, or the time of capture.
     pub repeated: Met,
+    /// Those of them that have its time of capture.
+    pub same_time: u64,
     /// Those of them during which proprioception changed: the picture stood while the arm moved.
     pub stale: Met,
     /// The most stale frames on end.

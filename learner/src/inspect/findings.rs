@@ -30,8 +30,12 @@ pub struct Finding {
 
 /// The true rate is the nominal one up to this share of it.
 const RATE: f64 = 0.05;
-/// So large a share of a camera's frames may be stale before training suffers from it.
-const STALE: f64 = 0.02;
+/// So large a share of a camera's frames may be the bytes before, though the arm moved: it may be out of the view.
+const STALE: f64 = 0.1;
+/// And for so long on end, seconds.
+const FROZEN_S: f64 = 5.0;
+/// So large a share may be the very capture before.
+const SAME_TIME: f64 = 0.02;
 /// So many episodes of one length are not so by chance.
 const ALIKE: usize = 3;
 
@@ -43,8 +47,9 @@ pub fn findings(figures: &Figures) -> Vec<Finding> {
     whether_it_goes_on_in_time(figures, &mut found);
     whether_episodes_are_whole(figures, &mut found);
     whether_rewards_say_something(figures, &mut found);
+    let hz = (figures.rig.as_ref()).map_or(0.0, |rig| f64::from(rig.policy_hz));
     for camera in &figures.cameras {
-        whether_pictures_go_on(camera, &mut found);
+        whether_pictures_go_on(camera, hz, &mut found);
     }
     what_never_changes(figures, &mut found);
     let Found(mut found) = found;
@@ -116,7 +121,7 @@ fn whether_numbers_are_right(figures: &Figures, found: &mut Found) {
             .map(|of| of.min.abs().max(of.max.abs()))
             .fold(0.0, f64::max);
         let each: Vec<String> = (beyond.iter())
-            .map(|n| format!("{} {} ×", n.name, n.beyond.times))
+            .map(|n| format!("{} ({} ×)", n.name, n.beyond.times))
             .collect();
         let what = format!(
             "actions outside ±1, up to {}: {}",
@@ -255,16 +260,21 @@ fn whether_rewards_say_something(figures: &Figures, found: &mut Found) {
     }
 }
 
-fn whether_pictures_go_on(camera: &Camera, found: &mut Found) {
+fn whether_pictures_go_on(camera: &Camera, hz: f64, found: &mut Found) {
     let Camera {
         name,
         frames,
         repeated,
         stale,
         longest_stale,
+        same_time,
         ..
     } = camera;
-    let (weight, remedy) = match stale.times as f64 > STALE * *frames as f64 {
+    let share = |of: u64| of as f64 / (*frames).max(1) as f64;
+    let hung = share(stale.times) > STALE
+        || share(*same_time) > SAME_TIME
+        || *longest_stale as f64 > FROZEN_S * hz;
+    let (weight, remedy) = match hung {
         true => (
             Weight::Fault,
             "the camera hung or is slower than the policy: look at its cable, its exposure and `fps`; a policy that learns \
@@ -281,7 +291,7 @@ fn whether_pictures_go_on(camera: &Camera, found: &mut Found) {
         |times| {
             format!(
                 "camera {name}: {times} of {frames} frames are the one before, while the arm's state changed; \
-                 up to {longest_stale} on end"
+                 up to {longest_stale} on end; {same_time} by their time of capture, else byte by byte"
             )
         },
         remedy,

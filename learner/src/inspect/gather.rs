@@ -114,7 +114,7 @@ impl Gather {
     pub fn table(data: String, table: &Table, with_films: bool) -> Self {
         let mut gather = Self::new(data, with_films);
         let columns_of = table.columns();
-        let numbered = |width: usize| (0..width).map(|i| i.to_string());
+        let numbered = |width: usize| (0..width).map(|i| format!("[{i}]"));
         gather.observation = columns(Group::Observation, numbered(columns_of.observation));
         gather.action = columns(Group::Action, numbered(columns_of.action));
         gather.reward = columns(Group::Reward, ["reward".to_owned()]);
@@ -271,9 +271,11 @@ impl Gather {
         for ((camera, stale), (before, now)) in
             self.figures.cameras.iter_mut().zip(&mut stale).zip(images)
         {
-            let repeated = is_same(before, now);
+            let same_time = before.captured_ns == now.captured_ns;
+            let repeated = same_time || before.rgb == now.rgb;
             if repeated {
                 camera.repeated.at(place);
+                camera.same_time += u64::from(same_time);
             }
             *stale = if repeated && moved { *stale + 1 } else { 0 };
             if *stale > 0 {
@@ -441,10 +443,6 @@ fn follows(troubles: &mut Troubles, before: Option<&Last>, entry: &Entry) -> boo
         }
     }
     is_next || begins
-}
-
-fn is_same(before: &Image, now: &Image) -> bool {
-    before.captured_ns == now.captured_ns || before.rgb == now.rgb
 }
 
 fn is_whole(image: &Image) -> bool {

@@ -19,8 +19,8 @@ use super::{
 const DOTS: usize = 600;
 /// And their mean in so many parts.
 const PARTS: usize = 40;
-/// Bars of periods.
-const BARS: u32 = 50;
+/// Bars of periods: so many that the nominal one lies within a bar.
+const BARS: u32 = 51;
 /// Columns whose numbers are drawn at most.
 const HISTOGRAMS: usize = 40;
 /// Films by colour: the first, a middle and the last.
@@ -338,9 +338,9 @@ fn of_periods(periods: &hdrhistogram::Histogram<u64>, nominal_hz: f64) -> Plot {
         (from, from + width_ms, *count as f64)
     };
     let (shorter, longer) = bars.split_at(BARS as usize);
-    let longer = longer.iter().filter(|count| **count > 0).enumerate();
+    let longer = longer.iter().filter(|count| **count > 0);
     Plot::new("periods; nominal dashed; red: longer", "ms")
         .bars(BLUE, shorter.iter().enumerate().map(bar))
-        .bars(RED, longer.map(|(_, count)| bar((BARS as usize, count))))
+        .bars(RED, longer.map(|count| bar((BARS as usize, count))))
         .mark(1e3 / nominal_hz)
 }

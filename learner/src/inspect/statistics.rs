@@ -140,6 +140,9 @@ impl<T> Thinned<T> {
     pub fn offer(&mut self, make: impl FnOnce() -> T) {
         let at = self.offered;
         self.offered += 1;
+        if !at.is_multiple_of(self.stride) {
+            return;
+        }
         if self.kept.len() == self.most {
             self.stride *= 2;
             let stride = self.stride;

@@ -193,15 +193,16 @@ fn labels(figures: &Figures) -> String {
     let said = |word| (figures.episodes.iter()).filter(move |e| e.label == Some(word));
     let (yes, no) = (said(true).count(), said(false).count());
     let (success, failure) = (figures.labelled_success, figures.labelled_failure);
-    match success + failure {
-        0 => "none".to_owned(),
-        _ => format!(
-            "{} frames a success, {} none; of the {} episodes whose last frame has one {yes} succeeded",
-            grouped(success),
-            grouped(failure),
-            yes + no
-        ),
+    if success + failure == 0 {
+        return "none".to_owned();
     }
+    let last = match yes + no {
+        0 => "no episode's last frame has one".to_owned(),
+        1 => format!("the last frame of 1 episode has one: {yes} succeeded"),
+        n => format!("the last frames of {n} episodes have one: {yes} succeeded"),
+    };
+    let (success, failure) = (grouped(success), grouped(failure));
+    format!("{success} frames a success, {failure} none; {last}")
 }
 
 fn sources(figures: &Figures) -> String {

@@ -186,6 +186,13 @@ pub struct Troubles {
     pub empty: Met,
 }
 
+impl Troubles {
+    /// So many entries more are missing.
+    pub(super) fn missing(&mut self, entries: u64) {
+        self.missing_entries = self.missing_entries.saturating_add(entries);
+    }
+}
+
 /// A place in the data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]

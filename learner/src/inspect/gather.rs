@@ -421,14 +421,14 @@ fn add_all(columns: &mut [Column], values: &[f32], place: impl Fn() -> Place + C
 /// Whether an entry comes right after the one before it in the same run; if not, what is wrong is counted.
 fn follows(troubles: &mut Troubles, before: Option<&Last>, entry: &Entry) -> bool {
     let place = || Place::of(entry);
-    let wanted = before.map_or(0, |last| last.entry.sequence + 1);
+    let wanted = before.map_or(0, |last| last.entry.sequence.saturating_add(1));
     if entry.sequence < wanted {
         troubles.again.at(place);
         return false;
     }
     if entry.sequence > wanted {
         troubles.holes.at(place);
-        troubles.missing_entries += entry.sequence - wanted;
+        troubles.missing(entry.sequence - wanted);
         return false;
     }
     let Some(Last { entry: last, .. }) = before else {
@@ -439,7 +439,7 @@ fn follows(troubles: &mut Troubles, before: Option<&Last>, entry: &Entry) -> boo
     if !is_next && !begins {
         troubles.holes.at(place);
         if last.episode == entry.episode && entry.index > last.index {
-            troubles.missing_entries += u64::from(entry.index - last.index - 1);
+            troubles.missing(u64::from(entry.index - last.index - 1));
         }
     }
     is_next || begins

@@ -3,6 +3,7 @@
 
 pub mod onnx;
 pub mod robot;
+pub mod sound;
 
 use std::{
     collections::BTreeMap,

@@ -167,6 +167,17 @@ fn a_camera_that_hangs_is_told_from_an_arm_at_rest() {
         "camera front: 1 of 42",
         &[place(1, 0, 2)],
     );
+    // The last one stands for one that was not kept.
+    let mut all = sound();
+    let before = at(&mut all, 0, 5).observation().clone();
+    change(at(&mut all, 0, 6), |o| {
+        o.proprio = before.proprio;
+        o.images
+            .iter_mut()
+            .zip(before.images)
+            .for_each(|(now, before)| now.rgb = before.rgb);
+    });
+    assert_eq!(gathered(all).1, []);
     // From one episode to the next a picture may stay.
     let mut all = sound();
     let before = at(&mut all, 0, 6).observation().images[0].clone();

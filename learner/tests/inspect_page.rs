@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::{fs, path::Path, process::Command, sync::atomic::AtomicBool};
+use std::{collections::BTreeMap, fs, path::Path, process::Command, sync::atomic::AtomicBool};
 
 use common::{
     robot::{spec, write_run},
@@ -20,7 +20,10 @@ use hilt_learner::inspect::{
 use hilt_protocol::{
     ActionSource, Entry, Image, Observation, Record, RunId, Step, noise::Uniforms,
 };
-use hilt_recording::table::{Columns, Table, npz};
+use hilt_recording::{
+    RunWriter,
+    table::{Columns, Table, npz},
+};
 use serde_json::Value;
 
 /// An entry of any numbers, in shapes that may be the rig's.
@@ -292,4 +295,27 @@ fn what_cannot_be_read_is_an_error_and_what_could_be_is_told_before() {
         unread.contains("--spec") && unread.contains("spec.json"),
         "{unread}"
     );
+}
+
+#[test]
+fn a_run_that_still_grows_is_looked_at_as_far_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let mut writer = RunWriter::create(&run, RunId(1), &spec(), BTreeMap::new()).unwrap();
+    let all = sound();
+    all[..10]
+        .iter()
+        .for_each(|entry| writer.append(entry).unwrap());
+    writer.flush().unwrap();
+    let page = dir.path().join("page.html");
+    go(&options(&run, Some(&page))).unwrap();
+    let html = fs::read_to_string(&page).unwrap();
+    for part in [
+        "2 episodes, 8 steps",
+        "1 × a run that ends within an episode",
+        "still being recorded",
+    ] {
+        assert!(html.contains(part), "{part} is missing");
+    }
+    writer.finish().unwrap();
 }

@@ -2,7 +2,7 @@
 //! figures, and a few pictures and curves.
 
 use hdrhistogram::Histogram as Periods;
-use hilt_protocol::{ActionSource, Entry, Image, Record, RigSpec, Step};
+use hilt_protocol::{ActionSource, Entry, Image, Observation, Record, RigSpec, Step};
 use hilt_recording::table::Table;
 
 use super::{
@@ -267,6 +267,9 @@ impl Gather {
         }
         let moved = before.proprio != now.proprio;
         let mut stale = std::mem::take(&mut last.stale);
+        if !moved && is_last(entry) && is_again(before, now) {
+            return stale;
+        }
         let images = before.images.iter().zip(&now.images);
         for ((camera, stale), (before, now)) in
             self.figures.cameras.iter_mut().zip(&mut stale).zip(images)
@@ -443,6 +446,17 @@ fn follows(troubles: &mut Troubles, before: Option<&Last>, entry: &Entry) -> boo
         }
     }
     is_next || begins
+}
+
+fn is_last(entry: &Entry) -> bool {
+    matches!(&entry.record, Record::Step(step) if step.terminated || step.truncated)
+}
+
+/// Whether an observation is the one before over again. At the end of an episode it stands for one that a format does
+/// not keep, as LeRobot's.
+fn is_again(before: &Observation, now: &Observation) -> bool {
+    let mut images = before.images.iter().zip(&now.images);
+    images.all(|(before, now)| before.rgb == now.rgb)
 }
 
 fn is_whole(image: &Image) -> bool {

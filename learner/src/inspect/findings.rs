@@ -291,7 +291,7 @@ fn whether_pictures_go_on(camera: &Camera, hz: f64, found: &mut Found) {
         |times| {
             format!(
                 "camera {name}: {times} of {frames} frames are the one before, while the arm's state changed; \
-                 up to {longest_stale} on end; {same_time} by their time of capture, else byte by byte"
+                 up to {longest_stale} on end, {same_time} of all the very same capture"
             )
         },
         remedy,

@@ -677,6 +677,21 @@ fn nothing_half_written_is_left() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
+#[test]
+fn no_camera_is_named_as_the_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spec = spec();
+    spec.cameras[1].name = "state".into();
+    let none = std::iter::empty::<Result<Entry, HilSerlError>>();
+    let error = hil_serl::write(&dir.path().join("demos.pkl"), &spec, none).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("demos.pkl: a camera cannot be named `state`")
+    );
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
 /// An episode: what is drawn of each of its steps.
 type Drawn = Vec<(Vec<f32>, f32, u8, bool, u8)>;
 

@@ -1,9 +1,9 @@
 //! The pickle reader against files of Python's, damaged ones, and ones that mean harm.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::path::Path;
+use std::{io::Cursor, path::Path};
 
-use hilt_recording::pickle::{DType, Pickle, PickleFault};
+use hilt_recording::pickle::{DType, Outline, Pickle, PickleFault};
 use proptest::prelude::*;
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -47,6 +47,94 @@ fn arrays_of_every_layout_are_the_numbers_that_python_wrote() {
     let scale = norm.get("scale").unwrap();
     assert_eq!(scale.array().unwrap().dtype(), DType::Float(8));
     assert_eq!(scale.describe(), "a float64 array of shape [4]");
+}
+
+#[test]
+fn numbers_are_those_that_python_wrote() {
+    let number = |operations: &[u8]| {
+        Pickle::read(&program(&[operations]))
+            .unwrap()
+            .root()
+            .number()
+    };
+    for (operations, wanted) in [
+        (b"\x88".as_slice(), Some(1.0)),
+        (b"J\xfe\xff\xff\xff", Some(-2.0)),
+        (b"\x8a\x06\0\0\0\0\0\x80", Some(-140_737_488_355_328.0)),
+        (b"G\xbf\xf8\0\0\0\0\0\0", Some(-1.5)),
+        (b"\x8c\x011", None),
+        (b"K\x01\x85", None),
+        (b"N", None),
+        // numpy.float32(0.5), and a bool.
+        (
+            b"cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n\x8c\x02f4\x89\x88\x87RC\x04\0\0\0?\x86R",
+            Some(0.5),
+        ),
+        (
+            b"cnumpy._core.multiarray\nscalar\ncnumpy\ndtype\n\x8c\x02b1\x89\x88\x87RC\x01\x01\x86R",
+            Some(1.0),
+        ),
+    ] {
+        assert_eq!(number(operations), wanted, "{operations:?}");
+    }
+    let text = program(&[b"\x8c\x03abc"]);
+    assert_eq!(Pickle::read(&text).unwrap().root().text(), Some("abc"));
+}
+
+/// Protocol 2 has no bytes: it has texts that are to be encoded as Latin-1.
+#[test]
+fn an_array_of_protocol_2_is_the_same_in_the_file_as_in_memory() {
+    let bytes: Vec<u8> = (0..3000).map(|i| (i % 256) as u8).collect();
+    let text: String = bytes.iter().map(|&byte| char::from(byte)).collect();
+    let array = |text: &str| {
+        let length = (text.len() as u32).to_le_bytes();
+        program(&[
+            b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85C\x01b\x87R(K\x01M\xb8\x0b\x85",
+            b"cnumpy\ndtype\n\x8c\x02u1\x89\x88\x87R\x89c_codecs\nencode\nX",
+            &length,
+            text.as_bytes(),
+            b"\x8c\x06latin1\x86Rtb",
+        ])
+    };
+    let file = array(&text);
+    let whole = Pickle::read(&file).unwrap();
+    assert_eq!(whole.root().array().unwrap().row_major(), bytes);
+
+    let mut reader = Cursor::new(&file);
+    let outline = Outline::of(&mut reader, file.len() as u64).unwrap();
+    let outlined = Pickle::of_outline(&outline).unwrap();
+    assert!(outlined.root().array().is_none());
+    let far = outlined.root().far_array().unwrap();
+    assert_eq!(
+        (far.shape(), far.dtype()),
+        (&[3000][..], DType::Unsigned(1))
+    );
+    assert_eq!(far.read(&mut reader).unwrap().row_major(), bytes);
+    // The file has changed: it is shorter, or its text another.
+    let cut = far
+        .read(&mut Cursor::new(&file[..file.len() / 2]))
+        .unwrap_err();
+    assert!(cut.to_string().contains("has changed"), "{cut}");
+    let place = far.place() as usize;
+    let other = [&file[..place], "€".as_bytes(), &file[place + 3..]].concat();
+    assert!(far.read(&mut Cursor::new(&other)).is_err());
+
+    // A euro is no byte, wherever it stands.
+    for text in [text.replace('b', "€"), text.clone() + "\u{100}"] {
+        let file = array(&text);
+        touch(&file);
+        assert!(matches!(fault(&file), PickleFault::Form(_)));
+    }
+}
+
+#[test]
+fn protocols_0_and_1_are_refused_by_name() {
+    for bytes in [b"(lp0\n.".as_slice(), b"(dp0\n.", b"]q\0.", b"}q\0."] {
+        assert_eq!(fault(bytes), PickleFault::Old);
+    }
+    for bytes in [b"".as_slice(), b"\x80\x06N.", b"\x80\x01N.", b"text"] {
+        assert_eq!(fault(bytes), PickleFault::Protocol);
+    }
 }
 
 #[test]
@@ -174,11 +262,16 @@ fn damaged_files_are_errors_or_other_values() {
     }
 }
 
-/// Reads, and looks at what was read.
+/// Reads, and looks at what was read. An outline says the same.
 fn touch(bytes: &[u8]) {
-    let Ok(pickle) = Pickle::read(bytes) else {
+    let outline = Outline::of(Cursor::new(bytes), bytes.len() as u64).unwrap();
+    let outlined = Pickle::of_outline(&outline);
+    let whole = Pickle::read(bytes);
+    let (Ok(pickle), Ok(outlined)) = (&whole, &outlined) else {
+        assert_eq!(whole.err(), outlined.err());
         return;
     };
+    assert_eq!(pickle.root().describe(), outlined.root().describe());
     let mut values = vec![pickle.root()];
     for _ in 0..1000 {
         let Some(value) = values.pop() else { break };

@@ -138,6 +138,11 @@ pub enum HilSerlError {
         "{0} holds no images; as a table of states it is learned from with `hilt-learner offline`"
     )]
     NoImages(PathBuf),
+    /// The name is taken.
+    #[error(
+        "{0}: a camera cannot be named `state` there, for that is what the arm's numbers are called"
+    )]
+    Camera(PathBuf),
     /// Nobody said what the frames show.
     #[error(
         "{0}: nothing says what its frames show: neither `labels`, 0 or 1, nor `success` or `failure` in the name of \
@@ -248,6 +253,9 @@ fn opened(path: &Path) -> Result<(File, u64), HilSerlError> {
     let length = file.metadata().map_err(in_file(path))?.len();
     Ok((file, length))
 }
+
+/// What the numbers of an observation are called, beside its cameras.
+const STATE: &str = "state";
 
 /// The names of sources in `infos.source`.
 const SOURCES: [(&str, ActionSource); 4] = [

@@ -8,7 +8,7 @@ use std::{
 
 use hilt_protocol::{ActionSource, CameraSpec};
 
-use super::{Fault, HilSerlError, Place};
+use super::{Fault, HilSerlError, Place, STATE};
 use crate::pickle::{Array, DType, FarArray, Outline, Pickle, Value};
 
 /// A transition.
@@ -355,9 +355,6 @@ impl<'p, 'a, F: Read + Seek> At<'p, 'a, '_, F> {
         items.enumerate().map(number).collect()
     }
 }
-
-/// What `state` is called among the cameras.
-const STATE: &str = "state";
 
 /// Why an observation is not like those before.
 fn different(before: &Form, found: &Form) -> Fault {

@@ -6,18 +6,13 @@ use std::{
     path::Path,
 };
 
-use hilt_protocol::{ActionSource, Entry, MAX_CAMERAS, Observation, Record, RigSpec, Step};
+use hilt_protocol::{ActionSource, Entry, Observation, Record, RigSpec, Step};
 
-use super::{HilSerlError, SOURCES, in_file};
+use super::{HilSerlError, SOURCES, STATE, in_file};
 use crate::{
-    pickle::{DType, FREE, PickleWriter},
+    pickle::{DType, PickleWriter},
     table::Table,
 };
-
-/// Arrays of an observation: its state and its images.
-const ARRAYS: u32 = 1 + MAX_CAMERAS as u32;
-// What a step led to and what it began with are kept at the same time.
-const _: () = assert!(2 * ARRAYS <= FREE);
 
 /// Writes the transitions of entries to a file, which appears once it is whole. Each image is written once: what a
 /// step led to and what the next begins with are one array. An entry whose predecessor is missing makes no transition.
@@ -29,6 +24,9 @@ pub fn write<E: From<HilSerlError>>(
     spec: &RigSpec,
     entries: impl IntoIterator<Item = Result<Entry, E>>,
 ) -> Result<u64, E> {
+    if spec.cameras.iter().any(|camera| camera.name == STATE) {
+        return Err(HilSerlError::Camera(path.to_owned()).into());
+    }
     beside(path, |out| {
         let mut rows = Rows::new(out).map_err(in_file(path))?;
         let mut before: Option<Entry> = None;
@@ -84,8 +82,8 @@ fn beside<T, E: From<HilSerlError>>(
 struct Rows<W> {
     out: PickleWriter<W>,
     count: u64,
-    /// What Python keeps of the last observation: 0 or 1, the half of the free numbers that it has.
-    kept: Option<u32>,
+    /// The last observation's arrays, by the numbers that Python keeps them under: its state and its images.
+    kept: Option<Vec<u32>>,
 }
 
 /// How a step ended and whose it was.
@@ -119,16 +117,14 @@ impl<W: Write> Rows<W> {
     }
 
     fn step(&mut self, spec: &RigSpec, now: &Observation, step: &Step) -> io::Result<()> {
-        let half = self.kept.unwrap_or(0);
         self.out.dictionary()?;
         self.out.text("observations")?;
-        match self.kept {
-            Some(_) => self.again(spec, half)?,
-            None => self.observation(spec, now, half)?,
+        match self.kept.take() {
+            Some(arrays) => self.again(spec, &arrays)?,
+            None => drop(self.observation(spec, now)?),
         }
         self.out.text("next_observations")?;
-        self.observation(spec, &step.next, 1 - half)?;
-        self.kept = Some(1 - half);
+        self.kept = Some(self.observation(spec, &step.next)?);
         self.action(&step.action)?;
         if spec.mode.learned_gripper() {
             self.out.text("grasp_penalty")?;
@@ -143,30 +139,29 @@ impl<W: Write> Rows<W> {
         self.end(step.reward, &about)
     }
 
-    /// An observation, its arrays kept in a half of the free numbers.
-    fn observation(&mut self, spec: &RigSpec, seen: &Observation, half: u32) -> io::Result<()> {
+    /// An observation; the numbers of its arrays.
+    fn observation(&mut self, spec: &RigSpec, seen: &Observation) -> io::Result<Vec<u32>> {
         self.out.dictionary()?;
-        self.out.text("state")?;
+        self.out.text(STATE)?;
         self.floats(&[1, seen.proprio.len()], &seen.proprio)?;
-        let mut number = half * ARRAYS;
-        self.out.keep(number)?;
+        let mut arrays = vec![self.out.keep()?];
         for (camera, image) in spec.cameras.iter().zip(&seen.images) {
             self.out.text(&camera.name)?;
             let shape = [1, image.height as usize, image.width as usize, 3];
             self.out.array(DType::Unsigned(1), &shape, &image.rgb)?;
-            number += 1;
-            self.out.keep(number)?;
+            arrays.push(self.out.keep()?);
         }
-        self.out.end()
+        self.out.end()?;
+        Ok(arrays)
     }
 
-    /// The observation of kept arrays.
-    fn again(&mut self, spec: &RigSpec, half: u32) -> io::Result<()> {
+    /// The observation of these arrays.
+    fn again(&mut self, spec: &RigSpec, arrays: &[u32]) -> io::Result<()> {
         self.out.dictionary()?;
-        let names = std::iter::once("state").chain(spec.cameras.iter().map(|c| &*c.name));
-        for (number, name) in (half * ARRAYS..).zip(names) {
+        let names = std::iter::once(STATE).chain(spec.cameras.iter().map(|c| &*c.name));
+        for (name, &array) in names.zip(arrays) {
             self.out.text(name)?;
-            self.out.kept(number)?;
+            self.out.kept(array)?;
         }
         self.out.end()
     }
@@ -225,7 +220,7 @@ fn write_rows(out: impl Write, table: &Table) -> io::Result<()> {
         for (key, state) in states {
             rows.out.text(key)?;
             rows.out.dictionary()?;
-            rows.out.text("state")?;
+            rows.out.text(STATE)?;
             rows.floats(&[1, state.len()], state)?;
             rows.out.end()?;
         }

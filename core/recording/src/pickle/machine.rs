@@ -113,7 +113,7 @@ impl<'a> Machine<'a> {
     fn text(&mut self, width: usize) -> Step<Node<'a>> {
         let length = self.size(width)?;
         if let Some(far) = self.left_out() {
-            return Ok(Node::Far(far));
+            return Ok(Node::Far(Box::new(far)));
         }
         match std::str::from_utf8(self.take(length)?) {
             Ok(text) => Ok(Node::Text(text)),
@@ -124,7 +124,7 @@ impl<'a> Machine<'a> {
     fn byte_string(&mut self, width: usize) -> Step<Node<'a>> {
         let length = self.size(width)?;
         match self.left_out() {
-            Some(far) => Ok(Node::Far(far)),
+            Some(far) => Ok(Node::Far(Box::new(far))),
             None => Ok(Node::Bytes(Cow::Borrowed(self.take(length)?))),
         }
     }
@@ -295,11 +295,14 @@ impl<'a> Machine<'a> {
             return form("an array's shape does not fit its bytes");
         }
         match &self.nodes[data] {
-            Node::Bytes(data) => Ok(Node::Array(Array {
+            Node::Bytes(data) => Ok(Node::Array(Box::new(Array {
                 form: array,
                 data: data.clone(),
-            })),
-            &Node::Far(far) => Ok(Node::FarArray(FarArray { form: array, far })),
+            }))),
+            Node::Far(far) => Ok(Node::FarArray(Box::new(FarArray {
+                form: array,
+                far: **far,
+            }))),
             _ => form(ARRAY),
         }
     }
@@ -314,7 +317,9 @@ impl<'a> Machine<'a> {
                     Err(_) => form("a text stands for bytes and is not Latin-1"),
                 }
             }
-            Node::Far(far) if far.meaning == Meaning::Text => Ok(Node::Far(far.encoded())),
+            Node::Far(far) if far.meaning == Meaning::Text => {
+                Ok(Node::Far(Box::new(far.encoded())))
+            }
             _ => form(ARRAY),
         }
     }

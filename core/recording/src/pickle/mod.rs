@@ -28,7 +28,7 @@ mod writer;
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-pub(crate) use self::writer::{FREE, PickleWriter};
+pub(crate) use self::writer::PickleWriter;
 pub use self::{
     array::{Array, DType, FarArray},
     outline::{Outline, OutlineError},
@@ -86,6 +86,7 @@ pub enum PickleFault {
     Large,
 }
 
+/// Small: a file has a hundred of them in every row.
 #[derive(Clone, Debug)]
 enum Node<'a> {
     None,
@@ -95,7 +96,7 @@ enum Node<'a> {
     Text(&'a str),
     Bytes(Cow<'a, [u8]>),
     /// A text or bytes that are still in the file.
-    Far(Far),
+    Far(Box<Far>),
     Tuple(Vec<usize>),
     List(Vec<usize>),
     Dict(BTreeMap<&'a str, usize>),
@@ -103,8 +104,8 @@ enum Node<'a> {
     DType(DType),
     /// An array that waits for its state.
     Blank,
-    Array(Array<'a>),
-    FarArray(FarArray),
+    Array(Box<Array<'a>>),
+    FarArray(Box<FarArray>),
 }
 
 /// What a pickle holds.

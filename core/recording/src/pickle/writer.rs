@@ -13,20 +13,22 @@ pub(crate) struct PickleWriter<W> {
     out: W,
     /// Operations whose value Python keeps under a number, so that it is written once.
     kept: BTreeMap<Vec<u8>, u32>,
+    /// The next number.
+    free: u32,
 }
 
 /// numpy 2 knows its old name too, numpy 1 before 1.26 no other.
 const RECONSTRUCT: &[u8] = b"cnumpy.core.multiarray\n_reconstruct\n";
 const NDARRAY: &[u8] = b"cnumpy\nndarray\n";
 
-/// So many numbers are left to whoever writes.
-pub(crate) const FREE: u32 = 64;
-
 impl<W: Write> PickleWriter<W> {
     pub fn new(mut out: W) -> io::Result<Self> {
         out.write_all(&[op::PROTO, 4])?;
-        let kept = BTreeMap::new();
-        Ok(Self { out, kept })
+        Ok(Self {
+            out,
+            kept: BTreeMap::new(),
+            free: 0,
+        })
     }
 
     /// Ends the file; what it was written to.
@@ -86,11 +88,10 @@ impl<W: Write> PickleWriter<W> {
         if let Some(&number) = self.kept.get(operations) {
             return self.kept(number);
         }
-        // Python's memo is a row of places: numbers are small.
-        let number = FREE + u32::try_from(self.kept.len()).map_err(io::Error::other)?;
-        self.kept.insert(operations.to_vec(), number);
         self.out.write_all(operations)?;
-        self.keep(number)
+        let number = self.keep()?;
+        self.kept.insert(operations.to_vec(), number);
+        Ok(())
     }
 
     /// An array of numpy's. `bytes` must be as many as its shape needs, little-endian, the last index running fastest.
@@ -129,10 +130,14 @@ impl<W: Write> PickleWriter<W> {
         self.once(&operations)
     }
 
-    /// Has Python keep the last value under a number below [`FREE`], in the place of what was there.
-    pub fn keep(&mut self, number: u32) -> io::Result<()> {
+    /// Has Python keep the last value; its number.
+    pub fn keep(&mut self) -> io::Result<u32> {
+        let number = self.free;
+        let next = number.checked_add(1);
+        self.free = next.ok_or_else(|| io::Error::other("the file is full"))?;
         self.op(op::PUT4)?;
-        self.out.write_all(&number.to_le_bytes())
+        self.out.write_all(&number.to_le_bytes())?;
+        Ok(number)
     }
 
     /// The value that is kept under a number.

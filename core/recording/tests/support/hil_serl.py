@@ -5,6 +5,7 @@ import copy
 import io
 import json
 import pickle
+import pickletools
 import sys
 import warnings
 from collections import OrderedDict
@@ -133,6 +134,8 @@ def read(path):
     with open(path, "rb") as file:
         again = pickle._Unpickler(file).load()
     assert plain(rows) == plain(again)
+    with open(path, "rb") as file:
+        pickletools.dis(file, io.StringIO())
     for before, after in zip(rows, rows[1:]):
         if not before["dones"]:
             for key, led_to in before["next_observations"].items():

@@ -23,6 +23,7 @@
 
 mod array;
 mod machine;
+mod op;
 mod outline;
 mod writer;
 

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::{
     PickleError, PickleFault,
     array::{Far, Meaning},
-    machine::op,
+    op,
 };
 
 /// Texts and bytes from this length on are left in the file.

@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
 };
 
-use super::{DType, machine::op};
+use super::{DType, op};
 
 /// Writes one value, part after part, in the order of Python's stack machine: a container, its parts, and the operation
 /// that puts them into it. It takes no memory to speak of, however much is written.

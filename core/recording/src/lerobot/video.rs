@@ -1,12 +1,13 @@
 //! Frames of a video, decoded by the `ffmpeg` program beside us, in order.
 //!
 //! The pictures come through one pipe, and what the program says of each, its time and size, through another: raw
-//! pictures know neither. Two threads read them, so that a few frames of each video are ready before anybody asks;
-//! when nobody takes them, the pipe is full and the program waits.
+//! pictures know neither. A thread reads both, so that a few frames of each video are ready before anybody asks; when
+//! nobody takes them, the pipe is full and the program waits.
 
 use std::{
+    collections::VecDeque,
     ffi::OsStr,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, Read},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStderr, ChildStdout, Command, Stdio},
@@ -15,18 +16,28 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use rustix::{
+    fd::AsFd,
+    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    pipe::fcntl_setpipe_size,
 };
 
 /// Frames that wait, decoded.
 const AHEAD: usize = 32;
-/// Frames up to this are decoded faster than they are handed from thread to thread, 256 × 256.
+/// Frames up to this, 256 × 256, are decoded faster than they are handed from thread to thread.
 const SMALL_PIXELS: u32 = 1 << 16;
 /// What a pipe may hold for anybody (`/proc/sys/fs/pipe-max-size`).
 const PIPE_BYTES: usize = 1 << 20;
 /// Of what the program says, so much is kept for the error: the first lines tell the cause.
 const LONGEST_COMPLAINT: usize = 400;
 /// A line longer than this is none of the program's.
-const LONGEST_LINE: u64 = 1 << 16;
+const LONGEST_LINE: usize = 1 << 16;
+/// How long the thread leaves the program alone when it has read all there is. To wait for the pipes instead would
+/// wake it for every piece of a picture or a line, tens of times a frame, and cost as much as the decoding.
+const PAUSE: Duration = Duration::from_micros(200);
 
 /// Why there is no frame.
 #[derive(Debug, thiserror::Error)]
@@ -110,8 +121,8 @@ pub struct VideoReader {
     program: Child,
     /// Taken when it is dropped, so that the threads end.
     frames: Option<Receiver<Result<VideoFrame, VideoError>>>,
-    pictures: Option<JoinHandle<()>>,
-    log: Option<JoinHandle<String>>,
+    /// It returns what the program complained about.
+    thread: Option<JoinHandle<String>>,
     /// The newest frame, which may be asked for again.
     newest: Option<VideoFrame>,
     decoded: u64,
@@ -142,7 +153,7 @@ impl VideoReader {
             command.args(["-ss", &format!("{:.6}", (start_s - TOLERANCE_S).max(0.0))]);
         }
         if size[0].saturating_mul(size[1]) <= SMALL_PIXELS {
-            command.args(["-threads", "1"]);
+            command.args(["-filter_threads", "1", "-threads", "1"]);
         }
         command.arg("-i").arg(input);
         command.args(["-map", "0:v:0", "-fps_mode", "passthrough"]);
@@ -167,8 +178,7 @@ impl VideoReader {
             path: path.to_owned(),
             program,
             frames: None,
-            pictures: None,
-            log: None,
+            thread: None,
             newest: None,
             decoded: 0,
         };
@@ -176,19 +186,19 @@ impl VideoReader {
             return Err(io(io::ErrorKind::BrokenPipe.into()));
         };
         // Fewer changes between the program and us. A system that does not allow it is only slower.
-        let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_BYTES);
-        let (shown, infos) = sync_channel(AHEAD);
+        let _ = fcntl_setpipe_size(&stdout, PIPE_BYTES);
         let (sender, frames) = sync_channel(AHEAD);
+        unwaiting(&stdout).map_err(io)?;
+        unwaiting(&stderr).map_err(io)?;
         let pictures = Pictures {
             path: path.to_owned(),
             size,
             stdout,
+            log: Log::new(stderr),
         };
-        let log = thread::Builder::new().name("video log".into());
-        reader.log = Some(log.spawn(move || read_log(stderr, &shown)).map_err(io)?);
         let thread = thread::Builder::new().name("video".into());
-        let run = move || pictures.read(&infos, &sender);
-        reader.pictures = Some(thread.spawn(run).map_err(io)?);
+        let run = move || pictures.read(&sender);
+        reader.thread = Some(thread.spawn(run).map_err(io)?);
         reader.frames = Some(frames);
         Ok(reader)
     }
@@ -234,7 +244,7 @@ impl VideoReader {
 
     /// What the program complained about, once it has ended.
     fn said(&mut self) -> String {
-        let said = self.log.take().and_then(|log| log.join().ok());
+        let said = self.thread.take().and_then(|thread| thread.join().ok());
         match said {
             Some(said) if !said.is_empty() => format!(" (ffmpeg says: {said})"),
             _ => String::new(),
@@ -244,14 +254,11 @@ impl VideoReader {
 
 impl Drop for VideoReader {
     fn drop(&mut self) {
-        // A thread that waits for somebody to take its frame ends, and with the program those that read from it.
+        // The thread ends when nobody takes its frames any more, or with the program that it reads from.
         drop(self.frames.take());
         let _ = self.program.kill();
         let _ = self.program.wait();
-        if let Some(thread) = self.pictures.take() {
-            let _ = thread.join();
-        }
-        if let Some(thread) = self.log.take() {
+        if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
@@ -265,68 +272,137 @@ struct Info {
     size: [u32; 2],
 }
 
-/// Reads pictures as they are announced.
+/// Reads pictures, and what is said of each.
 struct Pictures {
     path: PathBuf,
     size: [u32; 2],
     stdout: ChildStdout,
+    log: Log,
 }
 
 impl Pictures {
-    fn read(mut self, infos: &Receiver<Info>, to: &SyncSender<Result<VideoFrame, VideoError>>) {
+    /// Passes frames on until there are no more, or nobody takes them; what the program complained about.
+    fn read(mut self, to: &SyncSender<Result<VideoFrame, VideoError>>) -> String {
         let [width, height] = self.size.map(|side| side as usize);
         let mut picture = vec![0; width * height * 3];
-        while let Ok(info) = infos.recv() {
-            let frame = if info.size != self.size {
-                let text = |[width, height]: [u32; 2]| format!("{width}×{height}");
-                Err(VideoError::Size {
-                    path: self.path.clone(),
-                    got: text(info.size),
-                    wanted: text(self.size),
-                })
-            } else {
-                match self.stdout.read_exact(&mut picture) {
-                    Ok(()) => Ok(VideoFrame {
-                        time_s: info.time_s,
-                        rgb: picture.as_slice().into(),
-                    }),
-                    // The program ended in the middle; the log says why.
-                    Err(_) => return,
+        loop {
+            let whole = self.picture(&mut picture);
+            // What is said of a picture is said before it comes.
+            self.log.hear();
+            while self.log.infos.is_empty() && !self.log.ended {
+                thread::sleep(PAUSE);
+                self.log.hear();
+            }
+            let frame = match self.log.infos.pop_front() {
+                Some(info) if info.size != self.size => {
+                    let text = |[width, height]: [u32; 2]| format!("{width}×{height}");
+                    Err(VideoError::Size {
+                        path: self.path.clone(),
+                        got: text(info.size),
+                        wanted: text(self.size),
+                    })
                 }
+                Some(info) if whole => Ok(VideoFrame {
+                    time_s: info.time_s,
+                    rgb: picture.as_slice().into(),
+                }),
+                // The program has ended, perhaps in the middle of a picture.
+                _ => return self.log.complaint,
             };
             let last = frame.is_err();
             if to.send(frame).is_err() || last {
-                return;
+                return self.log.complaint;
             }
         }
     }
+
+    /// Reads a picture; whether there was a whole one.
+    fn picture(&mut self, picture: &mut [u8]) -> bool {
+        let mut filled = 0;
+        while filled < picture.len() {
+            match self.stdout.read(&mut picture[filled..]) {
+                Ok(0) => return false,
+                Ok(bytes) => filled += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // A program that nobody hears waits.
+                    self.log.hear();
+                    thread::sleep(PAUSE);
+                }
+                Err(_) => return false,
+            }
+        }
+        true
+    }
 }
 
-/// Passes on what is said of frames, and returns what was complained about. It reads to the end, because a program
-/// that nobody hears waits.
-fn read_log(from: ChildStderr, shown: &SyncSender<Info>) -> String {
-    let mut from = BufReader::new(from);
-    let (mut line, mut base_s, mut complaint) = (vec![], None, String::new());
-    loop {
-        line.clear();
-        match (&mut from).take(LONGEST_LINE).read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => return complaint,
-            Ok(_) => {}
+/// Reading it never waits from now on.
+fn unwaiting(pipe: &impl AsFd) -> io::Result<()> {
+    Ok(fcntl_setfl(pipe, fcntl_getfl(pipe)? | OFlags::NONBLOCK)?)
+}
+
+/// What the program says.
+struct Log {
+    stderr: ChildStderr,
+    /// Read, but no whole line yet.
+    line: Vec<u8>,
+    /// Seconds that one tick of the frames' times is.
+    base_s: Option<f64>,
+    /// Of frames whose picture was not read yet.
+    infos: VecDeque<Info>,
+    complaint: String,
+    ended: bool,
+}
+
+impl Log {
+    fn new(stderr: ChildStderr) -> Self {
+        Self {
+            stderr,
+            line: vec![],
+            base_s: None,
+            infos: VecDeque::new(),
+            complaint: String::new(),
+            ended: false,
         }
-        let text = String::from_utf8_lossy(&line);
-        match Line::parse(&text) {
-            Some(Line::TimeBase(seconds)) => base_s = Some(seconds),
-            Some(Line::Frame { pts, size }) => {
-                let Some(base_s) = base_s else { continue };
-                let time_s = pts as f64 * base_s;
-                // Nobody takes frames any more when this fails: the program is about to be ended.
-                let _ = shown.send(Info { time_s, size });
+    }
+
+    /// Takes in whatever was said by now.
+    fn hear(&mut self) {
+        let mut piece = [0; 1 << 13];
+        while !self.ended {
+            match self.stderr.read(&mut piece) {
+                Ok(0) => self.ended = true,
+                Ok(bytes) => self.take(&piece[..bytes]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => self.ended = true,
             }
-            Some(Line::Complaint(said)) if complaint.len() < LONGEST_COMPLAINT => {
-                if !complaint.is_empty() {
-                    complaint.push_str("; ");
+        }
+    }
+
+    fn take(&mut self, piece: &[u8]) {
+        for part in piece.split_inclusive(|&byte| byte == b'\n') {
+            self.line.extend_from_slice(part);
+            if part.ends_with(b"\n") || self.line.len() > LONGEST_LINE {
+                let line = std::mem::take(&mut self.line);
+                self.understand(&String::from_utf8_lossy(&line));
+            }
+        }
+    }
+
+    fn understand(&mut self, line: &str) {
+        match Line::parse(line) {
+            Some(Line::TimeBase(seconds)) => self.base_s = Some(seconds),
+            Some(Line::Frame { pts, size }) => {
+                let Some(base_s) = self.base_s else { return };
+                let time_s = pts as f64 * base_s;
+                self.infos.push_back(Info { time_s, size });
+            }
+            Some(Line::Complaint(said)) if self.complaint.len() < LONGEST_COMPLAINT => {
+                if !self.complaint.is_empty() {
+                    self.complaint.push_str("; ");
                 }
-                complaint.push_str(said);
+                self.complaint.push_str(said);
             }
             Some(Line::Complaint(_)) | None => {}
         }

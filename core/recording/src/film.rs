@@ -250,35 +250,48 @@ impl Drop for Film {
 }
 
 /// Makes one video of several that have the same sides, rate and codec, one after the other, without encoding them
-/// again. All are plain names in the folder `dir`, and `name` is none of the parts.
+/// again. `path` is none of them, and a file that is there already is written over.
 ///
 /// # Errors
-/// [`FilmError::NoProgram`] without ffmpeg; what the program said when it failed: then there is no file `name`.
-pub fn join(dir: &Path, parts: &[&str], name: &str, codec: Codec) -> Result<(), FilmError> {
-    let (path, list) = (dir.join(name), dir.join(format!("{name}.parts")));
-    let lines: String = (parts.iter())
-        .map(|part| format!("file '{part}'\n"))
+/// [`FilmError::NoProgram`] without ffmpeg; what the program said when it failed.
+pub fn join(parts: &[&Path], path: &Path, codec: Codec) -> Result<(), FilmError> {
+    let list: String = (parts.iter())
+        .map(|part| {
+            format!(
+                "file '{}'\n",
+                part.display().to_string().replace('\'', "'\\''")
+            )
+        })
         .collect();
-    fs::write(&list, lines).map_err(|cause| io_error(&path, cause))?;
+    let list_path = path.with_extension("parts");
+    fs::write(&list_path, list).map_err(|cause| io_error(path, cause))?;
     let out = Command::new("ffmpeg")
-        .args(["-loglevel", "error", "-y", "-f", "concat", "-i"])
-        .arg(format!("{name}.parts"))
-        .args(["-c", "copy", "-movflags", "+faststart", "-f", "mp4", name])
-        .current_dir(dir)
+        .args([
+            "-loglevel",
+            "error",
+            "-y",
+            "-f",
+            "concat",
+            "-safe",
+            "0",
+            "-i",
+        ])
+        .arg(&list_path)
+        .args(["-c", "copy", "-movflags", "+faststart", "-f", "mp4"])
+        .arg(path)
         .stdin(Stdio::null())
         .process_group(0)
         .output();
-    let _ = fs::remove_file(&list);
-    let out = out.map_err(|error| started(&path, OsStr::new("ffmpeg"), error))?;
+    let removed = fs::remove_file(&list_path);
+    let out = out.map_err(|error| started(path, OsStr::new("ffmpeg"), error))?;
     if !out.status.success() {
-        let _ = fs::remove_file(&path);
         return Err(FilmError::Program {
-            said: String::from_utf8_lossy(&out.stderr).trim().to_owned(),
+            path: path.to_owned(),
             encoder: codec.encoder(),
-            path,
+            said: String::from_utf8_lossy(&out.stderr).trim().to_owned(),
         });
     }
-    Ok(())
+    removed.map_err(|cause| io_error(path, cause))
 }
 
 fn beside(path: &Path) -> PathBuf {

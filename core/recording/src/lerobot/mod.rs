@@ -3,6 +3,7 @@
 //!
 //! - [`Dataset`] opens one, with or without cameras; [`Entries`] are its frames as a rig's.
 //!   [`read_from`] reads one file of rows.
+//! - [`write()`] makes one of any entries; a [`Writer`] does so entry by entry.
 //! - [`VideoReader`] has the frames of a video from the `ffmpeg` program.
 //!
 //! Features that are not known here are left alone. In memory are a few frames of each camera and some rows,
@@ -11,13 +12,18 @@
 mod entries;
 mod error;
 mod frames;
+mod info;
 mod layout;
 mod pages;
 mod reader;
 mod rows;
+mod stats;
+mod tables;
 mod video;
+mod writer;
 
 pub use entries::Entries;
 pub use error::LeRobotError;
 pub use reader::{Dataset, read_from};
 pub use video::{VideoError, VideoFrame, VideoReader};
+pub use writer::{Options, WriteError, Writer, Written, write};

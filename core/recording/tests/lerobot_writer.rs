@@ -103,6 +103,14 @@ fn lerobot_sees_every_frame_as_it_was() {
     let written = write(&dir, &spec, &entries).unwrap();
     // That without a step is none.
     assert_eq!((written.episodes, written.frames), (4, 25));
+    let steps = steps(&entries);
+    for (i, camera) in spec.cameras.iter().enumerate() {
+        let file = format!("written-observation.images.{}.seen", camera.name);
+        let seen = steps
+            .iter()
+            .flat_map(|(before, _)| before.observation().images[i].rgb.to_vec());
+        fs::write(place.path().join(file), seen.collect::<Vec<u8>>()).unwrap();
+    }
     let Some(seen) = load(place.path(), &[dir]) else {
         return;
     };
@@ -115,7 +123,6 @@ fn lerobot_sees_every_frame_as_it_was() {
     );
     assert_eq!(seen["policy"]["action"], json!([4]));
 
-    let steps = steps(&entries);
     let ours: Vec<u64> = [0, 2, 3, 4].to_vec();
     for (index, (before, entry)) in steps.iter().enumerate() {
         let Record::Step(step) = &entry.record else {
@@ -166,8 +173,8 @@ fn lerobot_sees_every_frame_as_it_was() {
         let bytes = seen.len() / steps.len();
         for (i, ((before, _), seen)) in steps.iter().zip(seen.chunks(bytes)).enumerate() {
             let db = psnr_db(before.observation().images[camera].rgb.iter(), seen);
-            println!("{name} {i}: {db:.1} dB");
-            assert!(db > 28.0, "frame {i} of {name}: {db} dB");
+            // From 32.6 to 36 dB with SVT-AV1 1.4.
+            assert!(db > 30.0, "frame {i} of {name}: {db} dB");
         }
     }
     let all = seen["episodes"].as_array().unwrap();
@@ -177,13 +184,9 @@ fn lerobot_sees_every_frame_as_it_was() {
             let range = range(theirs);
             for (name, theirs) in theirs.as_object().unwrap() {
                 let ours = &episode["episode"][format!("stats/{key}/{name}")];
-                let tolerance = match (key.starts_with("observation.images"), name.as_str()) {
-                    (true, "count") => 0.0,
-                    // Ours are of what was seen, theirs here of what the video kept.
-                    (true, _) => 0.08,
-                    (false, "std") => 1e-3 * (1.0 + range),
-                    // Of a column of yes and no theirs lie between the two.
-                    (false, quantile) if quantile.starts_with('q') => 1e-6 + range / 4999.0,
+                let tolerance = match name.as_str() {
+                    "std" => 1e-3 * (1.0 + range),
+                    quantile if quantile.starts_with('q') => 1e-6 + range / 4999.0,
                     _ => 1e-5 * (1.0 + range),
                 };
                 assert!(

@@ -1,6 +1,6 @@
 //! The tables of a dataset that we write, in Parquet: rows of frames, the list of episodes, the tasks.
 
-use std::{fs::File, path::Path, sync::Arc};
+use std::{collections::HashMap, fs::File, path::Path, sync::Arc};
 
 use arrow_array::{
     Array, ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Float64Array, Int64Array,
@@ -83,8 +83,11 @@ pub(super) fn rows(features: &[&Feature], columns: &[Column]) -> Result<RecordBa
     batch(arrays.collect::<Result<Vec<_>, ArrowError>>()?)
 }
 
+/// What a program wants to know of a table besides its schema, and under which name it looks for it.
+pub(super) type Note = (&'static str, String);
+
 /// What the `datasets` package wants to know of the rows, beside their schema.
-pub(super) fn rows_note(features: &[&Feature]) -> KeyValue {
+pub(super) fn rows_note(features: &[&Feature]) -> Note {
     let described = features.iter().map(|feature| {
         let value = json!({"dtype": feature.kind.dtype(), "_type": "Value"});
         let described = match feature.width {
@@ -96,7 +99,7 @@ pub(super) fn rows_note(features: &[&Feature]) -> KeyValue {
     // In the order of the columns, which a map of JSON does not keep.
     let described: Vec<String> = described.collect();
     let note = format!("{{\"info\":{{\"features\":{{{}}}}}}}", described.join(","));
-    KeyValue::new("huggingface".to_owned(), note)
+    ("huggingface", note)
 }
 
 /// Where the pictures of an episode are in a camera's videos.
@@ -243,7 +246,7 @@ pub(super) fn task(text: &str) -> Result<RecordBatch, ArrowError> {
 }
 
 /// That it is the index.
-pub(super) fn task_note() -> KeyValue {
+pub(super) fn task_note() -> Note {
     let column = |name, pandas, numpy| {
         json!({"name": name, "field_name": name, "pandas_type": pandas, "numpy_type": numpy,
                "metadata": null})
@@ -255,7 +258,7 @@ pub(super) fn task_note() -> KeyValue {
         "columns": [column("task_index", "int64", "int64"), column("task", "unicode", "object")],
         "pandas_version": "2.0.0",
     });
-    KeyValue::new("pandas".to_owned(), note.to_string())
+    ("pandas", note.to_string())
 }
 
 fn batch<N: AsRef<str>>(columns: Vec<(N, ArrayRef)>) -> Result<RecordBatch, ArrowError> {
@@ -271,17 +274,24 @@ fn batch<N: AsRef<str>>(columns: Vec<(N, ArrayRef)>) -> Result<RecordBatch, Arro
 pub(super) fn save(
     path: &Path,
     batches: &[RecordBatch],
-    note: Option<KeyValue>,
+    note: Option<Note>,
 ) -> Result<u64, ParquetError> {
     let Some(first) = batches.first() else {
         return Ok(0);
     };
+    // In the file's own notes and in those of the schema: pyarrow looks there alone.
+    let keys = (note.iter()).map(|(key, text)| KeyValue::new((*key).to_owned(), text.clone()));
     let properties = WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
-        .set_key_value_metadata(note.map(|note| vec![note]))
+        .set_key_value_metadata(Some(keys.collect()))
         .build();
+    let metadata: HashMap<String, String> = note
+        .into_iter()
+        .map(|(key, text)| (key.to_owned(), text))
+        .collect();
+    let schema = (*first.schema()).clone().with_metadata(metadata);
     let file = File::create(path)?;
-    let mut writer = ArrowWriter::try_new(file, first.schema(), Some(properties))?;
+    let mut writer = ArrowWriter::try_new(file, Arc::new(schema), Some(properties))?;
     for batch in batches {
         writer.write(batch)?;
         writer.flush()?;

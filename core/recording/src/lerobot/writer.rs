@@ -620,7 +620,7 @@ impl Staged {
         name: &str,
         place: PathBuf,
         batches: &[RecordBatch],
-        note: Option<parquet::file::metadata::KeyValue>,
+        note: Option<tables::Note>,
     ) -> Result<u64, WriteError> {
         let path = self.beside.join(name);
         let bytes = tables::save(&path, batches, note).map_err(|cause| WriteError::Table {
@@ -673,4 +673,132 @@ fn io_error(path: &Path, cause: io::Error) -> WriteError {
 fn table_error(path: &Path, cause: ArrowError) -> WriteError {
     let (path, cause) = (path.to_owned(), cause.into());
     WriteError::Table { path, cause }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hilt_protocol::{ActionSource, Axis, CameraSpec, Image, RunId, SetupMode};
+
+    use super::*;
+    use crate::Recording;
+
+    fn spec() -> RigSpec {
+        RigSpec {
+            mode: SetupMode::SingleArmFixedGripper,
+            controlled_axes: vec![Axis::X],
+            cameras: vec![CameraSpec {
+                name: "front".into(),
+                height: 64,
+                width: 64,
+            }],
+            proprio: vec!["x".into()],
+            policy_hz: 10,
+        }
+    }
+
+    /// An episode of two steps.
+    fn episode(episode: u64) -> Vec<Entry> {
+        let seen = |index: u32| Observation {
+            captured_ns: 0,
+            proprio: vec![index as f32],
+            images: vec![Image {
+                captured_ns: 0,
+                height: 64,
+                width: 64,
+                rgb: Arc::from(vec![80; 64 * 64 * 3]),
+            }],
+        };
+        let step = |index| {
+            Record::Step(Step {
+                action: vec![0.5],
+                source: ActionSource::Policy,
+                reward: 0.0,
+                grasp_penalty: 0.0,
+                terminated: index == 2,
+                truncated: false,
+                label: None,
+                policy_version: 0,
+                noise_seed: 0,
+                next: seen(index),
+            })
+        };
+        let records = [Record::Reset(seen(0)), step(1), step(2)];
+        let entry = |(index, record)| Entry {
+            run: RunId(1),
+            sequence: 0,
+            episode,
+            index,
+            record,
+        };
+        (0..).zip(records).map(entry).collect()
+    }
+
+    #[test]
+    fn between_any_two_moves_there_is_a_whole_dataset() {
+        if std::process::Command::new("ffmpeg")
+            .arg("-version")
+            .output()
+            .is_err()
+        {
+            println!("SKIPPED: there is no ffmpeg here; apt install ffmpeg");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("dataset");
+        let mut writer = Writer::begin(&dir, &spec(), Options::of_task("wait")).unwrap();
+        for whole in 0..4_u64 {
+            let [reset, first, second] = <[Entry; 3]>::try_from(episode(whole)).unwrap();
+            writer.add(&reset).unwrap();
+            writer.add(&first).unwrap();
+            let Record::Step(step) = &second.record else {
+                panic!("no step");
+            };
+            writer.add_frame(first.observation(), step).unwrap();
+            let open = writer.open.take().unwrap();
+            let staged = writer.stage(open).unwrap();
+            let last = staged.moves.len() - 1;
+            assert!(staged.moves[last].1.ends_with(INFO_FILE));
+            for (i, one) in staged.moves.into_iter().enumerate() {
+                let (beside, dir) = (staged.beside.clone(), staged.dir.clone());
+                let moves = vec![one];
+                Staged { beside, dir, moves }.commit().unwrap();
+                let wanted = whole + u64::from(i == last);
+                if wanted > 0 {
+                    let recording = Recording::open(&writer.dir, None).unwrap();
+                    let read: Vec<Entry> = recording.entries().map(Result::unwrap).collect();
+                    assert_eq!(read.len() as u64, 3 * wanted, "after move {i}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_file_is_followed_by_the_next_and_a_full_folder_too() {
+        let mut file = Growing::<()>::new();
+        let full = 3 << 20;
+        file.make_room(full, 2);
+        assert_eq!(
+            file.place,
+            Place { chunk: 0, file: 0 },
+            "the first part goes in anyway"
+        );
+        for i in 1..=CHUNKS_SIZE {
+            (file.bytes, file.frames) = (1 << 20, 10);
+            file.make_room((1 << 20) - 1, 2);
+            assert_eq!(file.frames, 10, "there is room");
+            assert_eq!(file.estimate(5), 1 << 19);
+            file.make_room(1 << 20, 2);
+            let (chunk, file_in_it) = (i / CHUNKS_SIZE, i % CHUNKS_SIZE);
+            assert_eq!(
+                file.place,
+                Place {
+                    chunk,
+                    file: file_in_it
+                }
+            );
+            assert_eq!((file.bytes, file.frames), (0, 0));
+        }
+    }
 }

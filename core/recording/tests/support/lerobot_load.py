@@ -1,6 +1,7 @@
 """Loads datasets with LeRobot itself, goes through every frame as its loaders do, and says what it saw.
 
-lerobot_load.py FOLDER DATASET...: pictures go to FOLDER, raw, a file for each dataset and camera.
+lerobot_load.py FOLDER DATASET...: pictures go to FOLDER, raw, a file for each dataset and camera. What LeRobot makes of
+pictures before they become a video it says of those in FOLDER/DATASET-CAMERA.seen.
 """
 
 import json
@@ -21,7 +22,6 @@ def numbers(stats):
 def look(place, path):
     dataset = LeRobotDataset("local/dataset", root=path)
     frames = []
-    pictures = {key: [] for key in dataset.meta.camera_keys}
     files = {key: open(place / f"{path.name}-{key}.rgb", "wb") for key in dataset.meta.camera_keys}
     for batch in torch.utils.data.DataLoader(dataset, batch_size=8):
         for i in range(len(batch["index"])):
@@ -30,7 +30,6 @@ def look(place, path):
                 if key in files:
                     picture = (value[i] * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
                     files[key].write(picture.numpy().tobytes())
-                    pictures[key].append(picture.numpy())
                 else:
                     frame[key] = value[i] if isinstance(value[i], str) else value[i].tolist()
             frames.append(frame)
@@ -45,10 +44,14 @@ def look(place, path):
         for key in rows.features:
             column = np.asarray(part[key])
             theirs[key] = numbers(get_feature_stats(column, axis=0, keepdims=column.ndim == 1))
-        for key, seen in pictures.items():
-            # Not of bytes: their squares would wrap around.
-            part = np.stack(seen[first:end]).transpose(0, 3, 1, 2) / 255
-            theirs[key] = numbers(get_feature_stats(part, axis=(0, 2, 3), keepdims=True))
+        for key in files:
+            seen = place / f"{path.name}-{key}.seen"
+            if seen.exists():
+                seen = np.fromfile(seen, np.uint8).reshape(-1, *dataset.features[key]["shape"])
+                # Not of bytes: their squares would wrap around.
+                seen = seen[first:end].transpose(0, 3, 1, 2) / 255
+                stats = get_feature_stats(seen, axis=(0, 2, 3), keepdims=True)
+                theirs[key] = numbers({k: v if k == "count" else v[0] for k, v in stats.items()})
         episodes.append({"episode": episode, "stats": theirs})
     return {
         "frames": frames,

@@ -236,11 +236,12 @@ pub(super) struct Episodes {
     videos: Vec<String>,
     waiting: std::vec::IntoIter<Episode>,
     read: u64,
+    total: u64,
 }
 
 impl Episodes {
-    /// Of these files.
-    pub fn new(mut files: Vec<PathBuf>, videos: Vec<String>) -> Self {
+    /// Of these files, `total` of them: a writer that died may have left one more, of which nothing else speaks yet.
+    pub fn new(mut files: Vec<PathBuf>, videos: Vec<String>, total: u64) -> Self {
         files.reverse();
         Self {
             files,
@@ -248,12 +249,16 @@ impl Episodes {
             videos,
             waiting: vec![].into_iter(),
             read: 0,
+            total,
         }
     }
 
     /// The next one.
     pub fn next(&mut self) -> Result<Option<Episode>, LeRobotError> {
         loop {
+            if self.read == self.total {
+                return Ok(None);
+            }
             if let Some(episode) = self.waiting.next() {
                 self.read += 1;
                 return Ok(Some(episode));

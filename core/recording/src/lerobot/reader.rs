@@ -195,7 +195,7 @@ impl Dataset {
             .filter(|camera| camera.stored == Stored::Video);
         let videos = videos.map(|camera| camera.key.clone()).collect();
         Walk {
-            episodes: Episodes::new(self.lists.clone(), videos),
+            episodes: Episodes::new(self.lists.clone(), videos, self.layout.episodes),
             rows: None,
         }
     }

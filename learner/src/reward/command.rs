@@ -351,6 +351,57 @@ mod tests {
         assert!(error.contains("demos are wrist,front"), "{error}");
     }
 
+    /// Six rows of each kind, named as `record_success_fail.py` leaves them.
+    #[test]
+    fn hil_serl_s_files_are_gathered_by_their_names_or_as_they_are_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let (good, bad) = ("task_6_success_images.pkl", "task_failure_images.pkl");
+        for name in [good, bad] {
+            crate::reward::pickles::tests::write(&dir.path().join(name));
+        }
+        let mut options = ClassifierOptions {
+            success_dir: None,
+            failure_dir: None,
+            image_keys: vec![],
+            runs: vec![dir.path().to_owned()],
+            out: dir.path().join("out"),
+            seed: 1,
+            config: LearnerConfig::resolve("lift", None, &[]).unwrap(),
+        };
+        let stop = AtomicBool::new(false);
+        let (cameras, frames) = gather(&options, &stop).unwrap();
+        let side = image_side(&options.config).unwrap();
+        let seen: Vec<_> = (cameras.iter())
+            .map(|c| (&*c.name, c.height, c.width))
+            .collect();
+        assert_eq!(seen, [("front", side, side), ("wrist", side, side)]);
+        assert_eq!((frames.len(), frames.positives()), (12, 6));
+        assert_eq!(frames.images[0][1].len(), (side * side * 3) as usize);
+
+        options.runs.clear();
+        options.success_dir = Some(dir.path().join(good));
+        options.failure_dir = Some(dir.path().join(bad));
+        options.image_keys = keys(&["wrist"]);
+        let (cameras, frames) = gather(&options, &stop).unwrap();
+        assert_eq!(
+            (cameras.len(), frames.len(), frames.positives()),
+            (1, 12, 6)
+        );
+        // What is held out of one file says nothing of the other.
+        assert!(
+            frames.episode[..6]
+                .iter()
+                .all(|e| !frames.episode[6..].contains(e))
+        );
+
+        options.failure_dir = Some(dir.path().join(good));
+        let error = gather(&options, &stop).err().unwrap().to_string();
+        assert!(
+            error.contains(good) && error.contains("the other kind"),
+            "{error}"
+        );
+    }
+
     #[test]
     fn the_table_tells_all_four_kinds_and_what_is_not_known() {
         let confusion = Confusion {

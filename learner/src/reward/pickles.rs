@@ -98,7 +98,7 @@ fn of_camera(image: &Image, camera: &CameraSpec) -> Result<Picture> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
 
     use hilt_protocol::{
@@ -117,7 +117,7 @@ mod tests {
     }
 
     /// A file of six rows, whose observations are images of one level each.
-    fn write(path: &Path) {
+    pub fn write(path: &Path) {
         let spec = RigSpec {
             mode: SetupMode::SingleArmFixedGripper,
             controlled_axes: vec![Axis::X],

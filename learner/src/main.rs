@@ -226,7 +226,7 @@ struct Convert {
     from: PathBuf,
     /// What comes out; nothing may be there yet.
     to: PathBuf,
-    /// The form of what comes out: runs, hil-serl, npz or foxglove [default: by the ending].
+    /// The form of what comes out: runs, lerobot, hil-serl, npz or foxglove [default: by the ending].
     #[arg(long = "to", id = "format", value_name = "FORM")]
     format: Option<Format>,
     /// The rig of data that does not say it itself: the spec.json beside any of its runs.
@@ -235,6 +235,9 @@ struct Convert {
     /// Makes images so many pixels wide and high.
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(16..=4096))]
     image_size: Option<u32>,
+    /// What the robot was to do, in a few words, for lerobot.
+    #[arg(long, value_name = "WORDS")]
+    task: Option<String>,
 }
 
 #[derive(Args)]
@@ -521,6 +524,7 @@ fn run_convert(options: Convert, stop: &AtomicBool) -> Result<()> {
         format: options.format,
         spec: options.spec,
         image_side: options.image_size,
+        task: options.task,
     };
     let mut show = hilt_show::Show::new("convert", None);
     let done = conversion.run(|count| {

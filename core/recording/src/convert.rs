@@ -4,6 +4,7 @@
 //! whole or not there at all.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fmt, fs, io,
     path::{Path, PathBuf},
@@ -15,7 +16,7 @@ use hilt_protocol::{Entry, Record, RigSpec};
 use crate::{
     Data, DataError, ReadError, RecordingError, RunWriter, WriteError, beside,
     foxglove::{self, FoxgloveError},
-    hil_serl, read_spec,
+    hil_serl, lerobot, read_spec,
     table::{Columns, Table, TableError, npz},
 };
 
@@ -26,6 +27,8 @@ pub enum Format {
     Runs,
     /// A table in an archive of numpy.
     Npz,
+    /// A dataset of LeRobot's, a folder.
+    LeRobot,
     /// HIL-SERL's transitions.
     HilSerl,
     /// An MCAP file for Foxglove and other viewers.
@@ -34,12 +37,19 @@ pub enum Format {
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Runs, Self::HilSerl, Self::Npz, Self::Foxglove];
+    pub const ALL: [Self; 5] = [
+        Self::Runs,
+        Self::LeRobot,
+        Self::HilSerl,
+        Self::Npz,
+        Self::Foxglove,
+    ];
 
     /// The name on command lines.
     pub fn name(self) -> &'static str {
         match self {
             Self::Runs => "runs",
+            Self::LeRobot => "lerobot",
             Self::HilSerl => "hil-serl",
             Self::Npz => "npz",
             Self::Foxglove => "foxglove",
@@ -94,6 +104,9 @@ pub enum ConvertError {
     /// A file for viewers cannot be written.
     #[error(transparent)]
     Foxglove(#[from] FoxgloveError),
+    /// A dataset of LeRobot's cannot be written.
+    #[error(transparent)]
+    LeRobot(#[from] lerobot::WriteError),
     /// An archive of numpy cannot be written.
     #[error(transparent)]
     Npz(#[from] npz::NpzError),
@@ -128,6 +141,9 @@ pub enum ConvertError {
     },
 }
 
+/// What LeRobot is told where nobody says what the robot was to do.
+const TASK: &str = "manipulation";
+
 /// What a user asks for.
 #[derive(Clone, Debug, Default)]
 pub struct Conversion {
@@ -141,6 +157,8 @@ pub struct Conversion {
     pub spec: Option<PathBuf>,
     /// Images of so many pixels a side; absent: as they are.
     pub image_side: Option<u32>,
+    /// What the robot was to do, in a few words, which LeRobot keeps.
+    pub task: Option<String>,
 }
 
 impl Conversion {
@@ -153,7 +171,8 @@ impl Conversion {
             (Data::Recording(recording), Some(side)) => Data::Recording(recording.resized(side)),
             (data, _) => data,
         };
-        let count = convert(&data, &self.to, format, go_on)?;
+        let task = self.task.as_deref().unwrap_or(TASK);
+        let count = convert(&data, &self.to, format, task, go_on)?;
         let unit = match data {
             Data::Table(_) => "transitions",
             Data::Recording(_) => "observations",
@@ -171,6 +190,7 @@ pub fn convert(
     data: &Data,
     to: &Path,
     format: Format,
+    task: &str,
     mut go_on: impl FnMut(u64) -> bool,
 ) -> Result<u64, ConvertError> {
     if to.exists() {
@@ -180,13 +200,24 @@ pub fn convert(
         Data::Table(table) => write_table(table, to, format),
         Data::Recording(recording) => {
             let counted = (0..).zip(recording.entries());
+            let taken = Cell::new(0);
             let entries = counted.map(|(count, entry)| match go_on(count) {
-                true => entry,
+                true => {
+                    taken.set(count + 1);
+                    entry
+                }
                 false => Err(RecordingError::Ended),
             });
             match format {
                 Format::Runs => runs(recording.spec(), entries, to),
                 Format::Foxglove => Ok(foxglove::write(to, recording.spec(), entries)?),
+                Format::LeRobot => {
+                    let options = lerobot::Options::of_task(task);
+                    in_folder(to, |beside| {
+                        Ok(lerobot::write(beside, recording.spec(), entries, options)?)
+                    })?;
+                    Ok(taken.get())
+                }
                 Format::HilSerl => Ok(hil_serl::write::<RecordingError>(
                     to,
                     recording.spec(),
@@ -202,7 +233,9 @@ fn write_table(table: &Table, to: &Path, format: Format) -> Result<u64, ConvertE
     match format {
         Format::Npz => npz::write(to, table)?,
         Format::HilSerl => hil_serl::write_table(to, table).map_err(RecordingError::from)?,
-        Format::Runs | Format::Foxglove => return Err(ConvertError::NoPictures(format)),
+        Format::Runs | Format::LeRobot | Format::Foxglove => {
+            return Err(ConvertError::NoPictures(format));
+        }
     }
     Ok(table.len() as u64)
 }
@@ -241,28 +274,35 @@ fn runs(
     entries: impl Iterator<Item = Result<Entry, RecordingError>>,
     to: &Path,
 ) -> Result<u64, ConvertError> {
-    let io = |cause| ConvertError::Io {
-        path: to.to_owned(),
-        cause,
-    };
+    in_folder(to, |beside| {
+        let (count, runs) = write_runs(spec, entries, beside)?;
+        if let [only] = &runs[..] {
+            let moved = (fs::read_dir(only).map_err(in_path(only))?)
+                .map(|file| {
+                    file.and_then(|file| fs::rename(file.path(), beside.join(file.file_name())))
+                })
+                .collect::<io::Result<()>>();
+            moved
+                .and_then(|()| fs::remove_dir(only))
+                .map_err(in_path(only))?;
+        }
+        Ok(count)
+    })
+}
+
+/// Has a folder written beside its place, which it takes when it is whole.
+fn in_folder<T>(
+    to: &Path,
+    write: impl FnOnce(&Path) -> Result<T, ConvertError>,
+) -> Result<T, ConvertError> {
     let beside = beside(to);
     if beside.exists() {
         // Of a conversion that was killed.
-        fs::remove_dir_all(&beside).map_err(io)?;
+        fs::remove_dir_all(&beside).map_err(in_path(&beside))?;
     }
-    let written = write_runs(spec, entries, &beside).and_then(|count| {
-        let mut made: Vec<PathBuf> = (fs::read_dir(&beside).map_err(io)?)
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect::<Result<_, _>>()
-            .map_err(io)?;
-        match (made.pop(), made.is_empty()) {
-            (Some(only), true) => {
-                fs::rename(only, to).map_err(io)?;
-                fs::remove_dir(&beside).map_err(io)?;
-            }
-            _ => fs::rename(&beside, to).map_err(io)?,
-        }
-        Ok(count)
+    let written = write(&beside).and_then(|written| {
+        fs::rename(&beside, to).map_err(in_path(to))?;
+        Ok(written)
     });
     if written.is_err() {
         // Whatever is there of it is of no use; that it cannot be removed either says nothing more.
@@ -271,12 +311,20 @@ fn runs(
     written
 }
 
+fn in_path(path: &Path) -> impl Fn(io::Error) -> ConvertError {
+    let path = path.to_owned();
+    move |cause| ConvertError::Io {
+        path: path.clone(),
+        cause,
+    }
+}
+
 fn write_runs(
     spec: &RigSpec,
     entries: impl Iterator<Item = Result<Entry, RecordingError>>,
     to: &Path,
-) -> Result<u64, ConvertError> {
-    let (mut writer, mut count) = (None, 0);
+) -> Result<(u64, Vec<PathBuf>), ConvertError> {
+    let (mut writer, mut count, mut runs) = (None, 0, vec![]);
     for entry in entries {
         let entry = entry?;
         let mut current = match writer.take() {
@@ -285,12 +333,10 @@ fn write_runs(
                 if let Some((_, ended)) = other {
                     RunWriter::finish(ended)?;
                 }
-                RunWriter::create(
-                    &to.join(entry.run.to_string()),
-                    entry.run,
-                    spec,
-                    BTreeMap::new(),
-                )?
+                let run = to.join(entry.run.to_string());
+                let writer = RunWriter::create(&run, entry.run, spec, BTreeMap::new())?;
+                runs.push(run);
+                writer
             }
         };
         current.append(&entry)?;
@@ -304,5 +350,5 @@ fn write_runs(
         Some((_, ended)) => ended.finish()?,
         None => return Err(TableError::Empty.into()),
     }
-    Ok(count)
+    Ok((count, runs))
 }

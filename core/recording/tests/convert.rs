@@ -162,6 +162,7 @@ fn a_table_has_the_steps_that_are_whole() {
         &Data::Table(table),
         &dir.path().join("runs"),
         Format::Runs,
+        "",
         |_| true,
     );
     let said = runs.unwrap_err().to_string();

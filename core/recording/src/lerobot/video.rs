@@ -536,12 +536,12 @@ mod tests {
         let path = dir.path().join("a film: 1%.mp4");
         // B-frames too, which are stored in another order than they are shown.
         film(&path, 30, &["-bf", "2"]);
-        for start in [0, 1, 7, 29] {
+        for start in [0u32, 1, 7, 29] {
             let start_s = f64::from(start) / 10.0;
             let mut video = VideoReader::open(&path, SIZE, start_s).unwrap();
             for frame in start..30 {
                 let seen = video.at(f64::from(frame) / 10.0).unwrap();
-                assert_eq!(number(&seen), frame as u64, "from {start}");
+                assert_eq!(number(&seen), u64::from(frame), "from {start}");
                 assert_eq!(seen.rgb.len(), 48 * 32 * 3);
             }
             // The same once more, and one that is not there.

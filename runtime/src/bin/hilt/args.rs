@@ -174,12 +174,15 @@ pub enum Command {
         from: PathBuf,
         /// What comes out; nothing may be there yet.
         out: PathBuf,
-        /// The form of what comes out: runs, hil-serl, npz or foxglove; by the ending if not given.
+        /// The form of what comes out: runs, lerobot, hil-serl, npz or foxglove; by the ending if not given.
         #[arg(long, value_name = "FORM")]
         to: Option<Format>,
         /// Make images so many pixels wide and high.
         #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(16..=4096))]
         image_size: Option<u32>,
+        /// What the robot was to do, in a few words, for lerobot.
+        #[arg(long, value_name = "WORDS")]
+        task: Option<String>,
     },
     /// Show how a run stands, live: its ticks, stages, inputs, policy and learner.
     Top {

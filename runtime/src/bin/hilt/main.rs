@@ -215,6 +215,7 @@ fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
             out,
             to,
             image_size,
+            task,
         } => {
             let conversion = Conversion {
                 from,
@@ -222,6 +223,7 @@ fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
                 format: to,
                 spec: None,
                 image_side: image_size,
+                task,
             };
             machine::export(&conversion, stop)
         }

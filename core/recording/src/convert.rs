@@ -277,11 +277,10 @@ fn runs(
     in_folder(to, |beside| {
         let (count, runs) = write_runs(spec, entries, beside)?;
         if let [only] = &runs[..] {
-            let moved = (fs::read_dir(only).map_err(in_path(only))?)
-                .map(|file| {
-                    file.and_then(|file| fs::rename(file.path(), beside.join(file.file_name())))
-                })
-                .collect::<io::Result<()>>();
+            let mut files = fs::read_dir(only).map_err(in_path(only))?;
+            let moved = files.try_for_each(|file| {
+                file.and_then(|file| fs::rename(file.path(), beside.join(file.file_name())))
+            });
             moved
                 .and_then(|()| fs::remove_dir(only))
                 .map_err(in_path(only))?;

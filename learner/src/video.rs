@@ -74,7 +74,8 @@ impl<'a> Filmed<'a> {
     /// # Errors
     /// The first thing that went wrong; then there is no video.
     pub fn end(self) -> Result<(), VideoError> {
-        Ok(self.film?.end()?)
+        self.film?.end()?;
+        Ok(())
     }
 
     fn see(&mut self) {

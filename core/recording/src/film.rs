@@ -206,11 +206,11 @@ impl Film {
         }
     }
 
-    /// Puts the whole video in its place.
+    /// Puts the whole video in its place; which.
     ///
     /// # Errors
     /// [`FilmError::Program`] when the program failed; then the place is as it was.
-    pub fn end(mut self) -> Result<(), FilmError> {
+    pub fn end(mut self) -> Result<PathBuf, FilmError> {
         drop(self.program.stdin.take());
         let status = self.program.wait();
         if !status
@@ -222,7 +222,8 @@ impl Film {
         let beside = beside(&self.path);
         (fs::File::open(&beside).and_then(|file| file.sync_all()))
             .and_then(|()| fs::rename(beside, &self.path))
-            .map_err(|cause| io_error(&self.path, cause))
+            .map_err(|cause| io_error(&self.path, cause))?;
+        Ok(self.path.clone())
     }
 
     fn failed(&mut self) -> FilmError {

@@ -28,7 +28,8 @@ use super::{
 #[derive(Clone, Debug)]
 pub(super) enum Column {
     Float(Vec<f32>),
-    Int(Vec<i64>),
+    /// Counts and indices.
+    Int(Vec<u64>),
     Bool(Vec<bool>),
 }
 
@@ -56,7 +57,7 @@ impl Column {
     fn array(&self, width: usize) -> Result<ArrayRef, ArrowError> {
         let values: ArrayRef = match self {
             Self::Float(values) => Arc::new(Float32Array::from(values.clone())),
-            Self::Int(values) => Arc::new(Int64Array::from(values.clone())),
+            Self::Int(values) => Arc::new(whole(values.iter().copied())?),
             Self::Bool(values) => Arc::new(BooleanArray::from(values.clone())),
         };
         if width == 1 {
@@ -68,6 +69,12 @@ impl Column {
             field, width, values, None,
         )?))
     }
+}
+
+fn whole(numbers: impl Iterator<Item = u64>) -> Result<Int64Array, ArrowError> {
+    let signed = numbers
+        .map(|number| i64::try_from(number).map_err(|e| ArrowError::ComputeError(e.to_string())));
+    Ok(Int64Array::from(signed.collect::<Result<Vec<_>, _>>()?))
 }
 
 fn element(kind: DataType) -> Field {
@@ -131,13 +138,8 @@ pub(super) fn list(
     task: &str,
     episodes: &[Listed],
 ) -> Result<RecordBatch, ArrowError> {
-    type Get<'a> = &'a dyn Fn(&Listed) -> u64;
-    let whole = |get: Get<'_>| -> Result<ArrayRef, ArrowError> {
-        let wide = |number: u64| {
-            i64::try_from(number).map_err(|e| ArrowError::ComputeError(e.to_string()))
-        };
-        let values: Vec<i64> = (episodes.iter().map(|e| wide(get(e)))).collect::<Result<_, _>>()?;
-        Ok(Arc::new(Int64Array::from(values)))
+    let each = |get: &dyn Fn(&Listed) -> u64| -> Result<ArrayRef, ArrowError> {
+        Ok(Arc::new(whole(episodes.iter().map(get))?))
     };
     let mut tasks = ListBuilder::new(StringBuilder::new()).with_field(element(DataType::Utf8));
     for _ in episodes {
@@ -145,13 +147,13 @@ pub(super) fn list(
         tasks.append(true);
     }
     let mut columns: Vec<(String, ArrayRef)> = vec![
-        ("episode_index".into(), whole(&|e| e.index)?),
+        ("episode_index".into(), each(&|e| e.index)?),
         ("tasks".into(), Arc::new(tasks.finish())),
-        ("length".into(), whole(&|e| e.frames[1] - e.frames[0])?),
-        ("data/chunk_index".into(), whole(&|e| e.rows.chunk)?),
-        ("data/file_index".into(), whole(&|e| e.rows.file)?),
-        ("dataset_from_index".into(), whole(&|e| e.frames[0])?),
-        ("dataset_to_index".into(), whole(&|e| e.frames[1])?),
+        ("length".into(), each(&|e| e.frames[1] - e.frames[0])?),
+        ("data/chunk_index".into(), each(&|e| e.rows.chunk)?),
+        ("data/file_index".into(), each(&|e| e.rows.file)?),
+        ("dataset_from_index".into(), each(&|e| e.frames[0])?),
+        ("dataset_to_index".into(), each(&|e| e.frames[1])?),
     ];
     let cameras = features.iter().filter(|feature| feature.video().is_some());
     for (i, camera) in cameras.enumerate() {
@@ -160,8 +162,8 @@ pub(super) fn list(
             let values = episodes.iter().map(|e| get(&e.reels[i]));
             Arc::new(Float64Array::from_iter_values(values))
         };
-        columns.push((name("chunk_index"), whole(&|e| e.reels[i].place.chunk)?));
-        columns.push((name("file_index"), whole(&|e| e.reels[i].place.file)?));
+        columns.push((name("chunk_index"), each(&|e| e.reels[i].place.chunk)?));
+        columns.push((name("file_index"), each(&|e| e.reels[i].place.file)?));
         columns.push((name("from_timestamp"), seconds(|reel| reel.from_s)));
         columns.push((name("to_timestamp"), seconds(|reel| reel.to_s)));
     }
@@ -178,11 +180,8 @@ pub(super) fn list(
         let counts = stats().map(|stats| vec![stats.count as f64]);
         columns.push((name("count"), numbers_of(Kind::Int, "min", counts)));
     }
-    columns.push((
-        "meta/episodes/chunk_index".into(),
-        whole(&|e| e.list.chunk)?,
-    ));
-    columns.push(("meta/episodes/file_index".into(), whole(&|e| e.list.file)?));
+    columns.push(("meta/episodes/chunk_index".into(), each(&|e| e.list.chunk)?));
+    columns.push(("meta/episodes/file_index".into(), each(&|e| e.list.file)?));
     batch(columns)
 }
 

@@ -160,7 +160,7 @@ impl Film {
             ])
             .args(codec.options())
             .arg(&beside)
-            // Of the encoder's own, which talks of itself.
+            // SVT-AV1 else says all its settings where errors are read.
             .env("SVT_LOG", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

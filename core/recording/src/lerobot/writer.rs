@@ -156,7 +156,8 @@ impl Writer {
         if let (Record::Step(step), Some(before)) = (&entry.record, before) {
             let [run, episode, index] = before.entry;
             if [run, episode, index + 1] == here {
-                self.add_frame(&before.observation, step)?;
+                self.add_frame(&before.observation, step)
+                    .map_err(|error| self.cause_of(error))?;
                 ended = step.terminated || step.truncated;
             }
         }
@@ -210,6 +211,11 @@ impl Writer {
             // It has ended; why it says itself.
             _ => self.settle().map(|_| ()),
         }
+    }
+
+    /// What went wrong with an episode before, whose end takes the folder of films with it; else this.
+    fn cause_of(&mut self, error: WriteError) -> WriteError {
+        self.settle().err().unwrap_or(error)
     }
 
     /// Waits for the thread.

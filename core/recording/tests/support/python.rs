@@ -3,7 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
 };
 
 /// Runs a script that lies beside this file, with arguments, in the environment that `cargo xtask setup` makes; what it
@@ -30,10 +30,13 @@ pub fn python<A: AsRef<OsStr>>(script: &str, arguments: &[A]) -> Option<Vec<u8>>
         .env("CUDA_VISIBLE_DEVICES", "")
         .env("OMP_NUM_THREADS", "1")
         .env("PYTHONDONTWRITEBYTECODE", "1")
-        .stderr(Stdio::inherit())
         .output()
         .expect("python cannot be run");
     let arguments: Vec<OsString> = arguments.iter().map(|a| a.as_ref().to_owned()).collect();
-    assert!(out.status.success(), "{script} {arguments:?} failed");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(
+        out.status.success(),
+        "{script} {arguments:?} failed:\n{said}"
+    );
     Some(out.stdout)
 }

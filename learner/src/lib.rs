@@ -12,8 +12,8 @@
 //! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins.
 //! - [`onnx`], [`export`]: what the robot runs. [`trained`], [`trained_on_runs`]: what a training leaves to go on
 //!   from, on state vectors and on a robot's runs.
-//! - [`course`]: what is trained, as those see it who drive it: [`offline`] on data at hand, [`hybrid`] on a robot's
-//!   stream or in a simulated task.
+//! - [`course`]: what is trained, and the loop that drives it: [`offline`] on data at hand, [`hybrid`] in a simulated
+//!   task. On a robot's stream [`hybrid`] has a loop of its own.
 //! - [`inspect`]: what is in data, and what is wrong with it.
 //! - [`config`]: what can be chosen, with [`presets`] by name; [`checkpoint`]: what is kept of a training; [`metrics`]:
 //!   figures; [`show`], [`video`]: what the user sees; [`memory`]: how the process holds it; [`stopped`]: Ctrl-C

@@ -37,51 +37,8 @@ fn phase_words(steps: u64, loss: f64, passed: Duration) -> String {
     format!("steps, {rate:.1}/s, loss {loss:.4}")
 }
 
-/// A training on data at hand.
-#[derive(Debug)]
-pub struct Training {
-    show: Show,
-    began: Instant,
-    updates: Rate,
-    losses: String,
-}
-
-impl Training {
-    /// One of so many updates.
-    pub fn new(title: &str, updates: u64) -> Self {
-        Self {
-            show: Show::new(title, Some(updates)),
-            began: Instant::now(),
-            updates: Rate::default(),
-            losses: String::new(),
-        }
-    }
-
-    /// The newest figures; of them it shows the losses.
-    pub fn figures(&mut self, figures: &[(&'static str, f64)]) {
-        self.losses = loss_words(figures);
-    }
-
-    /// What an evaluation came to: a sentence that stays.
-    pub fn evaluated(&self, words: &str) {
-        self.show.say(words);
-    }
-
-    /// After so many updates.
-    pub fn stand(&mut self, updates: u64) {
-        self.updates.add(self.began.elapsed(), updates);
-        let (rate, losses) = (per_s(self.updates.per_s()), &self.losses);
-        self.show
-            .stand(updates, || format!("updates, {rate}/s{losses}"));
-    }
-
-    /// It is over.
-    pub fn end(self) {
-        self.show.end();
-    }
-}
-
-fn loss_words(figures: &[(&'static str, f64)]) -> String {
+/// The losses among figures, in words.
+pub fn loss_words(figures: &[(&'static str, f64)]) -> String {
     let losses = figures.iter().filter(|(name, _)| name.ends_with("_loss"));
     let words = losses.map(|(name, loss)| format!(", {} {loss:.4}", name.replace('_', " ")));
     words.collect()

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::DeviceChoice,
-    offline::folder::FACTS_FILE,
+    course::folder::FACTS_FILE,
     stopped::Stopped,
     trained::ABOUT_FILE,
     video::{Filmed, nearest_rate},

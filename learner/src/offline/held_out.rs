@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::judge::{ADVANTAGE_WEIGHTED_ERROR, IMITATION_ERROR};
+use crate::course::judge::{ADVANTAGE_WEIGHTED_ERROR, IMITATION_ERROR};
 
 /// A weight exp(advantage) is clamped there, as IQL and AWAC do.
 const MOST_WEIGHT: f64 = 100.0;

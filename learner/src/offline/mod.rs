@@ -2,20 +2,18 @@
 //!
 //! 1. What is learned from is opened as a [`Course`]: a table of state vectors as a [`vectors::VectorCourse`], a
 //!    folder of a robot's runs as a [`runs::RunsCourse`].
-//! 2. Updates, and between them figures, evaluations by the [`judge`], checkpoints into the [`folder`].
-//! 3. The best policy stays in `best/`, the last one in `export/`, and `summary.json` says how it went.
+//! 2. Updates, and between them figures, evaluations, checkpoints: [`crate::course`].
+//! 3. The best policy stays in `best/`, with its score in `score.json`, the last one in `export/`, and `summary.json`
+//!    says how it went.
 //!
 //! It ends after its updates or when it is told to, and leaves a checkpoint and an export either way. Everything
 //! that it draws depends on the seed and the update's number, so that a resumed training goes on as if it had never
 //! stopped, on the same machine and number of threads bit for bit.
 
 pub mod config;
-pub mod folder;
 mod held_out;
-pub mod judge;
 pub mod runs;
 mod survey;
-mod training;
 pub mod vectors;
 
 use std::{
@@ -25,23 +23,22 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use hilt_protocol::RigSpec;
+use hilt_protocol::{RigSpec, noise::mix};
 use hilt_recording::Data;
+use serde_json::{Map, Value, json};
 use tch::Device;
 
 pub use self::config::OfflineConfig;
-use self::{
-    folder::{Facts, Folder},
-    judge::Judge,
-    runs::RunsCourse,
-    training::Training,
-    vectors::VectorCourse,
-};
+use self::{runs::RunsCourse, vectors::VectorCourse};
 use crate::{
     config::{Algorithm, LearnerConfig},
-    course::Course,
+    course::{
+        Course,
+        folder::{Facts, Folder},
+        judge::Judge,
+        training::{Checkpoints, Pace, Training},
+    },
     metrics::write_atomically,
-    show,
     stopped::Stopped,
     tasks::{self, Task},
     vectors::Summary,
@@ -66,6 +63,9 @@ pub struct OfflineOptions {
     pub config: LearnerConfig,
 }
 
+/// Tells the episodes of an evaluation from those of `hilt-learner evaluate`, and of another training.
+const EPISODES: u64 = 0x6a75_6467_6531;
+
 /// Trains until the updates are made or `stop` is set.
 pub fn run(options: &OfflineOptions, stop: &AtomicBool) -> Result<()> {
     let (config, began) = (&options.config, Instant::now());
@@ -82,32 +82,55 @@ pub fn run(options: &OfflineOptions, stop: &AtomicBool) -> Result<()> {
     if stop.load(Ordering::Relaxed) {
         return Err(Stopped("the first update").into());
     }
-    folder.check(&facts)?;
-    let kept = folder.load(&mut *course)?;
-    // Only now: a resumed run that was refused keeps the settings that it had.
-    folder.begin(&facts, config)?;
-    if course.updates() > 0 {
-        println!("resumed at {} updates", course.updates());
-    }
+    let offline = &config.offline;
     let judge = Judge {
         task,
-        episodes: config.offline.num_eval,
-        seed: options.seed,
+        episodes: offline.num_eval,
+        first: mix(options.seed ^ EPISODES),
     };
-    let mut show = show::Training::new(config.algorithm.name(), config.offline.updates);
-    let mut training = Training::new(&mut *course, judge, &folder, &config.offline, kept, began)?;
-    let ended = training.run(&mut show, stop);
-    show.end();
-    ended?;
-    println!("{}", training.in_words());
-    let mut summary = training.summary();
-    summary.insert("seed".into(), options.seed.into());
-    summary.insert("algorithm".into(), config.algorithm.name().into());
-    write_atomically(
-        &folder.file("summary.json"),
-        &serde_json::to_vec_pretty(&summary)?,
-    )?;
-    Ok(())
+    let pace = Pace {
+        length: offline.updates,
+        log: offline.log_freq,
+        evaluate: offline.eval_freq,
+        evaluate_first: false,
+        checkpoint: Checkpoints::Steps(offline.epoch_updates),
+    };
+    let of = (&facts, config);
+    let mut training = Training::begin(&mut *course, &folder, of, judge, pace, began)?;
+    training.run(config.algorithm.name(), stop)?;
+    println!("{}", in_words(&training));
+    let summary = serde_json::to_vec_pretty(&summary(options, &training))?;
+    Ok(write_atomically(&folder.file("summary.json"), &summary)?)
+}
+
+/// How it ended.
+fn in_words(training: &Training) -> String {
+    let (updates, seconds) = (training.course().updates(), training.trained_s());
+    let best = training.best().map_or(String::new(), |best| {
+        format!("; the best policy, of update {}, is in best", best.step)
+    });
+    format!("{updates} updates in {seconds:.0} s; the last policy is in export{best}")
+}
+
+fn summary(options: &OfflineOptions, training: &Training) -> Value {
+    let (best, last) = (training.best(), training.last());
+    let criterion = last.and_then(|(_, verdict)| verdict.score);
+    let last = last.map(|(updates, verdict)| {
+        let mut figures: Map<String, Value> = (verdict.figures.iter())
+            .map(|(name, value)| (name.clone(), Value::from(*value)))
+            .collect();
+        figures.insert("updates".into(), updates.into());
+        figures
+    });
+    json!({
+        "algorithm": options.config.algorithm.name(),
+        "seed": options.seed,
+        "updates": training.course().updates(),
+        "training_wall_s": training.trained_s(),
+        "criterion": criterion.map(|(criterion, _)| criterion.name()),
+        "best": best.map(|best| json!({ "updates": best.step, "score": best.score })),
+        "last_evaluation": last,
+    })
 }
 
 /// The course that the data is for, and what a training on it stands on.

@@ -20,7 +20,6 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{
-    folder::{Facts, Folder, RUNS},
     held_out::{self, Judged, Values},
     survey::{Survey, each_entry, episode_of},
 };
@@ -30,7 +29,10 @@ use crate::{
         sight::{SightAgent, SightTransitions},
     },
     config::{FrameStore, LearnerConfig},
-    course::Course,
+    course::{
+        Course, State,
+        folder::{Facts, Folder, RUNS},
+    },
     encoder::Encoder,
     export::RobotAgent,
     imitation::train_encoder,
@@ -218,14 +220,15 @@ fn in_words(episodes: usize) -> String {
 }
 
 impl Course for RunsCourse {
-    fn update(&mut self) -> Result<Figures> {
+    fn advance(&mut self) -> Result<Vec<(u64, Figures)>> {
         let number = self.agent.updates();
         let mut random = Uniforms::new(mix(self.seed ^ ROWS ^ number.rotate_left(17)));
         let rows = 0..self.batch.len();
         (self.replay).sample(Which::Demonstrations, rows, &mut random, &mut self.batch);
         let store = self.config.train.store;
         let batch = seen(&self.batch, store, &self.encoder, &mut random);
-        Ok(self.agent.update_seeded(&batch, self.seed))
+        let figures = self.agent.update_seeded(&batch, self.seed);
+        Ok(vec![(number + 1, figures)])
     }
 
     fn updates(&self) -> u64 {
@@ -257,7 +260,7 @@ impl Course for RunsCourse {
         self.agent.state()
     }
 
-    fn restore(&mut self, state: &[(String, Tensor)], updates: u64) {
+    fn restore(&mut self, state: &State, updates: u64) {
         self.agent.restore(state, updates);
     }
 

@@ -8,14 +8,11 @@ use hilt_recording::table::Table;
 use serde_json::json;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{
-    folder::Facts,
-    held_out::{self, Judged, Values},
-};
+use super::held_out::{self, Judged, Values};
 use crate::{
     agents::{Agent, Figures, Transitions, draws::Seeded},
     config::{Algorithm, LearnerConfig},
-    course::Course,
+    course::{Course, State, folder::Facts},
     trained::{self, About, act},
     vectors::{Preparation, Prepared, Returns, prepare, summary::sha256},
 };
@@ -105,13 +102,13 @@ impl VectorCourse {
 }
 
 impl Course for VectorCourse {
-    fn update(&mut self) -> Result<Figures> {
+    fn advance(&mut self) -> Result<Vec<(u64, Figures)>> {
         let number = self.agent.updates();
         let mut rows = Uniforms::new(mix(self.seed ^ ROWS ^ number.rotate_left(17)));
         let count = self.config.offline.batch * self.agent.parts() as usize;
         let batch = self.data.train.batch(&mut rows, count);
         let mut draws = Seeded::new(self.seed, number, self.options);
-        Ok(self.agent.update(&batch, &mut draws))
+        Ok(vec![(number + 1, self.agent.update(&batch, &mut draws))])
     }
 
     fn updates(&self) -> u64 {
@@ -138,7 +135,7 @@ impl Course for VectorCourse {
         self.agent.state()
     }
 
-    fn restore(&mut self, state: &[(String, Tensor)], updates: u64) {
+    fn restore(&mut self, state: &State, updates: u64) {
         self.agent.restore(state, updates);
     }
 

@@ -16,8 +16,8 @@ use super::{TaskOptions, fits};
 use crate::{
     agents::{Agent, guard::check_state},
     config::LearnerConfig,
+    course::folder::{Facts, Folder},
     dataset::read_table,
-    offline::folder::{Facts, Folder},
     tasks::Task,
     trained::{self, Trained},
     vectors::{Normalizer, Scaling, VectorData, summary::sha256},

@@ -9,9 +9,11 @@ use tch::{Device, Kind};
 
 use crate::{
     agents::{Agent, Figures, Transitions, draws::Seeded, guard::BadBatch},
+    config::LearnerConfig,
+    evaluation::Evaluation,
     tasks::Task,
-    trained,
-    vectors::{Scaling, Step, VectorData, VectorReplay, interleaved},
+    trained::{self, About},
+    vectors::{Step, VectorData, VectorReplay, interleaved},
 };
 
 /// What a random number is for.
@@ -47,18 +49,20 @@ pub(super) struct Plan {
 pub(super) struct Learner {
     pub task: Box<dyn Task>,
     pub agent: Box<dyn Agent>,
-    pub scaling: Scaling,
+    /// But for the updates, which the agent counts.
+    pub about: About,
+    pub config: LearnerConfig,
     pub replay: VectorReplay,
     pub recorded: Option<VectorData>,
     pub plan: Plan,
-    /// Nothing had taught it anything when it began.
-    pub fresh: bool,
     /// Steps taken.
     pub steps: u64,
     /// Episodes begun.
     pub episodes: u64,
     /// The one that is open.
     pub open: Option<Open>,
+    /// Those that have ended since it was last asked.
+    pub ended: Evaluation,
 }
 
 /// An episode under way.
@@ -68,22 +72,13 @@ pub(super) struct Open {
     steps: u32,
 }
 
-/// What came of a step.
-#[derive(Default)]
-pub(super) struct Stepped {
-    /// Return and length of the episode that it ended.
-    pub ended: Option<(f64, u32)>,
-    /// Number and figures of the updates that followed it.
-    pub updates: Vec<(u64, Figures)>,
-}
-
 fn single(numbers: &[f64]) -> Vec<f32> {
     numbers.iter().map(|&number| number as f32).collect()
 }
 
 impl Learner {
-    /// One step, and the updates that it earns.
-    pub fn step(&mut self) -> Result<Stepped, BadBatch> {
+    /// One step, and the updates that it earns: their numbers and figures.
+    pub fn step(&mut self) -> Result<Vec<(u64, Figures)>, BadBatch> {
         let seed = self.plan.seed;
         let mut open = match self.open.take() {
             Some(open) => open,
@@ -122,17 +117,17 @@ impl Learner {
         open.observation = outcome.observation;
         open.sum += outcome.reward;
         open.steps += 1;
-        let mut stepped = Stepped::default();
-        match outcome.terminated || outcome.truncated {
-            true => stepped.ended = Some((open.sum, open.steps)),
-            false => self.open = Some(open),
+        if outcome.terminated || outcome.truncated {
+            self.ended.returns.push(open.sum);
+            self.ended.lengths.push(open.steps);
+        } else {
+            self.open = Some(open);
         }
-        if self.steps > self.plan.random_steps {
-            for _ in 0..self.plan.updates_per_step {
-                stepped.updates.extend(self.update());
-            }
+        if self.steps <= self.plan.random_steps {
+            return Ok(vec![]);
         }
-        Ok(stepped)
+        let updates = 0..self.plan.updates_per_step;
+        Ok(updates.filter_map(|_| self.update()).collect())
     }
 
     /// What it does next: at first anything, then as the agent explores.
@@ -146,7 +141,8 @@ impl Learner {
         }
         let device = self.plan.device;
         let mut draws = Seeded::new(seed, self.steps, (Kind::Float, device));
-        trained::explore(&*self.agent, &self.scaling, observation, &mut draws, device)
+        let scaling = &self.about.scaling;
+        trained::explore(&*self.agent, scaling, observation, &mut draws, device)
     }
 
     fn update(&mut self) -> Option<(u64, Figures)> {
@@ -177,10 +173,5 @@ impl Learner {
                 Some(interleaved(&recorded, &own))
             }
         }
-    }
-
-    /// Its best action in ±1 \[A\] at an observation \[O\] of the task.
-    pub fn act(&self, observation: &[f64]) -> Vec<f64> {
-        trained::act(&*self.agent, &self.scaling, observation, self.plan.device)
     }
 }

@@ -1,7 +1,7 @@
 //! Learning on a simulated task, which stands where the robot would: no link, no process beside this one.
 //!
-//! [`config`]: what can be chosen. `beginning`: what it stands on. `learner`: the agent in its task. `training`: what
-//! drives it: figures, evaluations, checkpoints, the best policy kept.
+//! [`config`]: what can be chosen. `beginning`: what it stands on. `learner`: the agent in its task. `course`: as what
+//! drives it sees it ([`crate::course`]).
 //!
 //! | file in the folder | what it is |
 //! |---|---|
@@ -15,25 +15,39 @@
 
 mod beginning;
 pub mod config;
+mod course;
 mod learner;
-mod training;
 
-use std::{path::PathBuf, sync::atomic::AtomicBool, time::Instant};
+use std::{
+    path::PathBuf,
+    sync::atomic::AtomicBool,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
+use hilt_recording::table::npz;
+use serde_json::{Value, json};
 
 use self::{
     beginning::{Beginning, went_on},
-    learner::{Learner, Plan},
-    training::Training,
+    learner::{For, Learner, Plan, seed_for},
 };
 use crate::{
     config::{Algorithm, LearnerConfig},
-    metrics::check_writable,
-    offline::folder::Folder,
+    course::{
+        folder::Folder,
+        judge::Judge,
+        training::{Checkpoints, Pace, Training},
+    },
+    evaluation::Evaluation,
+    metrics::{check_writable, write_atomically},
     tasks::{self, Task},
+    trained::About,
     vectors::VectorReplay,
 };
+
+/// A line of figures is written once in so many steps.
+const LOG_STEPS: u64 = 1000;
 
 /// What to learn on, and where to.
 #[derive(Clone, Debug)]
@@ -82,21 +96,85 @@ pub fn run(options: &TaskOptions, started: Instant, stop: &AtomicBool) -> Result
         seed: options.seed,
         device,
     };
-    let sizes = (task.observations(), task.actions());
-    let replay = VectorReplay::new(config.train.capacity, sizes, scaling.clone(), None);
-    let learner = Learner {
+    let about = About {
+        algorithm: config.algorithm,
+        observations: task.observations(),
+        actions: task.actions(),
+        env: Some(options.env.clone()),
+        updates: 0,
+        scaling,
+    };
+    let sizes = (about.observations, about.actions);
+    let scaling = about.scaling.clone();
+    let mut learner = Learner {
         task,
         agent,
-        scaling,
-        replay,
+        about,
+        config: config.clone(),
+        replay: VectorReplay::new(config.train.capacity, sizes, scaling, None),
         recorded,
         plan,
-        fresh,
         steps: 0,
         episodes: 0,
         open: None,
+        ended: Evaluation::default(),
     };
-    Training::begin(options, &folder, &facts, learner, judge)?.run(started, stop)
+    let online = &config.online;
+    let judge = Judge {
+        task: Some(judge),
+        episodes: online.num_eval,
+        first: seed_for(options.seed, For::Evaluation),
+    };
+    let pace = Pace {
+        length: online.steps,
+        log: LOG_STEPS,
+        evaluate: online.eval_freq,
+        evaluate_first: !fresh,
+        checkpoint: Checkpoints::Time(Duration::from_secs_f64(config.train.checkpoint_period_s)),
+    };
+    let begun = folder.has_checkpoint();
+    anyhow::ensure!(
+        begun || !folder.is_begun() || options.from.is_some() || fresh,
+        "--out {}: the training there was stopped before its first checkpoint; name what it goes on from once more, by \
+         --from",
+        options.out.display()
+    );
+    let of = (&facts, config);
+    let mut training = Training::begin(&mut learner, &folder, of, judge, pace, started)?;
+    if !begun && !fresh {
+        // Whoever resumes it need not name again what it went on from.
+        training.save()?;
+    }
+    training.run(&options.env, stop)?;
+    let summary = serde_json::to_vec_pretty(&summary(options, &training))?;
+    write_atomically(&folder.file("summary.json"), &summary)?;
+    match &options.log {
+        None => Ok(()),
+        Some(log) if learner.replay.is_empty() => {
+            println!("no step was taken: {} is not written", log.display());
+            Ok(())
+        }
+        Some(log) => Ok(npz::write(log, &learner.replay.table()?)?),
+    }
+}
+
+/// How it ended.
+fn summary(options: &TaskOptions, training: &Training) -> Value {
+    let (course, best) = (training.course(), training.best());
+    let (_, last) = training.last().unzip();
+    let last = |name: &str| last.and_then(|verdict| verdict.figure(name));
+    json!({
+        "env": options.env,
+        "algorithm": options.config.algorithm.name(),
+        "seed": options.seed,
+        "steps": course.steps(),
+        "updates": course.updates(),
+        "training_wall_s": training.trained_s(),
+        "best_return": best.map(|best| best.score),
+        "best_at_step": best.map(|best| best.step),
+        "last_return": last("evaluation/return"),
+        "last_return_std": last("evaluation/return_std"),
+    })
 }
 
 /// Settings that exclude each other.

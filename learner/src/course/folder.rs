@@ -19,11 +19,11 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::{Map, Value};
 use tch::Tensor;
 
+use super::{Course, named};
 use crate::{
     agents::guard::check_state,
     checkpoint::{read_tensors, recover_folder, write_tensors},
     config::LearnerConfig,
-    course::Course,
     metrics::{Curves, write_atomically},
 };
 
@@ -33,8 +33,6 @@ pub type Facts = Map<String, Value>;
 /// What a checkpoint keeps besides the course.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Kept {
-    /// Updates of the best policy so far, and its score.
-    pub best: Option<(u64, f64)>,
     /// Seconds of training until then.
     pub trained_s: f64,
     /// It was told to end within an evaluation, which is due still.
@@ -42,13 +40,10 @@ pub struct Kept {
 }
 
 /// What a training on a robot's runs keeps besides.
-pub(super) const RUNS: &str = "runs";
+pub const RUNS: &str = "runs";
 /// The file in which a training says what it stands on.
 pub const FACTS_FILE: &str = "training.json";
 const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
-const UPDATES: &str = "training.updates";
-const BEST: &str = "training.best";
-const TRAINED_S: &str = "training.trained_s";
 const EVALUATION_DUE: &str = "training.evaluation_due";
 
 /// The folder of one training. If none has begun in it by the end, as one that was refused has not, it leaves nothing.
@@ -115,6 +110,11 @@ impl Folder {
         })
     }
 
+    /// Whether it has a checkpoint.
+    pub fn has_checkpoint(&self) -> bool {
+        self.file(CHECKPOINT_FILE).exists()
+    }
+
     /// Whether a training has begun in it, which is gone on with now.
     pub fn is_begun(&self) -> bool {
         self.begun.is_some()
@@ -163,18 +163,12 @@ impl Folder {
         )?)
     }
 
-    /// Keeps a course, if every number in it is finite; else the last checkpoint stays.
+    /// Keeps a course, if every number in its state is finite; else the last checkpoint stays.
     pub fn save(&self, course: &dyn Course, kept: &Kept) -> Result<()> {
         let mut state = course.state();
-        check_state(&state, &state).with_context(|| {
-            let path = self.file(CHECKPOINT_FILE);
-            format!("at update {}; {}", course.updates(), last_good(&path))
-        })?;
-        state.push((UPDATES.into(), Tensor::from(course.updates() as i64)));
-        state.push((TRAINED_S.into(), Tensor::from(kept.trained_s)));
-        if let Some((updates, score)) = kept.best {
-            state.push((BEST.into(), Tensor::from_slice(&[updates as f64, score])));
-        }
+        check_state(&state, &state)
+            .with_context(|| format!("at update {}; {}", course.updates(), self.last_good()))?;
+        state.extend(course.progress(kept.trained_s)?);
         if kept.evaluation_due {
             state.push((EVALUATION_DUE.into(), Tensor::from(1i64)));
         }
@@ -184,31 +178,30 @@ impl Folder {
 
     /// Puts the last checkpoint into a course; without one the training begins.
     pub fn load(&self, course: &mut dyn Course) -> Result<Kept> {
-        let path = self.file(CHECKPOINT_FILE);
-        if !path.exists() {
+        if !self.has_checkpoint() {
             return Ok(Kept::default());
         }
-        let state = read_tensors(&path)?;
-        let wrong = || format!("{}: this training cannot go on from it", path.display());
-        check_state(&course.state(), &state).with_context(wrong)?;
-        let own = |name: &str| {
-            let found = state.iter().find(|(other, _)| other == name);
-            found.map(|(_, tensor)| tensor)
-        };
-        let updates =
-            own(UPDATES).with_context(|| format!("{}: no `{UPDATES}`", path.display()))?;
-        course.restore(&state, updates.int64_value(&[]) as u64);
-        let best = |of: &Tensor| (of.double_value(&[0]) as u64, of.double_value(&[1]));
+        let path = self.file(CHECKPOINT_FILE);
+        let checkpoint = read_tensors(&path)?;
+        let mut own = course.state();
+        own.extend(course.progress(0.0)?);
+        let trained_s = check_state(&own, &checkpoint)
+            .map_err(anyhow::Error::from)
+            .and_then(|()| course.resume(&checkpoint))
+            .with_context(|| format!("{}: this training cannot go on from it", path.display()))?;
         Ok(Kept {
-            best: own(BEST).map(best),
-            trained_s: own(TRAINED_S).map_or(0.0, |seconds| seconds.double_value(&[])),
-            evaluation_due: own(EVALUATION_DUE).is_some(),
+            trained_s,
+            evaluation_due: named(&checkpoint, EVALUATION_DUE).is_ok(),
         })
     }
 
     /// In words, what can be gone on from.
     pub fn last_good(&self) -> String {
-        last_good(&self.file(CHECKPOINT_FILE))
+        let path = self.file(CHECKPOINT_FILE);
+        match self.has_checkpoint() {
+            true => format!("the checkpoint {} is good", path.display()),
+            false => "there is no checkpoint yet".to_owned(),
+        }
     }
 }
 
@@ -219,13 +212,6 @@ impl Drop for Folder {
             let _ = fs::remove_dir_all(self.file(RUNS));
             let _ = fs::remove_dir(&self.dir);
         }
-    }
-}
-
-fn last_good(checkpoint: &Path) -> String {
-    match checkpoint.exists() {
-        true => format!("the checkpoint {} is good", checkpoint.display()),
-        false => "there is no checkpoint yet".to_owned(),
     }
 }
 

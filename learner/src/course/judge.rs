@@ -3,9 +3,9 @@
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
-use hilt_protocol::noise::mix;
 
-use crate::{course::Course, evaluation::evaluate, tasks::Task};
+use super::Course;
+use crate::{evaluation::evaluate, tasks::Task};
 
 /// What [`Course::held_out`] calls the error of the policy's actions, weighted by the advantage of the data's.
 pub const ADVANTAGE_WEIGHTED_ERROR: &str = "advantage_weighted_error";
@@ -59,19 +59,24 @@ pub struct Verdict {
     pub words: String,
 }
 
+impl Verdict {
+    /// A figure.
+    pub fn figure(&self, name: &str) -> Option<f64> {
+        let found = self.figures.iter().find(|(own, _)| own == name);
+        found.map(|(_, value)| *value)
+    }
+}
+
 /// Looks at a policy: in a task if there is one, and on held-out data.
 pub struct Judge {
     /// The task.
     pub task: Option<Box<dyn Task>>,
     /// Episodes in it; the same ones each time.
     pub episodes: u64,
-    /// The training's seed, which its episodes follow from. They are others than `hilt-learner evaluate` takes, so that
-    /// a policy that was chosen for its luck here shows it there.
-    pub seed: u64,
+    /// Seed of the first of them. It follows from the training's, and its episodes are others than `hilt-learner
+    /// evaluate` takes, so that a policy that was chosen for its luck here shows it there.
+    pub first: u64,
 }
-
-/// Tells these episodes from those of `evaluate`, and of another training.
-const EPISODES: u64 = 0x6a75_6467_6531;
 
 impl Judge {
     /// Evaluates a course's policy. `None`: `stop` was set before the episodes in the task were over.
@@ -86,8 +91,7 @@ impl Judge {
                     vec![0.0; actions]
                 })
             };
-            let first = mix(self.seed ^ EPISODES);
-            let evaluation = evaluate(&mut **task, &mut act, self.episodes, first, stop);
+            let evaluation = evaluate(&mut **task, &mut act, self.episodes, self.first, stop);
             anyhow::ensure!(
                 !none,
                 "--env: this policy acts on more than a task shows; leave --env out"

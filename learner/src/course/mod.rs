@@ -1,0 +1,98 @@
+//! What is trained, as those who drive a training see it, and how it is driven. `offline` gives one over data at hand,
+//! `hybrid::task` one in a simulated task.
+//!
+//! - [`Course`]: an algorithm together with what it learns from.
+//! - [`training`]: the loop: steps, and what goes out in between.
+//! - [`folder`]: what a training stands on, and its checkpoint.
+//! - [`judge`]: how good a policy is, and which of two is the better one.
+
+pub mod folder;
+pub mod judge;
+pub mod training;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use tch::Tensor;
+
+use self::training::Best;
+use crate::{agents::Figures, show::loss_words};
+
+/// Tensors by name.
+pub type State = [(String, Tensor)];
+
+/// One of a [`State`].
+pub fn named<'a>(state: &'a State, name: &str) -> Result<&'a Tensor> {
+    let found = state.iter().find(|(own, _)| own == name);
+    let (_, tensor) = found.with_context(|| format!("there is no `{name}`"))?;
+    Ok(tensor)
+}
+
+const UPDATES: &str = "training.updates";
+const TRAINED_S: &str = "training.trained_s";
+
+/// An algorithm that goes through its data.
+pub trait Course {
+    /// What its steps are.
+    fn unit(&self) -> &'static str {
+        "updates"
+    }
+
+    /// One step: an update, or a step in a task and the updates that it earns; their numbers and figures. What it
+    /// draws depends on the run's seed and the numbers of steps and updates alone, so that a resumed run goes on as if
+    /// it had never stopped.
+    fn advance(&mut self) -> Result<Vec<(u64, Figures)>>;
+
+    /// Steps made so far.
+    fn steps(&self) -> u64 {
+        self.updates()
+    }
+
+    /// Updates made so far.
+    fn updates(&self) -> u64;
+
+    /// What else is to be told of the steps since the last time, `trained_s` seconds after the training began.
+    fn told(&mut self, _trained_s: f64) -> Vec<(&'static str, f64)> {
+        vec![]
+    }
+
+    /// How it goes, in words, by the newest figures of updates and the best evaluation.
+    fn words(&self, figures: &[(&'static str, f64)], _best: Option<Best>) -> String {
+        loss_words(figures)
+    }
+
+    /// How well it does on data that it does not learn from; empty where none was held out.
+    fn held_out(&self) -> Result<Vec<(&'static str, f64)>> {
+        Ok(vec![])
+    }
+
+    /// Its action in ±1 \[A\] at an observation \[O\] as a task gives it; `None`: it acts on more than that.
+    fn act(&self, observation: &[f64]) -> Option<Vec<f64>>;
+
+    /// Everything that the next update depends on, but for the number of updates and the data.
+    fn state(&self) -> Vec<(String, Tensor)>;
+
+    /// Puts back what [`Course::state`] gave, after it was checked (`agents::guard::check_state`).
+    fn restore(&mut self, state: &State, updates: u64);
+
+    /// What a checkpoint has besides, `trained_s` seconds after the training began.
+    fn progress(&self, trained_s: f64) -> Result<Vec<(String, Tensor)>> {
+        let updates = Tensor::from(self.updates() as i64);
+        let trained_s = Tensor::from(trained_s);
+        Ok(vec![
+            (UPDATES.into(), updates),
+            (TRAINED_S.into(), trained_s),
+        ])
+    }
+
+    /// Goes on from a checkpoint, which has the state and the progress of this course by name and shape; seconds of
+    /// training until then.
+    fn resume(&mut self, checkpoint: &State) -> Result<f64> {
+        let updates = named(checkpoint, UPDATES)?.int64_value(&[]);
+        self.restore(checkpoint, updates as u64);
+        Ok(named(checkpoint, TRAINED_S)?.double_value(&[]))
+    }
+
+    /// Writes what acts into a folder: graphs that stand alone, with what they need to be read.
+    fn export(&self, dir: &Path) -> Result<()>;
+}

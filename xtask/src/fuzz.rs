@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::process;
 
 /// The targets: `fuzz/targets/NAME.rs`.
-const TARGETS: [&str; 11] = [
+const TARGETS: [&str; 12] = [
     "wire",
     "run_log",
     "settings",

@@ -530,7 +530,7 @@ fn a_dataset_without_cameras_is_a_table_and_no_recording() {
         .remove(CAMERA);
     made.rows.retain(|(name, _)| name != CAMERA);
     let made = made.write();
-    says(&made.error(), &["has no camera", "table"]);
+    says(&made.error(), &["a table of state vectors", "cameras"]);
     let Data::Table(table) = Data::open(made.dir.path(), None).unwrap() else {
         panic!("it is a table");
     };

@@ -332,7 +332,10 @@ mod tests {
     use tch::Tensor;
 
     use super::*;
-    use crate::{agents::Figures, course::State};
+    use crate::{
+        agents::Figures,
+        course::{State, judge::IMITATION_ERROR},
+    };
 
     /// So long it is looked at after each update.
     const LOOK: Duration = Duration::from_millis(20);
@@ -343,7 +346,7 @@ mod tests {
         updates: u64,
         /// Set by its first action.
         stop: Option<&'a AtomicBool>,
-        action: f64,
+        held_out: Vec<(&'static str, f64)>,
     }
 
     impl Course for Quick<'_> {
@@ -359,14 +362,14 @@ mod tests {
 
         fn held_out(&self) -> Result<Vec<(&'static str, f64)>> {
             sleep(LOOK);
-            Ok(vec![])
+            Ok(self.held_out.clone())
         }
 
         fn act(&self, _: &[f64]) -> Option<Vec<f64>> {
             if let Some(stop) = self.stop {
                 stop.store(true, Ordering::Relaxed);
             }
-            Some(vec![self.action])
+            Some(vec![0.0])
         }
 
         fn state(&self) -> Vec<(String, Tensor)> {
@@ -450,16 +453,16 @@ mod tests {
     }
 
     #[test]
-    fn a_return_that_is_no_number_ends_it_and_is_never_the_best() {
+    fn a_held_out_error_that_is_no_number_ends_it_and_is_never_the_best() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path(), false).unwrap();
         let judge = Judge {
-            task: Some(crate::tasks::open("Pendulum-v1").unwrap()),
-            episodes: 1,
+            task: None,
+            episodes: 0,
             first: 1,
         };
         let mut course = Quick {
-            action: f64::NAN,
+            held_out: vec![(IMITATION_ERROR, f64::NAN)],
             ..Quick::default()
         };
         let (facts, config) = (Facts::new(), LearnerConfig::default());
@@ -467,10 +470,8 @@ mod tests {
         let training = Training::begin(&mut course, &folder, of, judge, pace(2, 2), began);
         let error = training.unwrap().run("quick", &AtomicBool::new(false));
         let error = format!("{:#}", error.unwrap_err());
-        assert!(
-            error.contains("evaluation/return is not a number"),
-            "{error}"
-        );
+        let words = "at update 2: held_out/imitation_error is not a number";
+        assert!(error.contains(words), "{error}");
         assert!(!dir.path().join(BEST).exists());
     }
 

@@ -364,6 +364,7 @@ mod tests {
             failure_dir: None,
             image_keys: vec![],
             runs: vec![dir.path().to_owned()],
+            rig: None,
             out: dir.path().join("out"),
             seed: 1,
             config: LearnerConfig::resolve("lift", None, &[]).unwrap(),

@@ -111,7 +111,7 @@ pub enum LeRobotError {
     /// The rows are not those that the list of episodes says.
     #[error(
         "{path}: row {row} is frame {got_frame} of episode {got_episode}, not frame {frame} of episode {episode} as \
-         meta/episodes says: the dataset is not whole, copy it again"
+         it should be: the dataset is not whole, copy it again"
     )]
     Order {
         /// The file.

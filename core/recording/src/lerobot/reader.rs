@@ -248,7 +248,7 @@ fn find_lists(dir: &Path) -> Result<Vec<PathBuf>, LeRobotError> {
 }
 
 /// Reads one file of rows as a table, given its dataset's description; `path` is what errors call it. Episodes are as
-/// the rows say.
+/// the rows say, each after the other from its first frame on.
 ///
 /// # Errors
 /// What is wrong with the description or the rows.
@@ -258,8 +258,19 @@ pub fn read_from(description: &[u8], rows: Vec<u8>, path: &Path) -> Result<Table
     let mut table = Building::new(&layout);
     let mut last: Option<Frame> = None;
     while let Some(frame) = frames.next()? {
+        // Rows that are all alike need hardly a byte: these cannot be.
+        let (episode, place) = match &last {
+            Some(last) if last.episode == frame.episode => {
+                (last.episode, last.frame.saturating_add(1))
+            }
+            Some(last) if last.episode > frame.episode => (last.episode.saturating_add(1), 0),
+            _ => (frame.episode, 0),
+        };
+        if (frame.episode, frame.frame) != (episode, place) {
+            return Err(out_of_order(path, episode, place, &frame));
+        }
         if let Some(last) = last.take() {
-            table.add(&last, (last.episode == frame.episode).then_some(&frame));
+            table.add(&last, (place > 0).then_some(&frame));
         }
         last = Some(frame);
     }
@@ -267,6 +278,18 @@ pub fn read_from(description: &[u8], rows: Vec<u8>, path: &Path) -> Result<Table
         table.add(&last, None);
     }
     table.whole(path)
+}
+
+/// `frame` is there, where frame `place` of `episode` should be.
+fn out_of_order(path: &Path, episode: u64, place: u64, frame: &Frame) -> LeRobotError {
+    LeRobotError::Order {
+        path: path.to_owned(),
+        row: frame.row,
+        episode,
+        frame: place,
+        got_episode: frame.episode,
+        got_frame: frame.frame,
+    }
 }
 
 /// A table, row by row.
@@ -345,14 +368,7 @@ impl Walk {
             });
         };
         if (frame.episode, frame.frame) != (episode.episode, place) {
-            return Err(LeRobotError::Order {
-                path: rows.path.clone(),
-                row: frame.row,
-                episode: episode.episode,
-                frame: place,
-                got_episode: frame.episode,
-                got_frame: frame.frame,
-            });
+            return Err(out_of_order(&rows.path, episode.episode, place, &frame));
         }
         Ok(frame)
     }

@@ -71,6 +71,26 @@ pub(super) fn check(file: &impl ChunkReader, chunk: &ColumnChunkMetaData) -> Res
     Ok(())
 }
 
+/// Whether a file's footer says no more elements of its schema than it can hold: memory for all is taken at once.
+pub(super) fn check_footer(file: &impl ChunkReader) -> Result<(), String> {
+    let cut = || "its footer is not whole".to_owned();
+    let end = file.len().checked_sub(8).ok_or_else(cut)?;
+    let tail = file.get_bytes(end, 8).map_err(|e| e.to_string())?;
+    let Some((length, _)) = tail.split_first_chunk::<4>() else {
+        return Err(cut());
+    };
+    let length = u64::from(u32::from_le_bytes(*length));
+    let start = end.checked_sub(length).ok_or_else(cut)?;
+    let read = file.get_read(start).map_err(|e| e.to_string())?;
+    let mut footer = Header::new(read.take(length));
+    footer.is_footer = true;
+    footer.read().map_err(|_| cut())?;
+    match footer.children > length {
+        true => Err("its footer says more columns than it can hold".into()),
+        false => Ok(()),
+    }
+}
+
 fn broken(at: u64, what: &str) -> String {
     format!("the page at byte {at} {what}")
 }
@@ -83,12 +103,18 @@ struct Header<R> {
     uncompressed: u64,
     compressed: u64,
     values: u64,
+    /// It is the file's footer, which is made like a header and has lists.
+    is_footer: bool,
+    /// The most that an element of the schema has.
+    children: u64,
 }
 
 /// Where in the header's structures (`PageHeader` of parquet.thrift) a number stands: the field of the header, and
 /// the field in that if it is a structure.
 const UNCOMPRESSED: (i16, i16) = (2, 0);
 const COMPRESSED: (i16, i16) = (3, 0);
+/// In a footer (`FileMetaData`): of an element of the schema.
+const CHILDREN: (i16, i16) = (2, 5);
 /// Of a data page, a dictionary and a data page of version 2.
 const VALUES: [(i16, i16); 3] = [(5, 1), (7, 1), (8, 1)];
 
@@ -100,6 +126,8 @@ impl<R: Read> Header<R> {
             uncompressed: 0,
             compressed: 0,
             values: 0,
+            is_footer: false,
+            children: 0,
         }
     }
 
@@ -151,6 +179,23 @@ impl<R: Read> Header<R> {
             12 => self.structure(place.0, depth + 1),
             // Lists stand in no page's header; to `parquet`, one that says a billion items is a billion items, where
             // there is not a byte left.
+            9 if self.is_footer => {
+                let byte = self.byte()?;
+                let items = match byte >> 4 {
+                    15 => self.varint()?,
+                    few => u64::from(few),
+                };
+                for _ in 0..items {
+                    match byte & 0x0f {
+                        // In a list they take a byte each.
+                        1 | 2 => self.skip(1)?,
+                        // None holds lists, and any number could stand in each other.
+                        9 => return Err(nonsense()),
+                        kind => self.value(kind, (place.0, 0), depth)?,
+                    }
+                }
+                Ok(())
+            }
             _ => Err(nonsense()),
         }
     }
@@ -160,6 +205,7 @@ impl<R: Read> Header<R> {
             UNCOMPRESSED => self.uncompressed = value,
             COMPRESSED => self.compressed = value,
             place if VALUES.contains(&place) => self.values = value,
+            CHILDREN if self.is_footer => self.children = self.children.max(value),
             _ => {}
         }
     }

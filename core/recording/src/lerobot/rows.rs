@@ -69,6 +69,7 @@ impl Rows {
             path: path.to_owned(),
             what,
         };
+        pages::check_footer(&file).map_err(broken)?;
         // Arrow's own description says nothing that is needed here.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options)

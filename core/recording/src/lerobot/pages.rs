@@ -167,8 +167,8 @@ impl<R: Read> Header<R> {
             3 => self.skip(1),
             4..=6 => {
                 let value = unzigzag(self.varint()?);
-                // A size below zero is no size; `parquet` says so.
-                self.note(place, u64::try_from(value).unwrap_or(0));
+                // Below zero it is no size; and `parquet` looks at 32 bits of it, which may be above.
+                self.note(place, u64::try_from(value).unwrap_or(u64::MAX));
                 Ok(())
             }
             7 => self.skip(8),

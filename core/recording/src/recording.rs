@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hilt_protocol::{CameraSpec, Entry, Image, Record, RigSpec};
+use hilt_protocol::{CameraSpec, Entry, Image, Record, RigSpec, RunId};
 use image::{
     RgbImage,
     imageops::{self, FilterType},
@@ -124,6 +124,18 @@ impl Recording {
             (camera.height, camera.width) = (side, side);
         }
         self
+    }
+
+    /// The folder of a run of ours, to be named to a person.
+    pub fn place_of(&self, run: RunId) -> Option<&Path> {
+        let Form::Runs(runs) = &self.form else {
+            return None;
+        };
+        let is_it = |place: &&PathBuf| {
+            let first = RunReader::open(place).ok().and_then(|mut run| run.next());
+            matches!(first, Some(Ok(entry)) if entry.run == run)
+        };
+        runs.iter().find(is_it).map(PathBuf::as_path)
     }
 
     /// What its entries have to be read with.

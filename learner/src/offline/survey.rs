@@ -30,7 +30,10 @@ pub(super) fn each_entry(
         Stopped::check(stop, "the first update")?;
         let entry = entry?;
         let (run, sequence) = (entry.run, entry.sequence);
-        take(entry).with_context(|| format!("run {run}, entry {sequence}"))?;
+        take(entry).with_context(|| match recording.place_of(run) {
+            Some(folder) => folder.display().to_string(),
+            None => format!("run {run}, entry {sequence}"),
+        })?;
     }
     Ok(())
 }

@@ -123,7 +123,7 @@ struct Common {
 
 #[derive(Args)]
 struct Offline {
-    /// Table of transitions on state vectors (.npz, with the names of D4RL), a folder of a robot's runs, or data of
+    /// Table of transitions on state vectors (.npz, .hdf5 or .h5, with the names of D4RL), a folder of a robot's runs, or data of
     /// another program.
     #[arg(long)]
     data: PathBuf,
@@ -226,7 +226,7 @@ struct Convert {
     from: PathBuf,
     /// What comes out; nothing may be there yet.
     to: PathBuf,
-    /// The form of what comes out: runs, lerobot, hil-serl, npz or foxglove [default: by the ending].
+    /// The form of what comes out: runs, lerobot, hil-serl, npz, hdf5 or foxglove [default: by the ending].
     #[arg(long = "to", id = "format", value_name = "FORM")]
     format: Option<Format>,
     /// The rig of data that does not say it itself: the spec.json beside any of its runs.

@@ -9,7 +9,7 @@ use std::{
     io::{Read, Write},
     path::{Path, PathBuf},
     process::Command,
-    sync::atomic::AtomicBool,
+    sync::{Mutex, PoisonError, atomic::AtomicBool},
 };
 
 use common::onnx::{close, run as run_graph};
@@ -91,7 +91,10 @@ fn options(data: &Path, out: &Path, preset: &str, sets: &[&str]) -> OfflineOptio
     }
 }
 
+/// Fresh networks are drawn from torch's one generator: trainings that are compared must not draw at once.
 fn run(options: &OfflineOptions) -> anyhow::Result<()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     offline::run(options, &AtomicBool::new(false))
 }
 

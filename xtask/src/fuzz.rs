@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::process;
 
 /// The targets: `fuzz/targets/NAME.rs`.
-const TARGETS: [&str; 12] = [
+const TARGETS: [&str; 13] = [
     "wire",
     "run_log",
     "settings",
@@ -23,6 +23,7 @@ const TARGETS: [&str; 12] = [
     "urdf",
     "calibration",
     "table",
+    "hdf5",
     "hil_serl",
 ];
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

@@ -17,7 +17,7 @@ use crate::{
     Data, DataError, ReadError, RecordingError, RunWriter, WriteError, beside,
     foxglove::{self, FoxgloveError},
     hil_serl, lerobot, read_spec,
-    table::{Columns, Table, TableError, npz},
+    table::{Columns, Table, TableError, hdf5, npz},
 };
 
 /// A form of data that is written.
@@ -31,17 +31,20 @@ pub enum Format {
     LeRobot,
     /// HIL-SERL's transitions.
     HilSerl,
+    /// A table in an HDF5 file.
+    Hdf5,
     /// An MCAP file for Foxglove and other viewers.
     Foxglove,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Runs,
         Self::LeRobot,
         Self::HilSerl,
         Self::Npz,
+        Self::Hdf5,
         Self::Foxglove,
     ];
 
@@ -52,6 +55,7 @@ impl Format {
             Self::LeRobot => "lerobot",
             Self::HilSerl => "hil-serl",
             Self::Npz => "npz",
+            Self::Hdf5 => "hdf5",
             Self::Foxglove => "foxglove",
         }
     }
@@ -61,6 +65,7 @@ impl Format {
         match path.extension()?.to_str()? {
             "pkl" => Some(Self::HilSerl),
             "npz" => Some(Self::Npz),
+            "hdf5" | "h5" => Some(Self::Hdf5),
             "mcap" => Some(Self::Foxglove),
             _ => None,
         }
@@ -110,6 +115,9 @@ pub enum ConvertError {
     /// An archive of numpy cannot be written.
     #[error(transparent)]
     Npz(#[from] npz::NpzError),
+    /// An HDF5 file cannot be written.
+    #[error(transparent)]
+    Hdf5(#[from] hdf5::Hdf5Error),
     /// The steps are no table.
     #[error("the recording's steps are no table: {0}")]
     Table(#[from] TableError),
@@ -124,7 +132,7 @@ pub enum ConvertError {
     Spec(#[from] ReadError),
     /// What is to come out is not said.
     #[error(
-        "{0}: what is it to be? Say it with --to ({all}), or by an ending: .pkl for hil-serl, .npz for npz, .mcap for foxglove",
+        "{0}: what is it to be? Say it with --to ({all}), or by an ending: .pkl for hil-serl, .npz for npz, .hdf5 or .h5 for hdf5, .mcap for foxglove",
         all = names()
     )]
     Unsaid(PathBuf),
@@ -223,7 +231,7 @@ pub fn convert(
                     recording.spec(),
                     entries,
                 )?),
-                Format::Npz => write_table(&table(entries)?, to, format),
+                Format::Npz | Format::Hdf5 => write_table(&table(entries)?, to, format),
             }
         }
     }
@@ -232,6 +240,7 @@ pub fn convert(
 fn write_table(table: &Table, to: &Path, format: Format) -> Result<u64, ConvertError> {
     match format {
         Format::Npz => npz::write(to, table)?,
+        Format::Hdf5 => hdf5::write(to, table)?,
         Format::HilSerl => hil_serl::write_table(to, table).map_err(RecordingError::from)?,
         Format::Runs | Format::LeRobot | Format::Foxglove => {
             return Err(ConvertError::NoPictures(format));

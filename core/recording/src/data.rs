@@ -8,7 +8,7 @@ use crate::{
     LOG_FILE, Recording, RecordingError,
     hil_serl::{self, Opened},
     lerobot::Dataset,
-    table::{Table, npz},
+    table::{Table, hdf5, npz},
 };
 
 /// Why data cannot be opened.
@@ -20,12 +20,15 @@ pub enum DataError {
     /// An archive of numpy cannot.
     #[error(transparent)]
     Npz(#[from] npz::NpzError),
+    /// An HDF5 file cannot.
+    #[error(transparent)]
+    Hdf5(#[from] hdf5::Hdf5Error),
     /// It is a table, and cameras are needed.
     #[error("{0}: a table of state vectors; a recording with cameras is needed here")]
     NoCameras(PathBuf),
     /// A file of another kind.
     #[error(
-        "{0}: data is a table of transitions (.npz), a folder of a robot's runs, a dataset of LeRobot's, or \
+        "{0}: data is a table of transitions (.npz, .hdf5, .h5), a folder of a robot's runs, a dataset of LeRobot's, or \
          transitions of HIL-SERL's (.pkl)"
     )]
     Kind(PathBuf),
@@ -68,6 +71,7 @@ impl Data {
         }
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("npz") => Ok(Self::Table(npz::read(path)?)),
+            Some("hdf5" | "h5") => Ok(Self::Table(hdf5::read(path)?)),
             _ => Err(DataError::Kind(path.to_owned())),
         }
     }

@@ -170,6 +170,35 @@ fn every_layout_type_and_order_gives_the_same_table() {
     );
 }
 
+#[test]
+fn without_next_observations_it_is_the_next_rows() {
+    let mut without = members();
+    without.retain(|(name, _)| *name != "next_observations");
+    let read_of = |members: &[_]| read(&archive(members, CompressionMethod::Stored));
+    let table = read_of(&without).unwrap();
+    let columns = table.columns();
+    // The last row has none.
+    assert_eq!(columns.observations, [0., 1., 2., 3.]);
+    assert_eq!(columns.next_observations, [2., 3., 4., 5.]);
+    assert_eq!(columns.actions, [0.5, -0.5]);
+    assert_eq!(columns.terminals, [false; 2]);
+
+    // Nor has one in which time ran out.
+    let timeouts = |flags| ("timeouts", array("|b1", "False", "(3,)", flags));
+    without.push(timeouts(&[1, 0, 0]));
+    let table = read_of(&without).unwrap();
+    assert_eq!(table.columns().rewards, [1.]);
+    assert_eq!(table.columns().next_observations, [4., 5.]);
+    assert_eq!(table.columns().timeouts, [false]);
+    without.pop();
+    without.push(timeouts(&[1, 1, 0]));
+    let said = read_of(&without).unwrap_err().to_string();
+    assert_eq!(
+        said,
+        "log.npz: the table has no rows, or rows of no numbers"
+    );
+}
+
 /// What is said of an archive where one member is another.
 fn said(key: &'static str, bytes: Vec<u8>) -> String {
     let mut members = members();

@@ -2,7 +2,7 @@
 //! episode after episode.
 //!
 //! - [`Table`]: the columns, checked. [`Table::episodes`] finds where one episode ends and the next begins.
-//! - One file per format: [`npz`], numpy's archives with the names of D4RL.
+//! - One file per format, with the names of D4RL: [`npz`], numpy's archives; [`hdf5`], as D4RL keeps its own.
 //!
 //! ```
 //! # use hilt_recording::table::{Columns, Table, npz};
@@ -25,8 +25,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod hdf5;
+mod named;
 mod npy;
 pub mod npz;
+
+pub use self::named::NamedError;
 
 use std::ops::Range;
 

@@ -3,8 +3,9 @@
 //!
 //! Read are also `obs`, `action`, `reward`, `next_obs` and `done` for the first five; stored and deflated members;
 //! floats, integers and bools of any size, little-endian; either order of the indices; and columns of \[N, 1\] for
-//! \[N\]. Without `timeouts` no row is one, and episodes end where the next row does not continue. Whatever else is
-//! in the archive is left alone.
+//! \[N\]. Without `timeouts` no row is one, and episodes end where the next row does not continue. Without
+//! `next_observations` it is the next row's observation, as in `d4rl.qlearning_dataset`: rows in which time ran out
+//! are left out, and the last one. Whatever else is in the archive is left alone.
 //!
 //! Memory is that of the table: what a header says is believed only as far as numbers come.
 
@@ -17,7 +18,11 @@ use std::{
 use zip::{CompressionMethod, ZipArchive, ZipWriter, result::ZipError, write::SimpleFileOptions};
 
 use super::{
-    Columns, Table, TableError,
+    Table,
+    named::{
+        self, ACTIONS, Arrays, NEXT_OBSERVATIONS, NamedError, Names, OBSERVATIONS, REWARDS,
+        TERMINALS, TIMEOUTS,
+    },
     npy::{ArrayError, Header},
 };
 use crate::{beside, pickle::DType};
@@ -43,16 +48,6 @@ pub enum NpzError {
         /// Why.
         cause: ZipError,
     },
-    /// A column is missing.
-    #[error("{path}: there is no `{key}`; there are {keys}")]
-    Missing {
-        /// The file.
-        path: PathBuf,
-        /// Its names.
-        key: String,
-        /// What there is.
-        keys: String,
-    },
     /// A column cannot be read.
     #[error("{path}: `{key}`: {cause}")]
     Array {
@@ -63,49 +58,15 @@ pub enum NpzError {
         /// Why.
         cause: ArrayError,
     },
-    /// A column has another shape.
-    #[error("{path}: `{key}` has shape {got:?}, it needs {wanted}")]
-    Shape {
-        /// The file.
-        path: PathBuf,
-        /// Which.
-        key: String,
-        /// Its shape.
-        got: Vec<usize>,
-        /// What it should be.
-        wanted: String,
-    },
-    /// A number that is neither yes nor no.
-    #[error("{path}: `{key}` has {value} in row {row}, it must be 0 or 1")]
-    Flag {
-        /// The file.
-        path: PathBuf,
-        /// Which.
-        key: String,
-        /// Row, from 0.
-        row: usize,
-        /// What is there.
-        value: f64,
-    },
-    /// The columns are no table.
+    /// Its arrays are no table.
     #[error("{path}: {cause}")]
-    Table {
+    Named {
         /// The file.
         path: PathBuf,
         /// Why.
-        cause: TableError,
+        cause: NamedError,
     },
 }
-
-/// Names of a column; the first is the one that is written.
-type Names = &'static [&'static str];
-
-const OBSERVATIONS: Names = &["observations", "obs"];
-const ACTIONS: Names = &["actions", "action"];
-const REWARDS: Names = &["rewards", "reward"];
-const NEXT_OBSERVATIONS: Names = &["next_observations", "next_obs"];
-const TERMINALS: Names = &["terminals", "done"];
-const TIMEOUTS: Names = &["timeouts"];
 
 /// Reads a table.
 pub fn read(path: &Path) -> Result<Table, NpzError> {
@@ -124,71 +85,40 @@ pub fn read_from(archive: impl Read + Seek, bytes: u64, path: &Path) -> Result<T
         path: path.to_owned(),
         cause,
     })?;
-    let mut reader = Reader {
+    named::table(Archive {
         archive,
         bytes,
         path,
-    };
-    let (observations, rows, observation) = reader.matrix(OBSERVATIONS, None, None)?;
-    let (actions, _, action) = reader.matrix(ACTIONS, Some(rows), None)?;
-    let rewards = reader.vector(REWARDS, rows, |value| value as f32)?;
-    let (next_observations, ..) =
-        reader.matrix(NEXT_OBSERVATIONS, Some(rows), Some(observation))?;
-    let terminals = reader.flags(TERMINALS, rows)?;
-    let timeouts = match reader.key(TIMEOUTS) {
-        Some(_) => reader.flags(TIMEOUTS, rows)?,
-        None => vec![false; rows],
-    };
-    Table::new(Columns {
-        observation,
-        action,
-        observations,
-        actions,
-        rewards,
-        next_observations,
-        terminals,
-        timeouts,
-    })
-    .map_err(|cause| NpzError::Table {
-        path: path.to_owned(),
-        cause,
     })
 }
 
-struct Reader<'a, R> {
+struct Archive<'a, R> {
     archive: ZipArchive<R>,
     /// Of the archive.
     bytes: u64,
     path: &'a Path,
 }
 
-impl<R: Read + Seek> Reader<'_, R> {
-    /// The name by which a column is there.
-    fn key(&self, names: Names) -> Option<&'static str> {
-        let there = |key: &&&str| self.archive.index_for_name(&member(key)).is_some();
-        names.iter().find(there).copied()
+impl<R: Read + Seek> Arrays for Archive<'_, R> {
+    type Error = NpzError;
+
+    fn has(&self, key: &str) -> bool {
+        self.archive.index_for_name(&member(key)).is_some()
     }
 
-    /// Reads a column: its name, shape and numbers. `fits` says what is wrong with a shape, before
-    /// anything is read.
-    fn array<T: Copy>(
+    fn keys(&self) -> Vec<String> {
+        (self.archive.file_names().flatten())
+            .map(|name| name.strip_suffix(".npy").unwrap_or(&name).to_owned())
+            .collect()
+    }
+
+    fn array<T: Copy + Default>(
         &mut self,
-        names: Names,
-        fits: impl Fn(&[usize]) -> Result<(), String>,
+        key: &'static str,
+        fits: impl Fn(&[usize]) -> Result<(), NamedError>,
         one: impl Fn(f64) -> T,
-    ) -> Result<(&'static str, Vec<usize>, Vec<T>), NpzError> {
+    ) -> Result<(Vec<usize>, Vec<T>), NpzError> {
         let path = self.path.to_owned();
-        let Some(key) = self.key(names) else {
-            let stems = (self.archive.file_names().flatten())
-                .map(|name| name.strip_suffix(".npy").unwrap_or(&name).to_owned());
-            let mut keys: Vec<String> = stems.collect();
-            keys.sort();
-            return Err(NpzError::Missing {
-                path,
-                key: names.join("` or `"),
-                keys: keys.join(", "),
-            });
-        };
         let at = |cause| NpzError::Array {
             path: path.clone(),
             key: key.to_owned(),
@@ -197,67 +127,19 @@ impl<R: Read + Seek> Reader<'_, R> {
         let mut file = (self.archive.by_name(&member(key))).map_err(|cause| at(io_error(cause)))?;
         let stored = file.compressed_size().min(self.bytes);
         let (header, before) = Header::read(&mut file).map_err(at)?;
-        if let Err(wanted) = fits(&header.shape) {
-            return Err(NpzError::Shape {
-                path,
-                key: key.to_owned(),
-                got: header.shape,
-                wanted,
-            });
-        }
+        fits(&header.shape).map_err(|cause| NpzError::Named {
+            path: path.clone(),
+            cause,
+        })?;
         let bytes = file.size().saturating_sub(before);
         let numbers = header.numbers(&mut file, bytes, stored, one).map_err(at)?;
-        Ok((key, header.shape, numbers))
+        Ok((header.shape, numbers))
     }
 
-    /// Numbers, rows and columns of a column of vectors.
-    fn matrix(
-        &mut self,
-        names: Names,
-        rows: Option<usize>,
-        columns: Option<usize>,
-    ) -> Result<(Vec<f32>, usize, usize), NpzError> {
-        let fits = |shape: &[usize]| match *shape {
-            [r, c] if rows.is_none_or(|rows| rows == r) && columns.is_none_or(|n| n == c) => Ok(()),
-            _ => {
-                let size = |size: Option<usize>, unknown: &str| {
-                    size.map_or(unknown.to_owned(), |size| size.to_string())
-                };
-                let (rows, columns) = (size(rows, "rows"), size(columns, "numbers per row"));
-                Err(format!("[{rows}, {columns}]"))
-            }
-        };
-        let (_, shape, numbers) = self.array(names, fits, |value| value as f32)?;
-        Ok((numbers, shape[0], shape[1]))
-    }
-
-    /// A column of single numbers.
-    fn vector<T: Copy>(
-        &mut self,
-        names: Names,
-        rows: usize,
-        one: impl Fn(f64) -> T,
-    ) -> Result<Vec<T>, NpzError> {
-        let fits = |shape: &[usize]| match *shape {
-            [r] | [r, 1] if r == rows => Ok(()),
-            _ => Err(format!("[{rows}]")),
-        };
-        Ok(self.array(names, fits, one)?.2)
-    }
-
-    fn flags(&mut self, names: Names, rows: usize) -> Result<Vec<bool>, NpzError> {
-        let values = self.vector(names, rows, |value| value)?;
-        match values
-            .iter()
-            .position(|&value| value != 0.0 && value != 1.0)
-        {
-            None => Ok(values.iter().map(|&value| value == 1.0).collect()),
-            Some(row) => Err(NpzError::Flag {
-                path: self.path.to_owned(),
-                key: self.key(names).unwrap_or(names[0]).to_owned(),
-                row,
-                value: values[row],
-            }),
+    fn wrong(&self, cause: NamedError) -> NpzError {
+        NpzError::Named {
+            path: self.path.to_owned(),
+            cause,
         }
     }
 }

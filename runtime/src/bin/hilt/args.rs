@@ -174,7 +174,7 @@ pub enum Command {
         from: PathBuf,
         /// What comes out; nothing may be there yet.
         out: PathBuf,
-        /// The form of what comes out: runs, lerobot, hil-serl, npz or foxglove; by the ending if not given.
+        /// The form of what comes out: runs, lerobot, hil-serl, npz, hdf5 or foxglove; by the ending if not given.
         #[arg(long, value_name = "FORM")]
         to: Option<Format>,
         /// Make images so many pixels wide and high.

@@ -28,7 +28,10 @@ use hilt_learner::{
     inspect::command::{self as inspection, InspectOptions},
     memory,
     metrics::write_atomically,
-    offline::{self, OfflineOptions},
+    offline::{
+        self, OfflineOptions,
+        batch::{self, BatchOptions},
+    },
     presets,
     reward::command::{self, ClassifierOptions},
     show::Phase,
@@ -123,15 +126,20 @@ struct Common {
 
 #[derive(Args)]
 struct Offline {
-    /// Table of transitions on state vectors (.npz, .hdf5 or .h5, with the names of D4RL), a folder of a robot's runs, or data of
-    /// another program.
-    #[arg(long)]
-    data: PathBuf,
+    /// Table of transitions on state vectors (.npz, .hdf5 or .h5, with the names of D4RL), a folder of a robot's runs,
+    /// or data of another program. Given more than once, or with --seeds, a batch: each with each seed, in
+    /// OUT/NAME/seed-SEED, and in OUT a summary.
+    #[arg(long, value_name = "PATH", required = true)]
+    data: Vec<PathBuf>,
+    /// Seeds of a batch, as 1,2,3.
+    #[arg(long, value_delimiter = ',', conflicts_with = "seed")]
+    seeds: Vec<u64>,
     #[command(flatten)]
     common: Common,
-    /// Task that the policy is judged in, by its name in Gymnasium [default: held-out data judges it].
+    /// Task that the policy is judged in, by its name in Gymnasium [default: held-out data judges it]. Of a batch: once
+    /// for all, or once for each --data.
     #[arg(long, value_name = "ID")]
-    env: Option<String>,
+    env: Vec<String>,
     /// Goes on from the checkpoint in --out.
     #[arg(long)]
     resume: bool,
@@ -379,6 +387,46 @@ impl Common {
     }
 }
 
+impl Offline {
+    fn run(mut self, stop: &AtomicBool) -> Result<()> {
+        let table = self.data.iter().find(|data| data.is_file());
+        if let (Some(_), Some(table)) = (&self.common.encoder_weights, table) {
+            anyhow::bail!(
+                "--encoder-weights is for a robot's runs, and --data {} is a table, of state vectors: leave \
+                 --encoder-weights out, or give a folder of runs",
+                table.display()
+            );
+        }
+        let config = self.common.resolve_for(self.resume, None)?;
+        let rig = self.common.rig()?;
+        if self.data.len() > 1 || self.env.len() > 1 || !self.seeds.is_empty() {
+            if self.seeds.is_empty() {
+                self.seeds.push(self.common.seed);
+            }
+            let options = BatchOptions {
+                data: self.data,
+                rig,
+                envs: self.env,
+                seeds: self.seeds,
+                out: self.common.out,
+                resume: self.resume,
+                config,
+            };
+            return batch::run(&options, stop);
+        }
+        let options = OfflineOptions {
+            config,
+            rig,
+            data: self.data.remove(0),
+            env: self.env.pop(),
+            out: self.common.out,
+            seed: self.common.seed,
+            resume: self.resume,
+        };
+        offline::run(&options, stop)
+    }
+}
+
 impl Hybrid {
     fn task_options(self) -> Result<TaskOptions> {
         let on_task = self.on_task;
@@ -431,24 +479,7 @@ const INTERRUPTED: i32 = 130;
 
 fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
     match command {
-        Command::Offline(offline) => {
-            anyhow::ensure!(
-                offline.common.encoder_weights.is_none() || !offline.data.is_file(),
-                "--encoder-weights is for a robot's runs, and --data {} is a table, of state vectors: leave \
-                 --encoder-weights out, or give a folder of runs",
-                offline.data.display()
-            );
-            let options = OfflineOptions {
-                config: offline.common.resolve_for(offline.resume, None)?,
-                rig: offline.common.rig()?,
-                data: offline.data,
-                env: offline.env,
-                out: offline.common.out,
-                seed: offline.common.seed,
-                resume: offline.resume,
-            };
-            offline::run(&options, stop)
-        }
+        Command::Offline(offline) => offline.run(stop),
         Command::Hybrid(hybrid) if hybrid.on_task.env.is_some() => {
             task::run(&hybrid.task_options()?, started, stop)
         }

@@ -6,10 +6,13 @@
 //! 3. The best policy stays in `best/`, with its score in `score.json`, the last one in `export/`, and `summary.json`
 //!    says how it went.
 //!
+//! [`batch`] does that with every one of several data sets and seeds.
+//!
 //! It ends after its updates or when it is told to, and leaves a checkpoint and an export either way. Everything
 //! that it draws depends on the seed and the update's number, so that a resumed training goes on as if it had never
 //! stopped, on the same machine and number of threads bit for bit.
 
+pub mod batch;
 pub mod config;
 mod held_out;
 pub mod runs;

@@ -10,17 +10,14 @@
 //! Below it is what any log of messages needs: [`ChannelWriter`] and [`ChannelReader`]. A file says
 //! itself what its messages are made of ([`descriptor`]), so that other MCAP tools can read them.
 //!
-//! [`Recording`] is what a robot saw and did, by whatever program it was written; [`Data`] that or a table.
-//! [`guess`]: the spec of a rig, where a program kept none.
+//! Other programs' data, read as if it were ours, and written as theirs:
 //!
-//! [`lerobot`]: datasets of LeRobot's. [`film`]: pictures become videos.
-//!
-//! [`hil_serl`]: its demonstrations and frames for the reward classifier, read and written. [`pickle`] is beneath it: it
-//! [`lerobot`]: datasets of LeRobot's.
-//! [`mod@convert`]: from one form of data into another. [`foxglove`] writes a recording for viewers of MCAP.
-//! [`pickle`] reads files of HIL-SERL's and other Python programs, and runs nothing of them. [`table`]: transitions
-//! reads files of Python programs, and runs nothing of them. [`table`]: transitions
-//! on state vectors as offline reinforcement learning keeps them, in other programs' formats.
+//! - [`Data`] is anything that can be learned from, told apart by what lies at a path: a [`Recording`], which is a rig's
+//!   spec and the entries of what a robot saw and did, or a [`table`] of transitions on state vectors (`.npz`, HDF5).
+//!   [`guess`] has the spec of a rig where a program kept none.
+//! - [`lerobot`]: LeRobot's datasets, with videos by [`film`]. [`hil_serl`]: its demonstrations and labelled frames;
+//!   [`pickle`] is beneath it, which runs nothing of what it reads. [`foxglove`]: MCAP files for viewers.
+//! - [`mod@convert`]: from one form into another.
 //!
 //! A run is a folder with `run.mcap` and `spec.json`, the [`hilt_protocol::RigSpec`] that its
 //! entries have to be read with.

@@ -125,7 +125,10 @@ fn h5py_reads_what_was_written() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log.hdf5");
     let table = table();
-    let written = convert(&Data::Table(table.clone()), &path, Format::Hdf5, "", |_| true).unwrap();
+    let written = convert(&Data::Table(table.clone()), &path, Format::Hdf5, "", |_| {
+        true
+    })
+    .unwrap();
     assert_eq!(written, ROWS as u64);
     assert!(hdf5::read(&path).unwrap() == table);
     let Some(read) = python("read", &path) else {

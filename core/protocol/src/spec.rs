@@ -27,6 +27,16 @@ pub enum Axis {
 }
 
 impl Axis {
+    /// All six, in the order of a twist.
+    pub const ALL: [Self; 6] = [
+        Self::X,
+        Self::Y,
+        Self::Z,
+        Self::Roll,
+        Self::Pitch,
+        Self::Yaw,
+    ];
+
     /// The name used in rig files.
     pub fn name(self) -> &'static str {
         match self {

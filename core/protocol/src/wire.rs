@@ -267,14 +267,6 @@ const SOURCES: [ActionSource; 4] = [
     ActionSource::ScriptedOperator,
     ActionSource::Random,
 ];
-const AXES: [Axis; 6] = [
-    Axis::X,
-    Axis::Y,
-    Axis::Z,
-    Axis::Roll,
-    Axis::Pitch,
-    Axis::Yaw,
-];
 
 /// A message's number for a member of a closed list: its place, from 1 (0 is protobuf's absence).
 fn number<T: PartialEq>(list: &[T], member: &T) -> u32 {
@@ -501,7 +493,7 @@ pub fn encode_rig_spec(spec: &RigSpec) -> Vec<u8> {
         axes: spec
             .controlled_axes
             .iter()
-            .map(|axis| number(&AXES, axis))
+            .map(|axis| number(&Axis::ALL, axis))
             .collect(),
         cameras: spec
             .cameras
@@ -528,7 +520,7 @@ pub fn decode_rig_spec(bytes: &[u8]) -> Result<RigSpec> {
         controlled_axes: spec
             .axes
             .iter()
-            .map(|&n| member(&AXES, n, M, "axes"))
+            .map(|&n| member(&Axis::ALL, n, M, "axes"))
             .collect::<Result<_>>()?,
         cameras: spec
             .cameras

@@ -1,13 +1,15 @@
 //! Films: pictures that become a video by the `ffmpeg` program, which encodes beside us.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     fs, io,
     io::{Read, Write},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
+
+use crate::beside;
 
 /// Why there is no film.
 #[derive(Debug, thiserror::Error)]
@@ -293,12 +295,6 @@ pub fn join(parts: &[&Path], path: &Path, codec: Codec) -> Result<(), FilmError>
         });
     }
     removed.map_err(|cause| io_error(path, cause))
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(".partial");
-    name.into()
 }
 
 fn io_error(path: &Path, cause: io::Error) -> FilmError {

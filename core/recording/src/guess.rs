@@ -2,15 +2,6 @@
 
 use hilt_protocol::{Axis, CameraSpec, RigSpec, SetupMode, SpecError};
 
-const AXES: [Axis; 6] = [
-    Axis::X,
-    Axis::Y,
-    Axis::Z,
-    Axis::Roll,
-    Axis::Pitch,
-    Axis::Yaw,
-];
-
 /// Why no spec comes to mind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GuessError {
@@ -49,7 +40,7 @@ pub fn spec(
     };
     let spec = RigSpec {
         mode,
-        controlled_axes: AXES[..axes].to_vec(),
+        controlled_axes: Axis::ALL[..axes].to_vec(),
         cameras,
         proprio,
         policy_hz,

@@ -59,7 +59,7 @@ fn beside<T, E: From<HilSerlError>>(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
 ) -> Result<T, E> {
-    let beside = path.with_extension("pkl.partial");
+    let beside = crate::beside(path);
     let written = (|| {
         let file = File::create(&beside).map_err(in_file(path))?;
         let mut out = BufWriter::new(file);

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{process, setup};
 
 /// Name, package, its folder, example.
-const BENCHES: [(&str, &str, &str, &str); 12] = [
+const BENCHES: [(&str, &str, &str, &str); 13] = [
     (
         "kinematics",
         "hilt-kinematics",
@@ -27,6 +27,7 @@ const BENCHES: [(&str, &str, &str, &str); 12] = [
     ("stream", "hilt-learner", "learner", "bench_stream"),
     ("snapshot", "hilt-tests", "tests", "bench_snapshot"),
     ("replay", "hilt-learner", "learner", "bench_replay"),
+    ("data", "hilt-learner", "learner", "bench_data"),
     ("proof", "hilt-runtime", "runtime", "bench_proof"),
     ("loop", "hilt-tests", "tests", "bench_loop"),
     ("bus", "hilt-drivers", "drivers", "bench_bus"),

@@ -465,9 +465,9 @@ fn main() -> Result<()> {
     })?;
     let result = run(Cli::parse().command, started, &stop);
     if let Err(error) = &result
-        && error.is::<Stopped>()
+        && let Some(stopped) = error.downcast_ref::<Stopped>()
     {
-        eprintln!("{error}");
+        eprintln!("{stopped}");
         std::process::exit(INTERRUPTED);
     }
     result

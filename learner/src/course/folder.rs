@@ -53,6 +53,8 @@ pub struct Folder {
     /// It was not there before.
     made: bool,
     begun: Option<Facts>,
+    /// One that ended before it had anything to go on from lies in it, and goes when this one begins.
+    gives_way: bool,
     /// Held as long as the training lives; the system gives it back, however that ends.
     _lock: fs::File,
 }
@@ -63,7 +65,18 @@ impl Folder {
     pub fn open(dir: &Path, resume: bool) -> Result<Self> {
         let shown = dir.display();
         let there = |name: &str| dir.join(name).exists();
-        let others = ["summary.json", "state.json", "encoder.safetensors"];
+        // Whatever a training writes, and the names that it puts aside and replaces.
+        let others = [
+            "summary.json",
+            "state.json",
+            "encoder.safetensors",
+            "config.toml",
+            "metrics.jsonl",
+            "policy.json",
+            CHECKPOINT_FILE,
+            "best",
+            "export",
+        ];
         anyhow::ensure!(
             there(FACTS_FILE) || !others.into_iter().any(there),
             "--out {shown} holds the results of another training; choose another folder"
@@ -81,15 +94,8 @@ impl Folder {
             resume || !begun || !(there(CHECKPOINT_FILE) || there("best")),
             "--out {shown} holds a training; go on with it by --resume, or choose another folder"
         );
-        if begun && !resume {
-            println!(
-                "{shown}: the training there ended before its first checkpoint; a new one begins"
-            );
-            // Its facts at last: half of it removed is still nothing else.
-            Curves::remove(dir)?;
-            fs::remove_file(dir.join(FACTS_FILE)).with_context(|| format!("in {shown}"))?;
-            begun = false;
-        }
+        let gives_way = begun && !resume;
+        begun &= resume;
         let begun = match begun {
             false => None,
             true => {
@@ -106,6 +112,7 @@ impl Folder {
             dir,
             made,
             begun,
+            gives_way,
             _lock: lock,
         })
     }
@@ -153,6 +160,15 @@ impl Folder {
 
     /// Writes what the training stands on and its configuration: from here on the folder is this training's.
     pub fn begin(&self, facts: &Facts, config: &LearnerConfig) -> Result<()> {
+        if self.gives_way {
+            let shown = self.dir.display();
+            println!(
+                "{shown}: the training there ended before its first checkpoint; a new one begins"
+            );
+            // Its facts at last: half of it removed is still nothing else.
+            Curves::remove(&self.dir)?;
+            fs::remove_file(self.file(FACTS_FILE)).with_context(|| format!("in {shown}"))?;
+        }
         if self.begun.is_none() {
             write_atomically(&self.file(FACTS_FILE), &serde_json::to_vec_pretty(facts)?)?;
         }

@@ -107,12 +107,12 @@ pub fn run(options: &EvaluateOptions, stop: &AtomicBool) -> Result<Evaluation> {
     if let Some(video) = &options.video {
         let mut filmed = Filmed::begin(&mut *task, &video.path, video.size, FRAMES_PER_S)?;
         judging.until(FILMED, &mut filmed, stop);
-        judging.check(stop)?;
-        filmed.end()?;
+        if judging.check(stop).is_ok() {
+            filmed.end()?;
+        }
     }
     judging.until(u64::MAX, &mut *task, stop);
-    judging.check(stop)?;
-    let words = judging.in_words();
+    let (words, ended) = (judging.in_words(), judging.check(stop));
     let Judging {
         evaluation,
         log,
@@ -120,10 +120,13 @@ pub fn run(options: &EvaluateOptions, stop: &AtomicBool) -> Result<Evaluation> {
         ..
     } = judging;
     show.end();
-    println!("{}: {words}", task.id());
-    if let (Some(path), Some(columns)) = (&options.log, log) {
+    if let (Some(path), Some(columns)) = (&options.log, log)
+        && !columns.rewards.is_empty()
+    {
         npz::write(path, &Table::new(columns)?)?;
     }
+    ended?;
+    println!("{}: {words}", task.id());
     Ok(evaluation)
 }
 

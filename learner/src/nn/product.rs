@@ -206,6 +206,7 @@ pub fn of_weight(grad: &Tensor, x: &Tensor, onto: Option<Tensor>) -> Tensor {
         };
         let out = onto.unwrap_or_else(|| Tensor::empty(&size, (Kind::Float, Device::Cpu)));
         assert!(out.size() == size && out.is_contiguous());
+        assert!((out.kind(), out.device()) == (Kind::Float, Device::Cpu));
         let (of_g, of_x) = (
             Members::of(&grad, rows * outputs),
             Members::of(&x, rows * inputs),

@@ -23,13 +23,12 @@ use serde_json::{Value, json};
 
 use super::OfflineOptions;
 use crate::{
-    config::LearnerConfig, metrics::write_atomically, stopped::Stopped, trained::CONFIG_FILE,
+    config::LearnerConfig, course::folder::FACTS_FILE, metrics::write_atomically, stopped::Stopped,
+    trained::CONFIG_FILE,
 };
 
 const SUMMARY_FILE: &str = "summary.json";
 const TABLE_FILE: &str = "summary.md";
-/// A training by itself has it in its folder.
-const TRAINING_FILE: &str = "training.json";
 
 /// What to train from, and where to.
 #[derive(Clone, Debug)]
@@ -192,7 +191,7 @@ fn name(path: &Path) -> Result<String> {
 fn begin(options: &BatchOptions) -> Result<()> {
     let (out, shown) = (&options.out, options.out.display());
     anyhow::ensure!(
-        !out.join(TRAINING_FILE).exists(),
+        !out.join(FACTS_FILE).exists(),
         "--out {shown} holds a training by itself; choose another folder"
     );
     let begun = [CONFIG_FILE, SUMMARY_FILE].map(|name| out.join(name).exists());
@@ -234,7 +233,10 @@ fn result(job: &Job) -> Result<Option<Finished>> {
         "{}: a training by {theirs}, and this one is by {ours}; choose another --out",
         path.display()
     );
-    if summary["updates"].as_u64() < Some(job.options.config.offline.updates) {
+    let updates = summary["updates"].as_u64();
+    // One that was told to end within its last evaluation has that to make up for.
+    let judged = summary["last_evaluation"]["updates"].as_u64() == updates;
+    if updates < Some(job.options.config.offline.updates) || !judged {
         return Ok(None);
     }
     let last = summary["last_evaluation"].as_object();

@@ -140,7 +140,7 @@ pub enum ConvertError {
     #[error("a table of state vectors cannot become {0}, which is of a robot with cameras")]
     NoPictures(Format),
     /// The system refused.
-    #[error("{path}: {cause}")]
+    #[error("{path}: {cause}; free some space or choose another place")]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -181,18 +181,17 @@ impl Conversion {
         };
         let task = self.task.as_deref().unwrap_or(TASK);
         let count = convert(&data, &self.to, format, task, go_on)?;
-        let unit = match data {
-            Data::Table(_) => "transitions",
-            Data::Recording(_) => "observations",
+        let unit = match (data, format) {
+            (Data::Table(_), _) | (_, Format::Npz | Format::HilSerl) => "transitions",
+            (Data::Recording(_), _) => "observations",
         };
         let (from, to) = (self.from.display(), self.to.display());
         Ok(format!("{to}: {count} {unit} of {from}, as {format}"))
     }
 }
 
-/// Writes data to a path in another form. How many entries of a recording, or rows
-/// of a table, were written. Before
-/// each entry it asks `go_on`, which is told how many there were; at a no it ends with [`RecordingError::Ended`] and
+/// Writes data to a path in another form. How many entries of a recording, or rows of what holds transitions, were
+/// written. Before each entry it asks `go_on`, which is told how many there were; at a no it ends with [`RecordingError::Ended`] and
 /// leaves nothing.
 pub fn convert(
     data: &Data,
@@ -203,6 +202,9 @@ pub fn convert(
 ) -> Result<u64, ConvertError> {
     if to.exists() {
         return Err(ConvertError::Exists(to.to_owned()));
+    }
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder).map_err(in_path(folder))?;
     }
     match data {
         Data::Table(table) => write_table(table, to, format),

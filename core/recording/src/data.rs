@@ -44,7 +44,8 @@ pub enum Data {
 }
 
 impl Data {
-    /// Opens what lies at `path`. `told` is the rig of a recording that does not say it itself; a run does.
+    /// Opens what lies at `path`. `told` is the rig of a recording that does not say it itself; a run does, and is
+    /// refused if it says another.
     pub fn open(path: &Path, told: Option<&RigSpec>) -> Result<Self, DataError> {
         if Dataset::is_at(path) {
             let dataset = Dataset::open(path).map_err(RecordingError::from)?;
@@ -67,7 +68,11 @@ impl Data {
         let log = path.file_name().is_some_and(|name| name == LOG_FILE);
         let path = path.parent().filter(|_| log).unwrap_or(path);
         if path.is_dir() {
-            return Ok(Self::Recording(Recording::of_runs(path)?));
+            let recording = Recording::of_runs(path)?;
+            if told.is_some_and(|told| told != recording.spec()) {
+                return Err(RecordingError::Told(path.to_owned()).into());
+            }
+            return Ok(Self::Recording(recording));
         }
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("npz") => Ok(Self::Table(npz::read(path)?)),

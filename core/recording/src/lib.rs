@@ -56,7 +56,8 @@ pub const TOPIC: &str = "/hilt/entries";
 
 /// Where a file is written until it is whole: under its whole name and `.partial`, which is nobody else's.
 pub fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
+    // From its components: `out/` is `out`.
+    let mut name = path.components().collect::<PathBuf>().into_os_string();
     name.push(".partial");
     PathBuf::from(name)
 }

@@ -49,6 +49,11 @@ pub enum RecordingError {
         /// The first that is of another rig.
         other: PathBuf,
     },
+    /// Runs are not of the rig that they are said to be of.
+    #[error(
+        "{0} was recorded on another rig than --spec says; a run says its own: leave --spec out"
+    )]
+    Told(PathBuf),
     /// Whoever went through it wished to end.
     #[error("ended before the recording did")]
     Ended,

@@ -118,7 +118,9 @@ pub enum HilSerlError {
         source: GuessError,
     },
     /// It is not of the rig that it is said to be of.
-    #[error("{path} does not fit the spec that was given: {reason}")]
+    #[error(
+        "{path} does not fit the spec that was given: {reason}; give another by --spec spec.json, or leave it out"
+    )]
     Told {
         /// The file.
         path: PathBuf,

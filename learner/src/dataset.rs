@@ -3,9 +3,11 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hilt_protocol::{Entry, Observation, Record, RigSpec};
 use hilt_recording::{Data, Recording, table::Table};
+
+use crate::ingest::Ingest;
 
 /// Pairs of observation and action, in recorded order.
 #[derive(Debug, Default)]
@@ -186,6 +188,16 @@ pub fn read_all(path: &Path, rig: Option<&RigSpec>) -> Result<(RigSpec, Vec<Entr
     let recording = Recording::open(path, rig)?;
     let entries = recording.entries().collect::<Result<_, _>>()?;
     Ok((recording.spec().clone(), entries))
+}
+
+/// [`read_all`] of what is to be imitated: a number that is none, or that no action can have, is an error before
+/// anything is trained.
+pub fn read_demonstrations(path: &Path, rig: Option<&RigSpec>) -> Result<(RigSpec, Vec<Entry>)> {
+    let (spec, entries) = read_all(path, rig)?;
+    (entries.iter())
+        .try_for_each(Ingest::check)
+        .with_context(|| format!("--demos {}", path.display()))?;
+    Ok((spec, entries))
 }
 
 /// A table of state vectors.

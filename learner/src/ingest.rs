@@ -171,7 +171,7 @@ impl Ingest {
     }
 
     /// The first number of an entry that is none, or that no action can have.
-    fn check(entry: &Entry) -> Result<(), IngestError> {
+    pub fn check(entry: &Entry) -> Result<(), IngestError> {
         let look = |tensor, values: &[f32], bad: fn(f32) -> bool, remedy| {
             let Some(column) = values.iter().position(|&value| bad(value)) else {
                 return Ok(());

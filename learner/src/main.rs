@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use hilt_learner::{
     config::{DeviceChoice, LearnerConfig},
-    dataset::{Demonstrations, read_all},
+    dataset::{Demonstrations, read_demonstrations},
     evaluation::{
         command::{self as evaluation, EvaluateOptions, Length, Video},
         render::{self, RenderOptions},
@@ -33,7 +33,10 @@ use hilt_learner::{
         batch::{self, BatchOptions},
     },
     presets,
-    reward::command::{self, ClassifierOptions},
+    reward::{
+        RewardInput,
+        command::{self, ClassifierOptions},
+    },
     show::Phase,
     stopped::Stopped,
     trained,
@@ -205,9 +208,10 @@ struct Imitation {
     demos: PathBuf,
     #[command(flatten)]
     common: Common,
-    /// Gradient steps: enough for the loss to settle.
-    #[arg(long, default_value_t = 3000)]
-    steps: u64,
+    /// Gradient steps; for a policy to act by, 3000 are enough for the loss to settle [default: imitation.steps, which
+    /// is what an encoder takes].
+    #[arg(long)]
+    steps: Option<u64>,
 }
 
 #[derive(Args)]
@@ -381,6 +385,11 @@ impl Common {
             }
         };
         if let Some(path) = &self.encoder_weights {
+            anyhow::ensure!(
+                path.is_file(),
+                "--encoder-weights {}: there is no such file",
+                path.display()
+            );
             config.encoder_weights = Some(path.clone());
         }
         Ok(config)
@@ -527,8 +536,15 @@ fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
         }
         Command::Imitation(imitation) => run_imitation(&imitation, stop),
         Command::Classifier(classifier) => {
+            let config = classifier.common.resolve()?;
+            anyhow::ensure!(
+                classifier.common.encoder_weights.is_none()
+                    || config.reward.input == RewardInput::Maps,
+                "--encoder-weights: with reward.input = \"images\" the classifier looks at images by a trunk of its \
+                 own; leave it out, or give --set reward.input=maps"
+            );
             let options = ClassifierOptions {
-                config: classifier.common.resolve()?,
+                config,
                 rig: classifier.common.rig()?,
                 success_dir: classifier.success_dir,
                 failure_dir: classifier.failure_dir,
@@ -563,20 +579,23 @@ fn run_convert(options: Convert, stop: &AtomicBool) -> Result<()> {
         !stop.load(Ordering::Relaxed)
     });
     show.end();
+    if done.is_err() {
+        Stopped::check(stop, "all of it was converted")?;
+    }
     println!("{}", done?);
     Ok(())
 }
 
 fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {
     let mut config = options.common.resolve()?;
-    config.imitation.steps = options.steps;
+    config.imitation.steps = options.steps.unwrap_or(config.imitation.steps);
     let summary_file = options.common.out.join("summary.json");
     anyhow::ensure!(
         !summary_file.exists(),
         "--out {} holds the results of a training; choose another folder",
         options.common.out.display()
     );
-    let (spec, entries) = read_all(&options.demos, options.common.rig()?.as_ref())?;
+    let (spec, entries) = read_demonstrations(&options.demos, options.common.rig()?.as_ref())?;
     config.encoder.check(&spec.cameras)?;
     let samples = Demonstrations::from_entries(&entries, &spec);
     println!(
@@ -595,7 +614,7 @@ fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {
         device,
         seed: options.common.seed,
     };
-    let mut show = Phase::new("imitation", options.steps);
+    let mut show = Phase::new("imitation", config.imitation.steps);
     let out = imitate(&samples, &spec, setup, |steps, loss| {
         show.stand(steps, loss);
         go_on(steps, loss)

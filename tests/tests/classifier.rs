@@ -228,6 +228,14 @@ fn what_cannot_be_learned_from_is_refused_with_the_remedy() {
         &out,
         &["front", "64×64", "reward.trunk.image_size"],
     );
+    // It would change nothing: the classifier has a trunk of its own.
+    refused(
+        folders()
+            .arg("--encoder-weights")
+            .arg(stage.path("good/front/0000.png")),
+        &out,
+        &["--encoder-weights", "reward.input=maps"],
+    );
     let broken = stage.path("bad").join("wrist/0007.jpg");
     let whole = fs::read(&broken).unwrap();
     fs::write(&broken, &whole[..whole.len() / 2]).unwrap();

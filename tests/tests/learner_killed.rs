@@ -2,7 +2,9 @@
 //! and what it stepped meanwhile reaches the learner's replay once.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use hilt_learner::{config::LearnerConfig, encoder::Encoder, presets};
 use hilt_tests::{Program, Stage, assert_delivered, one_at_a_time, until};
+use tch::{Device, Kind};
 
 /// Waits until the actor has taken `steps` more.
 fn steps_more(stage: &Stage, actor: &mut Program, steps: u64) {
@@ -54,6 +56,30 @@ fn the_actor_goes_on_and_nothing_is_lost_or_doubled() {
         version = acts_by_a_newer_policy(&stage, &mut [&mut learner, &mut actor], version);
     }
     end_and_compare(&stage, learner, actor);
+}
+
+#[test]
+fn one_that_goes_on_keeps_its_encoder_and_says_so() {
+    let _turn = one_at_a_time();
+    let stage = Stage::new();
+    let mut learner = stage.start_learner(&[]);
+    learner.says("reward classifier: ");
+    learner.kill();
+    let config = LearnerConfig::resolve(presets::DEFAULT, None, &[]).unwrap();
+    let other = stage.path("other.safetensors");
+    tch::set_num_threads(1);
+    let encoder = Encoder::new(config.encoder, Kind::Float, Device::Cpu, 99);
+    encoder.save(&other).unwrap();
+    let other = other.to_str().unwrap();
+    let said = stage
+        .start_learner(&["--resume", "--encoder-weights", other])
+        .ends_with(1);
+    for word in ["--encoder-weights", other, "another encoder", "leave"] {
+        assert!(said.contains(word), "`{word}` is not in:\n{said}");
+    }
+    let own = stage.path("learner/encoder.safetensors");
+    let own = ["--resume", "--encoder-weights", own.to_str().unwrap()];
+    stage.start_learner(&own).says("replay: ");
 }
 
 #[test]

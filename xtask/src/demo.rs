@@ -233,7 +233,7 @@ impl Job<'_> {
             .arg(self.out.join("demos"))
             .arg("--out")
             .arg(self.out.join("imitation"))
-            .args(["--seed", &self.options.seed.to_string()]);
+            .args(["--steps", "3000", "--seed", &self.options.seed.to_string()]);
         process::run("hilt-learner imitation", &mut command, &self.interrupts)
     }
 

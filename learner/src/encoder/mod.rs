@@ -53,8 +53,9 @@ impl Default for EncoderConfig {
 /// Why an encoder cannot look at these cameras.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "camera `{camera}` gives {width}×{height} pixels, but encoder.image_size is {expected}: make \
-     them equal, in the rig file or with --set encoder.image_size"
+    "camera `{camera}` gives {width}×{height} pixels, but encoder.image_size is {expected}: resize recorded data by \
+     `hilt-learner convert DATA OUT --image-size {expected}`, or make them equal in the rig file or with --set \
+     encoder.image_size"
 )]
 pub struct CameraSize {
     camera: String,
@@ -337,7 +338,7 @@ mod tests {
         cameras[1].width = 80;
         let error = EncoderConfig::narrow().check(&cameras).unwrap_err();
         let error = error.to_string();
-        for word in ["wrist", "80×64", "encoder.image_size"] {
+        for word in ["wrist", "80×64", "encoder.image_size", "--image-size 64"] {
             assert!(error.contains(word), "{error}");
         }
     }

@@ -12,7 +12,7 @@ use tch::{Device, Kind};
 
 use super::HybridOptions;
 use crate::{
-    dataset::{LabelledFrames, read_all},
+    dataset::{LabelledFrames, read_all, read_demonstrations},
     encoder::Encoder,
     imitation::train_encoder,
     reward::{
@@ -46,7 +46,7 @@ pub(super) fn prepare(
     stop: &AtomicBool,
 ) -> Result<Prepared> {
     let config = &options.config;
-    let (spec, demos) = read_all(&options.demos, options.rig.as_ref())?;
+    let (spec, demos) = read_demonstrations(&options.demos, options.rig.as_ref())?;
     let labels = read_labels(options, &spec)?;
     config.encoder.check(&spec.cameras)?;
     let from = (options.from.as_deref())
@@ -76,6 +76,7 @@ pub(super) fn prepare(
     let encoder = if resumed {
         let encoder = Encoder::new(config.encoder.clone(), Kind::Float, device, options.seed);
         encoder.load(&encoder_file)?;
+        check_given(options, &encoder)?;
         encoder
     } else {
         let made = match &from {
@@ -102,6 +103,24 @@ pub(super) fn prepare(
         reward,
         from,
     })
+}
+
+/// A training that is resumed stays with its encoder, whose maps are in its replay. Weights that it began with may be
+/// gone meanwhile.
+fn check_given(options: &HybridOptions, encoder: &Encoder) -> Result<()> {
+    let config = &options.config;
+    let Some(path) = config.encoder_weights.as_ref().filter(|path| path.exists()) else {
+        return Ok(());
+    };
+    let given = config.given_encoder(encoder.params().flat().device(), options.seed)?;
+    anyhow::ensure!(
+        given.is_none_or(|given| given.hash() == encoder.hash()),
+        "--encoder-weights {}: --out {} holds a training with another encoder; leave --encoder-weights out to go on \
+         with that, or choose another folder",
+        path.display(),
+        options.out.display()
+    );
+    Ok(())
 }
 
 /// The runs with labelled frames. A classifier that is trained already can do without.

@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.datasets.video_utils import get_safe_default_codec
+from lerobot.rl.buffer import ReplayBuffer
 from torch.utils.data import DataLoader
 
 
@@ -35,6 +36,12 @@ def batches(workers):
 # First the processes: they would share the files that this one has opened, and the places in them.
 by_workers = batches(os.cpu_count())
 one_by_one = rate((dataset[i] for i in range(len(dataset))), lambda frame: 1)
+# An episode of them: they are kept as floats.
+episode = LeRobotDataset("local/dataset", root=sys.argv[1], episodes=[0])
+keys = ["observation.state", *dataset.meta.camera_keys]
+start = time.perf_counter()
+ReplayBuffer.from_lerobot_dataset(episode, device="cpu", state_keys=keys, use_drq=False, optimize_memory=True)
+into_replay = len(episode) / (time.perf_counter() - start)
 print(
     json.dumps(
         {
@@ -43,6 +50,7 @@ print(
             "frame_by_frame": one_by_one,
             "batches": batches(0),
             "batches_by_workers": by_workers,
+            "into_its_replay": into_replay,
         }
     )
 )

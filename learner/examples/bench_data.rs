@@ -3,7 +3,8 @@
 //!
 //! Rows (JSON lines on stdout), with LeRobot itself in the same run as the peer, where `cargo xtask setup` has
 //! installed it:
-//! - `data.FORM_frames_per_s`: into a replay of images. The peer goes through its dataset frame by frame.
+//! - `data.FORM_frames_per_s`: into a replay of images. The peer only goes through its dataset, frame by frame.
+//! - `data.lerobot_replay_frames_per_s`: the same figure, beside the peer when it fills its own replay.
 //! - `data.read_FORM_frames_per_s`: read alone. The peer is its `DataLoader`, batches of 64, in one process.
 //! - `data.lerobot_maps_frames_per_s`: into a replay of ResNet-10 maps, which one core encodes: what that costs.
 //!
@@ -36,7 +37,7 @@ use serde::Deserialize;
 use tch::{Device, Kind};
 
 const SIDE: u32 = 128;
-const EPISODES: u64 = 5;
+const EPISODES: u64 = 10;
 const EPISODE_STEPS: u32 = 300;
 const FRAMES: u64 = EPISODES * EPISODE_STEPS as u64;
 /// With what was seen first in each episode.
@@ -157,6 +158,8 @@ struct LeRobot {
     batches: f64,
     /// By a process for each core.
     batches_by_workers: f64,
+    /// An episode into its own replay, in memory.
+    into_its_replay: f64,
 }
 
 /// Has LeRobot read its dataset; nothing where it is not installed.
@@ -185,12 +188,13 @@ fn lerobot(dataset: &Path, home: &Path) -> Result<Option<LeRobot>> {
     ensure!(out.status.success(), "LeRobot cannot read it: {said}");
     let measured: LeRobot = serde_json::from_slice(&out.stdout)?;
     eprintln!(
-        "LeRobot {} ({}): {:.0} frames/s one by one, {:.0} in batches, {:.0} by a process for each core",
+        "LeRobot {} ({}): {:.0} frames/s one by one, {:.0} in batches, {:.0} by a process for each core, {:.0} into its own replay",
         measured.version,
         measured.decoder,
         measured.frame_by_frame,
         measured.batches,
-        measured.batches_by_workers
+        measured.batches_by_workers,
+        measured.into_its_replay
     );
     Ok(Some(measured))
 }
@@ -262,6 +266,10 @@ fn main() -> Result<()> {
         let value = rate(|| fill(path, dir.path(), &images, ENTRIES))?;
         let one_by_one = of_peer("", |peer| peer.frame_by_frame);
         row(&format!("data.{name}_frames_per_s"), value, one_by_one);
+        if path == dataset {
+            let into_its = of_peer(", ReplayBuffer", |peer| peer.into_its_replay);
+            row("data.lerobot_replay_frames_per_s", value, into_its);
+        }
         let batches = of_peer(", DataLoader", |peer| peer.batches);
         let value = rate(|| read(path))?;
         row(&format!("data.read_{name}_frames_per_s"), value, batches);

@@ -398,14 +398,6 @@ impl Common {
 
 impl Offline {
     fn run(mut self, stop: &AtomicBool) -> Result<()> {
-        let table = self.data.iter().find(|data| data.is_file());
-        if let (Some(_), Some(table)) = (&self.common.encoder_weights, table) {
-            anyhow::bail!(
-                "--encoder-weights is for a robot's runs, and --data {} is a table, of state vectors: leave \
-                 --encoder-weights out, or give a folder of runs",
-                table.display()
-            );
-        }
         let config = self.common.resolve_for(self.resume, None)?;
         let rig = self.common.rig()?;
         if self.data.len() > 1 || self.env.len() > 1 || !self.seeds.is_empty() {
@@ -575,7 +567,7 @@ fn run_convert(options: Convert, stop: &AtomicBool) -> Result<()> {
     };
     let mut show = hilt_show::Show::new("convert", None);
     let done = conversion.run(|count| {
-        show.stand(count, || "observations".into());
+        show.stand(count, || format!("{count} observations"));
         !stop.load(Ordering::Relaxed)
     });
     show.end();

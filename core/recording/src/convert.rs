@@ -14,7 +14,7 @@ use std::{
 use hilt_protocol::{Entry, Record, RigSpec};
 
 use crate::{
-    Data, DataError, ReadError, RecordingError, RunWriter, WriteError, beside,
+    Data, DataError, LOG_FILE, ReadError, RecordingError, RunWriter, WriteError, beside,
     foxglove::{self, FoxgloveError},
     hil_serl, lerobot, read_spec,
     table::{Columns, Table, TableError, hdf5, npz},
@@ -136,6 +136,9 @@ pub enum ConvertError {
         all = names()
     )]
     Unsaid(PathBuf),
+    /// It would be taken for a run of ours.
+    #[error("{0}: a file of that name is taken for a run's log; choose another name")]
+    LogFile(PathBuf),
     /// A table has no pictures.
     #[error("a table of state vectors cannot become {0}, which is of a robot with cameras")]
     NoPictures(Format),
@@ -202,6 +205,9 @@ pub fn convert(
 ) -> Result<u64, ConvertError> {
     if to.exists() {
         return Err(ConvertError::Exists(to.to_owned()));
+    }
+    if to.file_name().is_some_and(|name| name == LOG_FILE) {
+        return Err(ConvertError::LogFile(to.to_owned()));
     }
     if let Some(folder) = to.parent() {
         fs::create_dir_all(folder).map_err(in_path(folder))?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use hilt_protocol::RigSpec;
 
 use crate::{
-    LOG_FILE, Recording, RecordingError,
+    LOG_FILE, Recording, RecordingError, find_runs,
     hil_serl::{self, Opened},
     lerobot::Dataset,
     table::{Table, hdf5, npz},
@@ -23,6 +23,12 @@ pub enum DataError {
     /// An HDF5 file cannot.
     #[error(transparent)]
     Hdf5(#[from] hdf5::Hdf5Error),
+    /// There is nothing.
+    #[error("{0}: there is no such file or folder")]
+    Missing(PathBuf),
+    /// Two kinds of data lie in one folder.
+    #[error("{0} holds runs and .pkl files of HIL-SERL's; put them into folders of their own")]
+    Both(PathBuf),
     /// It is a table, and cameras are needed.
     #[error("{0}: a table of state vectors; a recording with cameras is needed here")]
     NoCameras(PathBuf),
@@ -54,7 +60,13 @@ impl Data {
                 false => Self::Table(dataset.table().map_err(RecordingError::from)?),
             });
         }
+        if !path.exists() {
+            return Err(DataError::Missing(path.to_owned()));
+        }
         if hil_serl::is_there(path) {
+            if path.is_dir() && find_runs(path).is_ok_and(|runs| !runs.is_empty()) {
+                return Err(DataError::Both(path.to_owned()));
+            }
             return Ok(
                 match hil_serl::open(path, told).map_err(RecordingError::from)? {
                     Opened::Rig(demonstrations) => {

@@ -154,14 +154,20 @@ fn write_to(
     let about = [("rig".to_owned(), spec.hash().to_string())].into();
     let mut file = ChannelWriter::create(path, about, &channels)?;
     let mut clock = Clock::default();
-    let (mut count, mut before_ns) = (0, 0);
+    let (mut count, mut before) = (0, None::<(RunId, u64, u64)>);
     for entry in entries {
         let entry = entry?;
         let observation = entry.observation();
         let now_ns = clock.time_ns(entry.run, observation.captured_ns);
         let sequence = entry.sequence;
         if let Record::Step(step) = &entry.record {
-            file.append(1, sequence, before_ns, &numbers(&step.action))?;
+            // Where what it answered is missing, the time of what it led to.
+            let follows =
+                before.is_some_and(|(run, last, _)| (run, last + 1) == (entry.run, sequence));
+            let decided_ns = before
+                .filter(|_| follows)
+                .map_or(now_ns, |(.., time_ns)| time_ns);
+            file.append(1, sequence, decided_ns, &numbers(&step.action))?;
             let facts = facts(&entry, step).encode_to_vec();
             file.append(2, sequence, now_ns, &facts)?;
         }
@@ -182,7 +188,8 @@ fn write_to(
             };
             file.append(3 + k, sequence, taken_ns, &image.encode_to_vec())?;
         }
-        (before_ns, count) = (now_ns, count + 1);
+        before = Some((entry.run, sequence, now_ns));
+        count += 1;
     }
     file.finish()?;
     Ok(count)

@@ -135,7 +135,9 @@ pub fn find_runs(dir: &Path) -> io::Result<Vec<PathBuf>> {
         .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.display())))?
     {
         let path = entry?.path();
-        if path.is_dir() {
+        // Half a conversion is no run.
+        let half = path.extension().is_some_and(|ending| ending == "partial");
+        if path.is_dir() && !half {
             runs.extend(find_runs(&path)?);
         }
     }

@@ -65,6 +65,10 @@ impl Folder {
     pub fn open(dir: &Path, resume: bool) -> Result<Self> {
         let shown = dir.display();
         let there = |name: &str| dir.join(name).exists();
+        let is_kept = |name: &str| match name {
+            "best" | "export" => dir.join(name).is_dir(),
+            _ => dir.join(name).is_file(),
+        };
         // Whatever a training writes, and the names that it puts aside and replaces.
         let others = [
             "summary.json",
@@ -78,7 +82,7 @@ impl Folder {
             "export",
         ];
         anyhow::ensure!(
-            there(FACTS_FILE) || !others.into_iter().any(there),
+            there(FACTS_FILE) || !others.into_iter().any(is_kept),
             "--out {shown} holds the results of another training; choose another folder"
         );
         let made = !dir.exists();

@@ -19,16 +19,18 @@ use std::{
 
 use anyhow::{Context, Result};
 use hilt_protocol::RigSpec;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::OfflineOptions;
 use crate::{
     config::LearnerConfig, course::folder::FACTS_FILE, metrics::write_atomically, stopped::Stopped,
-    trained::CONFIG_FILE,
+    tasks, trained::CONFIG_FILE,
 };
 
 const SUMMARY_FILE: &str = "summary.json";
 const TABLE_FILE: &str = "summary.md";
+const SOURCES_FILE: &str = "batch.json";
 
 /// What to train from, and where to.
 #[derive(Clone, Debug)]
@@ -49,6 +51,13 @@ pub struct BatchOptions {
     pub config: LearnerConfig,
 }
 
+/// What goes by a name in a batch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Source {
+    path: String,
+    env: Option<String>,
+}
+
 /// One training of a batch.
 struct Job {
     data: String,
@@ -65,7 +74,7 @@ impl Job {
 /// Trains until all are finished or `stop` is set, and sums up what is finished. An error if one failed.
 pub fn run(options: &BatchOptions, stop: &AtomicBool) -> Result<()> {
     let jobs = jobs(options)?;
-    begin(options)?;
+    begin(options, &jobs)?;
     let mut failed = vec![];
     for (index, job) in jobs.iter().enumerate() {
         if stop.load(Ordering::Relaxed) {
@@ -130,6 +139,13 @@ pub fn run(options: &BatchOptions, stop: &AtomicBool) -> Result<()> {
 /// Every data set with every seed.
 fn jobs(options: &BatchOptions) -> Result<Vec<Job>> {
     let (data, envs, seeds) = (&options.data, &options.envs, &options.seeds);
+    // Before hours go into the first of them.
+    for path in data {
+        fs::metadata(path).with_context(|| format!("--data {}", path.display()))?;
+    }
+    for env in envs {
+        tasks::open(env).context("--env")?;
+    }
     anyhow::ensure!(
         envs.len() <= 1 || envs.len() == data.len(),
         "--env is given {} times and --data {} times; give it once for all, or once for each in the same order",
@@ -188,7 +204,7 @@ fn name(path: &Path) -> Result<String> {
 }
 
 /// Makes the folder this batch's.
-fn begin(options: &BatchOptions) -> Result<()> {
+fn begin(options: &BatchOptions, jobs: &[Job]) -> Result<()> {
     let (out, shown) = (&options.out, options.out.display());
     anyhow::ensure!(
         !out.join(FACTS_FILE).exists(),
@@ -200,9 +216,40 @@ fn begin(options: &BatchOptions) -> Result<()> {
         "--out {shown} holds trainings; go on with them by --resume, or choose another folder"
     );
     fs::create_dir_all(out).with_context(|| format!("creating {shown}"))?;
+    let begun = read_sources(out)?;
+    let mut sources = begun.clone();
+    for job in jobs {
+        let whole = fs::canonicalize(&job.options.data);
+        let whole = whole.with_context(|| format!("--data {}", job.options.data.display()))?;
+        let source = Source {
+            path: whole.display().to_string(),
+            env: job.options.env.clone(),
+        };
+        let theirs = begun.get(&job.data);
+        anyhow::ensure!(
+            theirs.is_none_or(|theirs| *theirs == source),
+            "--out {shown}: what is called {} there was another file, or judged in another task, when it began; choose \
+             another folder",
+            job.data
+        );
+        sources.insert(job.data.clone(), source);
+    }
+    let path = out.join(SOURCES_FILE);
+    write_atomically(&path, &serde_json::to_vec_pretty(&sources)?)
+        .with_context(|| path.display().to_string())?;
     let config = toml::to_string(&options.config)?;
     let path = out.join(CONFIG_FILE);
     write_atomically(&path, config.as_bytes()).with_context(|| path.display().to_string())
+}
+
+/// The data sets of the batch in a folder, by name.
+fn read_sources(out: &Path) -> Result<BTreeMap<String, Source>> {
+    let path = out.join(SOURCES_FILE);
+    match fs::read(&path) {
+        Ok(text) => Ok(serde_json::from_slice(&text).with_context(|| path.display().to_string())?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
 }
 
 /// What came out of a training: figures by name.

@@ -164,6 +164,10 @@ fn open(
         "algorithm = sac-grasp learns from what a robot saw; for a table give a --preset that names another one, iql for \
          instance"
     );
+    anyhow::ensure!(
+        config.encoder_weights.is_none(),
+        "--encoder-weights is for what a robot saw, and --data {name} is a table, of state vectors: leave it out"
+    );
     println!("{name}: {}", Summary::of(&table));
     let env = options.env.as_deref();
     let (course, facts) = VectorCourse::open(&table, config, env, options.seed, device)

@@ -42,7 +42,10 @@ pub fn write<E: From<HilSerlError>>(
             }
             before = Some(entry);
         }
-        Ok(rows.finish().map_err(in_file(path))?)
+        match rows.finish().map_err(in_file(path))? {
+            0 => Err(HilSerlError::Empty(path.to_owned()).into()),
+            count => Ok(count),
+        }
     })
 }
 

@@ -254,6 +254,14 @@ impl Writer {
         numbers("proprio", &observation.proprio, self.spec.proprio_dim())?;
         if let Record::Step(step) = &entry.record {
             numbers("action", &step.action, self.spec.action_dim())?;
+            let is_command = |value: f32| [-1.0, 0.0, 1.0].contains(&value);
+            let mut grippers = self.spec.gripper_columns().into_iter();
+            if let Some(column) = grippers.find(|&column| !is_command(step.action[column])) {
+                return Err(wrong(format!(
+                    "number {column} of action is {}, and a gripper's is -1 (close), 0 (stay) or 1 (open)",
+                    step.action[column]
+                )));
+            }
             numbers("reward and penalty", &[step.reward, step.grasp_penalty], 2)?;
         }
         let (got, wanted) = (observation.images.len(), self.spec.cameras.len());

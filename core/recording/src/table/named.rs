@@ -100,6 +100,13 @@ pub(super) fn table<A: Arrays>(mut arrays: A) -> Result<Table, A::Error> {
         None => vec![false; rows],
     };
     let unfinished = next_observations.is_none();
+    if unfinished && found(&arrays, TIMEOUTS).is_none() {
+        // Where an episode was cut could not be told.
+        return Err(arrays.wrong(NamedError::Missing {
+            key: "next_observations`, or else `timeouts".to_owned(),
+            keys: arrays.keys().join(", "),
+        }));
+    }
     let columns = Columns {
         observation,
         action,

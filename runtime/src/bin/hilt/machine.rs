@@ -60,7 +60,7 @@ fn agreed(question: &str) -> std::io::Result<bool> {
 pub fn export(conversion: &Conversion, stop: &AtomicBool) -> anyhow::Result<()> {
     let mut show = Show::new("export", None);
     let done = conversion.run(|count| {
-        show.stand(count, || "observations".into());
+        show.stand(count, || format!("{count} observations"));
         !stop.load(Ordering::Relaxed)
     });
     show.end();

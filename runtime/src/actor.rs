@@ -32,6 +32,10 @@ use crate::{
     learner_side::LearnerSide,
     operator::{self, Operator},
     pace::Pace,
+    rerun::{
+        Target,
+        live::{Live, Watched},
+    },
     rig::{ClockKind, Rig},
     run_log::{RunLog, new_run},
     session::{Confusion, Flow, Outcome, Policy, Seen, Session},
@@ -57,6 +61,8 @@ pub struct ActorOptions {
     pub out: PathBuf,
     /// Who takes over when the policy is stuck; `None`: nobody.
     pub operator: Option<Operator>,
+    /// Where Rerun shows it, if anywhere.
+    pub rerun: Option<Target>,
 }
 
 /// One line of `episodes.jsonl`.
@@ -259,6 +265,10 @@ pub fn run(
         run,
         window: WindowLimits::default(),
     };
+    let live = match &options.rerun {
+        Some(target) => Live::begin(target, &spec, run, &mut |words| watch.say(words))?,
+        None => None,
+    };
     let link = Arc::new(ActorLink::open(
         config,
         Box::new(hilt_link::RunLog::new(options.out.clone())),
@@ -308,15 +318,24 @@ pub fn run(
         };
         let mut policy = Policy::Brain(&mut brain);
         let shown = RefCell::new(&mut *watch);
-        let mut journal = Seen {
+        let mut watched = Watched {
             journal: &mut journal,
+            live: live.as_ref(),
+        };
+        let mut journal = Seen {
+            journal: &mut watched,
             see: &mut |images| {
                 logged.set(logged.get() + 1);
                 if by_person {
                     shown.borrow_mut().see(images);
                 }
             },
-            took: &mut |stage, duration_ns| books.borrow_mut().took(stage, duration_ns),
+            took: &mut |stage, duration_ns| {
+                books.borrow_mut().took(stage, duration_ns);
+                if let Some(live) = &live {
+                    live.took(stage, duration_ns);
+                }
+            },
         };
         let outcome = session.run_episode(&mut policy, start, &mut journal, |policy, steps| {
             helper
@@ -404,6 +423,9 @@ pub fn run(
     let entries = log.entries();
     let last = cell.end();
     log.finish()?;
+    if let Some(words) = live.and_then(Live::end) {
+        watch.say(&words);
+    }
     if link.stats().acked < entries && link.learner().alive {
         watch.say("the rest is on its way to the learner; Ctrl-C again leaves it in the log");
     }

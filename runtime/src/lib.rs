@@ -49,6 +49,7 @@ pub mod pace;
 pub mod picture;
 pub mod record;
 pub mod replay;
+pub mod rerun;
 pub mod rig;
 pub mod run_log;
 pub mod safety;

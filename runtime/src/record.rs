@@ -34,6 +34,10 @@ use crate::{
     evaluate::{BROKEN_EPISODES, is_passing},
     operator::{self, Operator},
     pace::Pace,
+    rerun::{
+        Target,
+        live::{Live, Watched},
+    },
     rig::Rig,
     run_log::{Journal, JournalError, RunLog, new_run},
     session::{Flow, Outcome, Policy, Seen, Session},
@@ -50,6 +54,8 @@ pub struct RecordOptions {
     pub seed: u64,
     /// Folder of the demonstrations' run.
     pub out: PathBuf,
+    /// Where Rerun shows everything that is tried, if anywhere.
+    pub rerun: Option<Target>,
 }
 
 /// What was recorded.
@@ -143,6 +149,7 @@ struct Recorder<'a> {
     labels: RunLog,
     counts: (u64, u64),
     see: &'a mut dyn FnMut(&[Image]),
+    live: Option<Live>,
 }
 
 /// Records until there are enough demonstrations. `say` hears of every episode, `see` gets what
@@ -166,6 +173,10 @@ pub fn record(
         }
     }
     let run = new_run();
+    let live = match &options.rerun {
+        Some(target) => Live::begin(target, &spec, run, &mut |words| say(0, words))?,
+        None => None,
+    };
     let log = |dir: &Path, run, what: &str| {
         let metadata = BTreeMap::from([
             ("content".to_owned(), what.to_owned()),
@@ -185,6 +196,7 @@ pub fn record(
         labels: log(&labels_dir, new_run(), "labelled frames")?,
         counts: (0, 0),
         see: &mut see,
+        live,
     };
     if !help.is_empty() {
         say(0, &help);
@@ -198,6 +210,9 @@ pub fn record(
     recorder.demonstrations.finish()?;
     recorder.labels.finish()?;
     recorder.books.finish(last)?;
+    if let Some(words) = recorder.live.and_then(Live::end) {
+        say(summary.episodes, &words);
+    }
     let summary = RecordSummary {
         labelled_success,
         labelled_failure,
@@ -269,10 +284,20 @@ impl Recorder<'_> {
                 (self.see)(images);
             }
         };
-        let mut journal = Seen {
+        let live = self.live.as_ref();
+        let mut watched = Watched {
             journal: buffer,
+            live,
+        };
+        let mut journal = Seen {
+            journal: &mut watched,
             see: &mut see,
-            took: &mut |stage, duration_ns| self.books.took(stage, duration_ns),
+            took: &mut |stage, duration_ns| {
+                self.books.took(stage, duration_ns);
+                if let Some(live) = live {
+                    live.took(stage, duration_ns);
+                }
+            },
         };
         let outcome = session.run_episode(&mut Policy::Nobody, start, &mut journal, |_, _| {
             pace.wait();

@@ -27,6 +27,7 @@ fn recorded(dir: &Path) {
         demonstrator: Operator::Scripted,
         seed: 5,
         out: dir.to_owned(),
+        rerun: None,
     };
     let stop = AtomicBool::new(false);
     let lift = rig("lift-sim.toml", &[]);

@@ -402,6 +402,7 @@ fn demonstrations_and_labelled_frames_are_recorded() {
         demonstrator: Operator::Scripted,
         seed: 5,
         out: dir.path().join("demos"),
+        rerun: None,
     };
     let summary = record(&rig, &options, &AtomicBool::new(false), |_, _| {}, |_| {}).unwrap();
     assert_eq!(summary.episodes, 2);

@@ -250,7 +250,7 @@ fn numbers(values: &[f32]) -> Vec<u8> {
 }
 
 /// Names of an action's columns: axes and gripper, for each arm.
-fn columns(spec: &RigSpec) -> Vec<String> {
+pub fn columns(spec: &RigSpec) -> Vec<String> {
     let gripper = spec.mode.learned_gripper().then_some("gripper");
     let axes = || (spec.controlled_axes.iter().map(|axis| axis.name())).chain(gripper);
     match spec.mode.arms() {

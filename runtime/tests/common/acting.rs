@@ -66,6 +66,7 @@ impl Acting {
             seed: 3,
             out: out.to_owned(),
             operator,
+            rerun: None,
         };
         let (mut watch, stopped) = (seen.clone(), Arc::clone(&stop));
         let thread =

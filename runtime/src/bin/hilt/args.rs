@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use hilt_recording::convert::Format;
+use hilt_runtime::rerun::Target;
 
 use crate::{calibrate::args::Calibrate, rig_args::RigArgs};
 
@@ -119,6 +120,9 @@ pub enum Command {
         /// Folder of the recording; labelled frames go to the folder beside it, DIR-labels.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// Show everything that is tried in a Rerun viewer, or put it in a file for one.
+        #[arg(long, value_name = "HOST:PORT|FILE.rrd", num_args = 0..=1, default_missing_value = "")]
+        rerun: Option<Target>,
     },
     /// Run episodes for a learner: its policy acts, the operator takes over when it is stuck.
     Actor {
@@ -139,6 +143,9 @@ pub enum Command {
         /// Folder of the run's log and results.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// Show the run in a Rerun viewer as it goes, or put it in a file for one.
+        #[arg(long, value_name = "HOST:PORT|FILE.rrd", num_args = 0..=1, default_missing_value = "")]
+        rerun: Option<Target>,
     },
     /// Evaluate an exported policy: greedy, nobody takes over, judged by the simulator's truth.
     Evaluate {
@@ -183,6 +190,21 @@ pub enum Command {
         /// What the robot was to do, in a few words, for lerobot.
         #[arg(long, value_name = "WORDS")]
         task: Option<String>,
+    },
+    /// Show what was recorded in a Rerun viewer: cameras, states, actions, rewards, interventions, timing.
+    View {
+        /// A run, a folder of runs, a dataset of LeRobot's, HIL-SERL's transitions, or a table (.npz).
+        #[arg(value_name = "DATA")]
+        data: PathBuf,
+        /// The rig of data that does not say it itself.
+        #[arg(long, value_name = "spec.json")]
+        spec: Option<PathBuf>,
+        /// Write a file for the viewer instead; nothing may be there yet.
+        #[arg(long, value_name = "FILE.rrd", conflicts_with = "connect")]
+        save: Option<PathBuf>,
+        /// Where the viewer listens; here if not given, and it is started if it does not run.
+        #[arg(long, value_name = "HOST:PORT")]
+        connect: Option<String>,
     },
     /// Show how a run stands, live: its ticks, stages, inputs, policy and learner.
     Top {

@@ -7,10 +7,11 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use hilt_recording::convert::Conversion;
+use hilt_recording::{convert::Conversion, read_spec};
 use hilt_runtime::{
     doctor::{self, Level, Needs},
     inference::Engine,
+    rerun::{self, Target, recorded},
     rig::Rig,
     verify::{self, Recheck},
 };
@@ -65,6 +66,29 @@ pub fn export(conversion: &Conversion, stop: &AtomicBool) -> anyhow::Result<()> 
     });
     show.end();
     println!("{}", done?);
+    Ok(())
+}
+
+/// Shows recorded data in Rerun.
+pub fn view(
+    data: &Path,
+    spec: Option<&Path>,
+    to: &Target,
+    stop: &AtomicBool,
+) -> anyhow::Result<()> {
+    let told = spec.map(read_spec).transpose()?;
+    let mut screen = rerun::open(to)?;
+    let mut show = Show::new("view", None);
+    let count = recorded::view(data, told.as_ref(), &mut *screen, |count| {
+        show.stand(count, || "observations".into());
+        !stop.load(Ordering::Relaxed)
+    })?;
+    screen.end()?;
+    show.end();
+    match to {
+        Target::File(file) => println!("{count} observations in {}", file.display()),
+        Target::Viewer(_) => println!("{count} observations shown"),
+    }
     Ok(())
 }
 

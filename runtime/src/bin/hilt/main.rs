@@ -34,6 +34,7 @@ use hilt_runtime::{
     operator::Operator,
     record::RecordOptions,
     replay::Episode,
+    rerun::Target,
     rig::{Rig, Take},
     supervisor, top,
 };
@@ -140,6 +141,7 @@ fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
             operator,
             seed,
             out,
+            rerun,
         } => {
             let demonstrator = match operator {
                 Who::Scripted => Operator::Scripted,
@@ -153,6 +155,7 @@ fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
                     demonstrator,
                     seed,
                     out,
+                    rerun,
                 },
                 stop,
             )
@@ -164,6 +167,7 @@ fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
             operator,
             seed,
             out,
+            rerun,
         } => {
             let operator = match operator {
                 Helper::Scripted => Some(Operator::Scripted),
@@ -179,6 +183,7 @@ fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
                     seed,
                     out,
                     operator,
+                    rerun,
                 },
                 stop,
             )
@@ -226,6 +231,18 @@ fn run(command: Command, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
                 task,
             };
             machine::export(&conversion, stop)
+        }
+        Command::View {
+            data,
+            spec,
+            save,
+            connect,
+        } => {
+            let target = match save {
+                Some(file) => Target::File(file),
+                None => Target::Viewer(connect),
+            };
+            machine::view(&data, spec.as_deref(), &target, stop)
         }
         Command::Top { dir, once } => {
             let dir = top::find(dir.as_deref())?;

@@ -80,6 +80,22 @@ pub fn check(root: &Path) -> Result<()> {
             "warnings",
         ]),
     )?;
+    // Its crates are many, so that nothing else builds it.
+    step(
+        root,
+        "lints of the runtime with Rerun",
+        &mut cargo(&[
+            "clippy",
+            "--package",
+            "hilt-runtime",
+            "--features",
+            "rerun",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ]),
+    )?;
     step(
         root,
         "documentation",

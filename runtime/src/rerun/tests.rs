@@ -224,7 +224,15 @@ impl Screen for Slow {
     }
 }
 
-fn slow(fails: bool) -> (Live, Receiver<Vec<String>>, Sender<()>, Arc<Mutex<bool>>) {
+/// What a test has in hand: the run, what is being shown, the word to go on, and whether the screen was ended.
+struct Hand {
+    live: Live,
+    shows: Receiver<Vec<String>>,
+    go: Sender<()>,
+    ended: Arc<Mutex<bool>>,
+}
+
+fn slow(fails: bool) -> Hand {
     let ((showing, shows), (go, go_on)) = (channel(), channel());
     let ended = Arc::default();
     let screen = Box::new(Slow {
@@ -233,12 +241,22 @@ fn slow(fails: bool) -> (Live, Receiver<Vec<String>>, Sender<()>, Arc<Mutex<bool
         fails,
         ended: Arc::clone(&ended),
     });
-    (Live::on(screen, &spec(), RUN).unwrap(), shows, go, ended)
+    Hand {
+        live: Live::on(screen, &spec(), RUN).unwrap(),
+        shows,
+        go,
+        ended,
+    }
 }
 
 #[test]
 fn a_full_queue_drops_and_counts_and_holds_nothing_up() {
-    let (live, shows, go, ended) = slow(false);
+    let Hand {
+        live,
+        shows,
+        go,
+        ended,
+    } = slow(false);
     live.took(Stage::Head, 1_500_000);
     assert_eq!(shows.recv().unwrap(), ["timing", "head_ms"]);
     // The screen hangs with the first; as many as the queue holds wait, and the rest is lost.
@@ -256,7 +274,12 @@ fn a_full_queue_drops_and_counts_and_holds_nothing_up() {
 
 #[test]
 fn what_a_screen_takes_is_all_there_and_nothing_is_said() {
-    let (live, shows, go, ended) = slow(false);
+    let Hand {
+        live,
+        shows,
+        go,
+        ended,
+    } = slow(false);
     drop(go);
     for entry in entries(RUN) {
         live.record(&entry.record);
@@ -271,7 +294,12 @@ fn what_a_screen_takes_is_all_there_and_nothing_is_said() {
 
 #[test]
 fn a_screen_that_fails_stops_nothing() {
-    let (live, shows, go, ended) = slow(true);
+    let Hand {
+        live,
+        shows,
+        go,
+        ended,
+    } = slow(true);
     drop(go);
     live.took(Stage::Head, 1);
     shows.recv().unwrap();

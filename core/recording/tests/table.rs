@@ -175,7 +175,16 @@ fn without_next_observations_it_is_the_next_rows() {
     let mut without = members();
     without.retain(|(name, _)| *name != "next_observations");
     let read_of = |members: &[_]| read(&archive(members, CompressionMethod::Stored));
+    let timeouts = |flags| ("timeouts", array("|b1", "False", "(3,)", flags));
+    // Where episodes were cut could not be told.
+    let said = read_of(&without).unwrap_err().to_string();
+    assert!(
+        said.contains("no `next_observations`, or else `timeouts`"),
+        "{said}"
+    );
+    without.push(timeouts(&[0, 0, 0]));
     let table = read_of(&without).unwrap();
+    without.pop();
     let columns = table.columns();
     // The last row has none.
     assert_eq!(columns.observations, [0., 1., 2., 3.]);
@@ -184,7 +193,6 @@ fn without_next_observations_it_is_the_next_rows() {
     assert_eq!(columns.terminals, [false; 2]);
 
     // Nor has one in which time ran out.
-    let timeouts = |flags| ("timeouts", array("|b1", "False", "(3,)", flags));
     without.push(timeouts(&[1, 0, 0]));
     let table = read_of(&without).unwrap();
     assert_eq!(table.columns().rewards, [1.]);

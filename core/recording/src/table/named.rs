@@ -75,7 +75,7 @@ pub(super) trait Arrays {
 
 /// The table of a file.
 ///
-/// Without `timeouts` no row is one. Without `next_observations` it is the next row's observation, as in
+/// Without `timeouts` no row is one. Without `next_observations`, where there are `timeouts`, it is the next row's observation, as in
 /// `d4rl.qlearning_dataset`: the last row, and rows in which time ran out, have none and are left out; a terminal
 /// row has that of the next episode, from which nothing is learned.
 pub(super) fn table<A: Arrays>(mut arrays: A) -> Result<Table, A::Error> {

@@ -206,6 +206,14 @@ impl Encoder {
         }
     }
 
+    /// A 1×1 convolution of each `stride`-th pixel. They are taken out first: where oneDNN's AVX-512 kernels do so
+    /// themselves, their backward pass writes past its scratch memory (libtorch 2.11, 8 channels to 16; found by a
+    /// watchpoint on a heap that broke).
+    fn conv_pointwise(&self, name: &str, x: &Tensor, stride: i64) -> Tensor {
+        let kept = x.slice(2, None, None, stride).slice(3, None, None, stride);
+        self.conv(name, &kept, 1, 0)
+    }
+
     fn block(&self, i: usize, x: &Tensor) -> Tensor {
         let name = format!("ResNetBlock_{i}");
         let stride = if i == 0 { 1 } else { 2 };
@@ -222,7 +230,7 @@ impl Encoder {
         } else {
             self.norm(
                 &format!("{name}/norm_proj"),
-                &self.conv(&format!("{name}/conv_proj"), x, stride, 0),
+                &self.conv_pointwise(&format!("{name}/conv_proj"), x, stride),
             )
         };
         (shortcut + y).relu()

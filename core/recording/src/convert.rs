@@ -136,6 +136,9 @@ pub enum ConvertError {
         all = names()
     )]
     Unsaid(PathBuf),
+    /// Nothing would come of what was asked for.
+    #[error("{0} is for {1}: leave it out")]
+    Idle(&'static str, &'static str),
     /// It would be taken for a run of ours.
     #[error("{0}: a file of that name is taken for a run's log; choose another name")]
     LogFile(PathBuf),
@@ -178,14 +181,29 @@ impl Conversion {
         let format = self.format.or_else(|| Format::of(&self.to));
         let format = format.ok_or_else(|| ConvertError::Unsaid(self.to.clone()))?;
         let told = self.spec.as_deref().map(read_spec).transpose()?;
-        let data = match (Data::open(&self.from, told.as_ref())?, self.image_side) {
+        if self.task.is_some() && format != Format::LeRobot {
+            return Err(ConvertError::Idle(
+                "--task",
+                "what becomes a dataset of LeRobot's",
+            ));
+        }
+        let data = Data::open(&self.from, told.as_ref())?;
+        if let (Data::Table(_), Some(_)) = (&data, self.image_side) {
+            return Err(ConvertError::Idle(
+                "--image-size",
+                "a recording with cameras",
+            ));
+        }
+        let data = match (data, self.image_side) {
             (Data::Recording(recording), Some(side)) => Data::Recording(recording.resized(side)),
             (data, _) => data,
         };
         let task = self.task.as_deref().unwrap_or(TASK);
         let count = convert(&data, &self.to, format, task, go_on)?;
         let unit = match (data, format) {
-            (Data::Table(_), _) | (_, Format::Npz | Format::HilSerl) => "transitions",
+            (Data::Table(_), _) | (_, Format::Npz | Format::Hdf5 | Format::HilSerl) => {
+                "transitions"
+            }
             (Data::Recording(_), _) => "observations",
         };
         let (from, to) = (self.from.display(), self.to.display());

@@ -25,8 +25,9 @@ use rustix::{
     pipe::fcntl_setpipe_size,
 };
 
-/// Frames that wait, decoded.
+/// Frames that wait, decoded: so many, and no more of large ones than have these bytes, but for two.
 const AHEAD: usize = 32;
+const AHEAD_BYTES: usize = 16 << 20;
 /// Frames up to this, 256 × 256, are decoded faster than they are handed from thread to thread.
 const SMALL_PIXELS: u32 = 1 << 16;
 /// What a pipe may hold for anybody (`/proc/sys/fs/pipe-max-size`).
@@ -187,7 +188,8 @@ impl VideoReader {
         };
         // Fewer changes between the program and us. A system that does not allow it is only slower.
         let _ = fcntl_setpipe_size(&stdout, PIPE_BYTES);
-        let (sender, frames) = sync_channel(AHEAD);
+        let frame_bytes = 3 * size[0].max(1) as usize * size[1].max(1) as usize;
+        let (sender, frames) = sync_channel((AHEAD_BYTES / frame_bytes).clamp(2, AHEAD));
         unwaiting(&stdout).map_err(io)?;
         unwaiting(&stderr).map_err(io)?;
         let pictures = Pictures {

@@ -513,8 +513,10 @@ fn a_flag_that_would_do_nothing_is_refused() {
         "--data",
         log.to_str().unwrap(),
     ];
-    let error = refused(&offline, robots[0]);
-    says(&error, &["--encoder-weights", "log.npz", "out"]);
+    let weights = dir.path().join("w.pkl");
+    fs::write(&weights, "of whatever").unwrap();
+    let error = refused(&offline, &["--encoder-weights", weights.to_str().unwrap()]);
+    says(&error, &["--encoder-weights", "log.npz", "leave it out"]);
     for flags in [["--max-steps", "1"], ["--log", "log.npz"]] {
         let error = refused(&["hybrid", "--demos", "demos"], &flags);
         says(&error, &["--env"]);

@@ -139,13 +139,6 @@ pub fn run(options: &BatchOptions, stop: &AtomicBool) -> Result<()> {
 /// Every data set with every seed.
 fn jobs(options: &BatchOptions) -> Result<Vec<Job>> {
     let (data, envs, seeds) = (&options.data, &options.envs, &options.seeds);
-    // Before hours go into the first of them.
-    for path in data {
-        fs::metadata(path).with_context(|| format!("--data {}", path.display()))?;
-    }
-    for env in envs {
-        tasks::open(env).context("--env")?;
-    }
     anyhow::ensure!(
         envs.len() <= 1 || envs.len() == data.len(),
         "--env is given {} times and --data {} times; give it once for all, or once for each in the same order",
@@ -157,6 +150,13 @@ fn jobs(options: &BatchOptions) -> Result<Vec<Job>> {
             !seeds[..index].contains(seed),
             "--seeds has {seed} twice; leave one of them out"
         );
+    }
+    // Before hours go into the first of them.
+    for path in data {
+        fs::metadata(path).with_context(|| format!("--data {}", path.display()))?;
+    }
+    for env in envs {
+        tasks::open(env).context("--env")?;
     }
     let mut names: BTreeMap<String, &Path> = BTreeMap::new();
     let mut jobs = vec![];

@@ -320,7 +320,7 @@ fn what_cannot_be_written_is_refused_and_leaves_nothing() {
         );
         assert_eq!(data.names(), before, "{form}");
     }
-    let unknown = data.convert("demos", "out", Some("hdf5"));
+    let unknown = data.convert("demos", "out", Some("parquet"));
     let said = Program::start("the program", &mut { unknown }).ends_with(2);
     for (form, _) in FORMS {
         assert!(said.contains(form), "{said}");

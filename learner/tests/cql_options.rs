@@ -210,7 +210,7 @@ fn targets_move_in_every_so_manyth_update() {
 /// Whatever the critics think, until the last update of the imitation.
 #[test]
 fn first_the_actor_imitates_the_data() {
-    let bc_steps = 400;
+    let bc_steps = 1200;
     let mut agent = agent(CqlConfig {
         bc_steps,
         policy_lr: 3e-3,
@@ -247,6 +247,5 @@ fn first_the_actor_imitates_the_data() {
         }
     }
     assert_eq!(gradients_change_with_critics, [false, false, true]);
-    // How near it comes depends on the noise that it is drawn with.
-    assert!(off(&agent) < first / 3.0, "{} of {first}", off(&agent));
+    assert!(off(&agent) < 0.1 * first, "{} of {first}", off(&agent));
 }

@@ -349,7 +349,7 @@ mod tests {
         let error = (0..1000).find_map(|_| log.add(record()).err()).unwrap();
         let error = error.to_string();
         assert!(
-            error.starts_with("run.mcap: ") && error.contains("another folder"),
+            error.starts_with("run.mcap: ") && error.contains("--out"),
             "{error}"
         );
         assert!(matches!(log.add(record()), Err(JournalError::Ended)));

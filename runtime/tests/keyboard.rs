@@ -191,7 +191,7 @@ fn a_full_disk_ends_the_run_in_order() {
     assert!(!status.success());
     let words = "run.mcap: File too large";
     assert!(
-        screen.contains(words) && screen.contains("another folder"),
+        screen.contains(words) && screen.contains("--out"),
         "{screen}"
     );
     for run in [out, dir.path().join("demos-labels")] {

@@ -159,6 +159,18 @@ impl RigSpec {
         self.controlled_axes.len() + usize::from(self.mode.learned_gripper())
     }
 
+    /// A name for each column of an action: its axis or `gripper`, with two arms after `arm0_` or `arm1_`.
+    pub fn action_names(&self) -> Vec<String> {
+        let gripper = self.mode.learned_gripper().then_some("gripper");
+        let columns = || (self.controlled_axes.iter().map(|axis| axis.name())).chain(gripper);
+        match self.mode.arms() {
+            1 => columns().map(str::to_owned).collect(),
+            arms => (0..arms)
+                .flat_map(|arm| columns().map(move |name| format!("arm{arm}_{name}")))
+                .collect(),
+        }
+    }
+
     /// Columns of an action: arm after arm.
     pub fn action_dim(&self) -> usize {
         self.columns_per_arm() * self.mode.arms()

@@ -136,7 +136,10 @@ fn write_to(
     entries: impl Iterator<Item = Result<Entry, RecordingError>>,
 ) -> Result<u64, FoxgloveError> {
     let (image, state) = (image_schema(), numbers_schema("State", &spec.proprio));
-    let (action, step) = (numbers_schema("Action", &columns(spec)), step_schema());
+    let (action, step) = (
+        numbers_schema("Action", &spec.action_names()),
+        step_schema(),
+    );
     let names = (spec.cameras.iter()).map(|camera| format!("/camera/{}", camera.name));
     let topics: Vec<String> = names.collect();
     let channel = |topic, message, schema| Channel {
@@ -247,18 +250,6 @@ fn numbers(values: &[f32]) -> Vec<u8> {
         encoding::float::encode(tag, value, &mut bytes);
     }
     bytes
-}
-
-/// Names of an action's columns: axes and gripper, for each arm.
-pub fn columns(spec: &RigSpec) -> Vec<String> {
-    let gripper = spec.mode.learned_gripper().then_some("gripper");
-    let axes = || (spec.controlled_axes.iter().map(|axis| axis.name())).chain(gripper);
-    match spec.mode.arms() {
-        1 => axes().map(str::to_owned).collect(),
-        arms => (0..arms)
-            .flat_map(|arm| axes().map(move |name| format!("arm{arm}_{name}")))
-            .collect(),
-    }
 }
 
 /// A message with a number for each name, changed to what a field may be called.

@@ -38,7 +38,8 @@ pub enum RecordingError {
     Folder(#[from] std::io::Error),
     /// There is nothing that is known here.
     #[error(
-        "{0} holds no run, no dataset of LeRobot's and no .pkl of HIL-SERL's; record a run with `hilt record`"
+        "{0} holds no run, no dataset of LeRobot's and no .pkl of HIL-SERL's; record a run with `hilt record`, or name a table's \
+         file (.npz, .hdf5)"
     )]
     Nothing(PathBuf),
     /// Runs of several rigs in one folder.

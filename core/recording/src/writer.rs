@@ -15,7 +15,7 @@ use crate::{Channel, ChannelWriter, LOG_FILE, SPEC_FILE, TOPIC, schema};
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The file system refused.
-    #[error("{path}: {source}; free some space or choose another folder")]
+    #[error("{path}: {source}; free some space or choose another folder (for a run with --out)")]
     Io {
         /// The file.
         path: PathBuf,
@@ -192,7 +192,7 @@ mod tests {
         });
         let error = error.unwrap().to_string();
         assert!(
-            error.starts_with("run.mcap: ") && error.contains("another folder"),
+            error.starts_with("run.mcap: ") && error.contains("--out"),
             "{error}"
         );
     }

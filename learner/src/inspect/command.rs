@@ -1,15 +1,13 @@
 //! `hilt-learner inspect`: goes through data once, and says what is in it.
 
 use std::{
-    fs,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::AtomicBool,
 };
 
 use anyhow::{Context, Result};
-use hilt_protocol::RigSpec;
-use hilt_recording::{Data, Recording};
+use hilt_recording::{Data, Recording, read_spec};
 use hilt_show::Show;
 use serde_json::json;
 
@@ -116,13 +114,4 @@ fn tell(
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }
-}
-
-/// A rig's spec from a file, as it lies beside every run.
-fn read_spec(path: &Path) -> Result<RigSpec> {
-    let name = || path.display().to_string();
-    let text = fs::read(path).with_context(name)?;
-    let spec: RigSpec = serde_json::from_slice(&text).with_context(name)?;
-    spec.validate().with_context(name)?;
-    Ok(spec)
 }

@@ -94,7 +94,7 @@ impl Gather {
     pub fn recording(data: String, rig: &RigSpec, with_films: bool) -> Self {
         let mut gather = Self::new(data, with_films);
         gather.observation = columns(Group::Observation, rig.proprio.iter().cloned());
-        gather.action = columns(Group::Action, action_names(rig));
+        gather.action = columns(Group::Action, rig.action_names());
         let rewards = ["reward", "grasp penalty"].map(str::to_owned);
         let of_gripper = usize::from(rig.mode.learned_gripper());
         gather.reward = columns(Group::Reward, rewards.into_iter().take(1 + of_gripper));
@@ -471,17 +471,4 @@ fn named(source: ActionSource) -> &'static str {
         ActionSource::ScriptedOperator => "scripted operator",
         ActionSource::Random => "random",
     }
-}
-
-/// Names of an action's columns: axes, then the gripper; of two arms each with its number before.
-fn action_names(rig: &RigSpec) -> impl Iterator<Item = String> + '_ {
-    let arms = rig.mode.arms();
-    (0..arms).flat_map(move |arm| {
-        let axes = rig.controlled_axes.iter().map(|axis| axis.name());
-        let gripper = rig.mode.learned_gripper().then_some("gripper");
-        (axes.chain(gripper)).map(move |name| match arms {
-            1 => name.to_owned(),
-            _ => format!("arm {arm} {name}"),
-        })
-    })
 }

@@ -258,7 +258,7 @@ mod tests {
         assert!(matches!(error, JournalError::Write(_)));
         let words = error.to_string();
         assert!(
-            words.contains("space") && words.contains("another folder"),
+            words.contains("space") && words.contains("--out"),
             "{words}"
         );
         clock.advance_ns(SECOND_NS);

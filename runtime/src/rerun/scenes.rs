@@ -15,7 +15,7 @@
 //! There are two time lines: `step`, the entry's sequence in its run, and `run_time`, the run's clock.
 
 use hilt_protocol::{Entry, Image, Record, RigSpec, Step};
-use hilt_recording::{foxglove, table::Table};
+use hilt_recording::table::Table;
 
 use crate::{
     control::TickRecord,
@@ -83,7 +83,7 @@ impl Scenes {
     /// Of a run with this spec.
     pub fn new(spec: &RigSpec) -> Self {
         Self {
-            columns: foxglove::columns(spec),
+            columns: spec.action_names(),
             spec: spec.clone(),
             before_ns: None,
             outcome: None,

@@ -82,7 +82,7 @@ impl Feature {
         if !spec.proprio.is_empty() {
             features.push(Self::new(STATE, Kind::Float, Some(spec.proprio.clone())));
         }
-        features.push(Self::new(ACTION, Kind::Float, Some(action_names(spec))));
+        features.push(Self::new(ACTION, Kind::Float, Some(spec.action_names())));
         features.push(Self::new(REWARD, Kind::Float, None));
         features.push(Self::new(DONE, Kind::Bool, None));
         features.push(Self::new(TRUNCATED, Kind::Bool, None));
@@ -125,23 +125,6 @@ impl Feature {
                 "has_audio": false,
             },
         })
-    }
-}
-
-/// A name for each column of an action: its axis, and which arm, where there are two.
-fn action_names(spec: &RigSpec) -> Vec<String> {
-    let axes = spec.controlled_axes.iter().map(|axis| axis.name());
-    let gripper = spec.mode.learned_gripper().then_some("gripper");
-    let columns: Vec<&str> = axes.chain(gripper).collect();
-    match spec.mode.arms() {
-        1 => columns.into_iter().map(str::to_owned).collect(),
-        arms => (0..arms)
-            .flat_map(|arm| {
-                columns
-                    .iter()
-                    .map(move |column| format!("arm{arm}_{column}"))
-            })
-            .collect(),
     }
 }
 
@@ -228,9 +211,9 @@ mod tests {
             policy_hz: 10,
         };
         let one = spec(SetupMode::SingleArmFixedGripper);
-        assert_eq!(action_names(&one), ["x", "yaw"]);
+        assert_eq!(one.action_names(), ["x", "yaw"]);
         let two = spec(SetupMode::DualArmLearnedGripper);
-        let names = action_names(&two);
+        let names = two.action_names();
         assert_eq!(names.len(), two.action_dim());
         assert_eq!(names[2..4], ["arm0_gripper", "arm1_x"]);
         let keys: Vec<String> = Feature::of(&one).into_iter().map(|f| f.key).collect();

@@ -24,6 +24,12 @@ pub enum NamedError {
         /// What there is.
         keys: String,
     },
+    /// Where episodes were cut cannot be told.
+    #[error("there is no `next_observations`, or else `timeouts`; there are {keys}")]
+    Unfinished {
+        /// What there is.
+        keys: String,
+    },
     /// A column has another shape.
     #[error("`{key}` has shape {got:?}, it needs {wanted}")]
     Shape {
@@ -102,8 +108,7 @@ pub(super) fn table<A: Arrays>(mut arrays: A) -> Result<Table, A::Error> {
     let unfinished = next_observations.is_none();
     if unfinished && found(&arrays, TIMEOUTS).is_none() {
         // Where an episode was cut could not be told.
-        return Err(arrays.wrong(NamedError::Missing {
-            key: "next_observations`, or else `timeouts".to_owned(),
+        return Err(arrays.wrong(NamedError::Unfinished {
             keys: arrays.keys().join(", "),
         }));
     }

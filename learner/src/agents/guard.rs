@@ -185,35 +185,37 @@ pub struct Diverged {
 /// Figures of updates that nobody has read yet.
 #[derive(Debug, Default)]
 pub struct Watch {
-    unread: Vec<(u64, &'static str, Tensor)>,
+    unchecked: Vec<(u64, &'static str, Tensor)>,
+    /// Of those that were: the sum of each figure, and of how many.
+    sums: Vec<(&'static str, f64, f64)>,
 }
 
 impl Watch {
-    /// Keeps the figures of an update. They stay on the device, one small tensor each, until [`Watch::read`].
+    /// Keeps the figures of an update. They stay on the device, one small tensor each, until [`Watch::check`].
     pub fn note(&mut self, update: u64, figures: Figures) {
         let own = figures.0.into_iter();
-        self.unread
+        self.unchecked
             .extend(own.map(|(name, value)| (update, name, value.detach())));
     }
 
-    /// The mean of each figure since the last time, in the order of their first appearance; waits for the
-    /// device, once. The first that is not finite is an error.
-    pub fn read(&mut self) -> Result<Vec<(&'static str, f64)>, Diverged> {
-        let unread = std::mem::take(&mut self.unread);
-        if unread.is_empty() {
-            return Ok(vec![]);
+    /// Looks at the figures since the last time; waits for the device, once. The first that is not finite is an
+    /// error, after which nothing is left to read.
+    pub fn check(&mut self) -> Result<(), Diverged> {
+        let unchecked = std::mem::take(&mut self.unchecked);
+        if unchecked.is_empty() {
+            return Ok(());
         }
+        let mut sums = std::mem::take(&mut self.sums);
         let alike = |value: &Tensor| match value.device() {
             // Apple's GPU has no f64.
             Device::Mps => value.to_kind(Kind::Float),
             _ => value.to_kind(Kind::Double),
         };
-        let together: Vec<Tensor> = unread.iter().map(|(_, _, value)| alike(value)).collect();
+        let together: Vec<Tensor> = unchecked.iter().map(|(_, _, value)| alike(value)).collect();
         let together = (Tensor::stack(&together, 0).to_device(Device::Cpu)).to_kind(Kind::Double);
-        let mut values = vec![0f64; unread.len()];
-        together.copy_data(&mut values, unread.len());
-        let mut means: Vec<(&'static str, f64, f64)> = vec![];
-        for ((update, figure, _), value) in unread.into_iter().zip(values) {
+        let mut values = vec![0f64; unchecked.len()];
+        together.copy_data(&mut values, unchecked.len());
+        for ((update, figure, _), value) in unchecked.into_iter().zip(values) {
             if !value.is_finite() {
                 return Err(Diverged {
                     figure,
@@ -221,13 +223,21 @@ impl Watch {
                     update,
                 });
             }
-            match means.iter_mut().find(|(name, _, _)| *name == figure) {
+            match sums.iter_mut().find(|(name, _, _)| *name == figure) {
                 Some((_, sum, count)) => (*sum, *count) = (*sum + value, *count + 1.0),
-                None => means.push((figure, value, 1.0)),
+                None => sums.push((figure, value, 1.0)),
             }
         }
+        self.sums = sums;
+        Ok(())
+    }
+
+    /// The mean of each figure since the last time they were read, in the order of their first appearance, after a
+    /// [`Watch::check`].
+    pub fn read(&mut self) -> Result<Vec<(&'static str, f64)>, Diverged> {
+        self.check()?;
+        let means = std::mem::take(&mut self.sums).into_iter();
         Ok(means
-            .into_iter()
             .map(|(name, sum, count)| (name, sum / count))
             .collect())
     }
@@ -394,8 +404,10 @@ mod tests {
             2,
             Figures(vec![("loss", Tensor::from(4.0)), ("q", Tensor::from(7f32))]),
         );
-        assert_eq!(watch.read(), Ok(vec![("loss", 2.5), ("q", 7.0)]));
-        for (update, loss) in [(3, 1.0), (4, f64::NEG_INFINITY), (5, f64::NAN)] {
+        assert_eq!(watch.check(), Ok(()));
+        watch.note(3, figures(4.0));
+        assert_eq!(watch.read(), Ok(vec![("loss", 3.0), ("q", 7.0)]));
+        for (update, loss) in [(4, 1.0), (5, f64::NEG_INFINITY), (6, f64::NAN)] {
             watch.note(update, figures(loss));
         }
         let (figure, value) = ("loss", f64::NEG_INFINITY);
@@ -404,7 +416,7 @@ mod tests {
             Err(Diverged {
                 figure,
                 value,
-                update: 4
+                update: 5
             })
         );
         assert_eq!(watch.read(), Ok(vec![]));

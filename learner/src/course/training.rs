@@ -16,7 +16,7 @@ use super::{
     judge::{Judge, Verdict},
 };
 use crate::{
-    agents::guard::{Watch, check_state},
+    agents::guard::{Diverged, Watch, check_state},
     checkpoint::replace_folder,
     config::LearnerConfig,
     evaluation::CUT,
@@ -194,7 +194,7 @@ impl<'a> Training<'a> {
 
     /// Why a step or an evaluation failed: of a training that diverged that is the reason, not what it did next.
     fn reason(&mut self, error: anyhow::Error) -> anyhow::Error {
-        if let Err(diverged) = self.read() {
+        if let Err(diverged) = self.look(Watch::check) {
             return diverged;
         }
         // An update with good figures can have left an agent without any good number.
@@ -206,12 +206,12 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// The means of the updates' figures since the last time; a loss that diverged is an error.
-    fn read(&mut self) -> Result<Vec<(&'static str, f64)>> {
+    /// Looks at the updates' figures; a loss that diverged is an error.
+    fn look<T>(&mut self, how: impl FnOnce(&mut Watch) -> Result<T, Diverged>) -> Result<T> {
         let began = Instant::now();
-        let means = self.watch.read();
+        let looked = how(&mut self.watch);
         self.stepping += began.elapsed();
-        means.map_err(|diverged| anyhow!("{diverged}; {}", self.folder.last_good()))
+        looked.map_err(|diverged| anyhow!("{diverged}; {}", self.folder.last_good()))
     }
 
     /// A line of figures, the means since the last one.
@@ -221,7 +221,7 @@ impl<'a> Training<'a> {
         if steps == before {
             return Ok(());
         }
-        self.figures = self.read()?;
+        self.figures = self.look(Watch::read)?;
         let rate = (steps - before) as f64 / (self.stepping - took).as_secs_f64();
         self.logged = (steps, self.stepping);
         let told = self.course.told(self.trained_s());
@@ -281,7 +281,8 @@ impl<'a> Training<'a> {
     /// Writes a checkpoint.
     pub fn save(&mut self) -> Result<()> {
         let began = Instant::now();
-        self.read()?;
+        // They go into the next line all the same.
+        self.look(Watch::check)?;
         let kept = Kept {
             trained_s: self.trained_s(),
             evaluation_due: self.due,
@@ -345,7 +346,7 @@ mod tests {
     /// So long it is looked at after each update.
     const LOOK: Duration = Duration::from_millis(20);
 
-    /// Updates that take no time.
+    /// Updates that take no time, and whose loss is their number.
     #[derive(Default)]
     struct Quick<'a> {
         updates: u64,
@@ -357,7 +358,7 @@ mod tests {
     impl Course for Quick<'_> {
         fn advance(&mut self) -> Result<Vec<(u64, Figures)>> {
             self.updates += 1;
-            let figures = Figures(vec![("loss", Tensor::from(1.0))]);
+            let figures = Figures(vec![("loss", Tensor::from(self.updates as f64))]);
             Ok(vec![(self.updates, figures)])
         }
 
@@ -432,6 +433,20 @@ mod tests {
         let rates = (lines.iter()).filter_map(|line| line["train/updates_per_s"].as_f64());
         let rate = rates.fold(0.0, f64::max);
         assert!(rate > 1.0 / LOOK.as_secs_f64(), "{rate}");
+    }
+
+    #[test]
+    fn a_checkpoint_between_two_lines_takes_nothing_from_the_second() {
+        let dir = tempfile::tempdir().unwrap();
+        let pace = Pace {
+            log: 10,
+            // After the first update there is one at once.
+            checkpoint: Checkpoints::Time(Duration::ZERO),
+            ..pace(20, 0)
+        };
+        let (lines, _) = train(dir.path(), pace, None, false);
+        let means = lines.iter().filter_map(|line| line["train/loss"].as_f64());
+        assert_eq!(means.collect::<Vec<_>>(), [5.5, 15.5]);
     }
 
     #[test]

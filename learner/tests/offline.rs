@@ -466,14 +466,27 @@ fn told_to_stop_it_leaves_what_it_has() {
     let dir = tempfile::tempdir().unwrap();
     let data = table(dir.path(), columns(3));
     let out = dir.path().join("out");
-    let options = options(&data, &out, "bc", &[]);
-    let stopped = offline::run(&options, &AtomicBool::new(true)).unwrap_err();
-    assert!(
-        stopped
-            .to_string()
-            .contains("stopped before the first update")
-    );
+    let mut options = options(&data, &out, "bc", &[]);
+    let stopped = |options: &OfflineOptions| {
+        let error = offline::run(options, &AtomicBool::new(true)).unwrap_err();
+        error.to_string()
+    };
+    let said = stopped(&options);
+    assert!(said.contains("stopped before the first update"), "{said}");
+    assert!(said.contains("starts it again"), "{said}");
     assert!(!out.join("training.json").exists());
+    // One that has begun is nothing new.
+    options.config.offline.updates = 20;
+    run(&options).unwrap();
+    let kept = checkpoint(&out);
+    options.config.offline.updates = 40;
+    options.resume = true;
+    let said = stopped(&options);
+    assert!(
+        said.contains("as it was") && said.contains("goes on"),
+        "{said}"
+    );
+    assert_eq!(checkpoint(&out), kept);
 }
 
 #[test]

@@ -19,11 +19,7 @@ pub mod runs;
 mod survey;
 pub mod vectors;
 
-use std::{
-    path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
-};
+use std::{path::PathBuf, sync::atomic::AtomicBool, time::Instant};
 
 use anyhow::{Context, Result};
 use hilt_protocol::{RigSpec, noise::mix};
@@ -81,10 +77,13 @@ pub fn run(options: &OfflineOptions, stop: &AtomicBool) -> Result<()> {
     });
     let env = options.env.as_deref();
     let task = (env.map(tasks::open).transpose()).context("--env")?;
-    let (mut course, facts) = open(options, data, &folder, task.as_deref(), device, stop)?;
-    if stop.load(Ordering::Relaxed) {
-        return Err(Stopped("the first update").into());
-    }
+    let opened = open(options, data, &folder, task.as_deref(), device, stop);
+    let (mut course, facts) = opened
+        .and_then(|opened| Ok(Stopped::check(stop, "the first update").map(|()| opened)?))
+        .map_err(|error| match folder.is_begun() && error.is::<Stopped>() {
+            true => Stopped::Resumed.into(),
+            false => error,
+        })?;
     let offline = &config.offline;
     let judge = Judge {
         task,

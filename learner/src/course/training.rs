@@ -19,7 +19,6 @@ use crate::{
     agents::guard::{Diverged, Watch, check_state},
     checkpoint::replace_folder,
     config::LearnerConfig,
-    evaluation::CUT,
     metrics::{Curves, write_atomically},
 };
 
@@ -239,7 +238,9 @@ impl<'a> Training<'a> {
         let (step, unit) = (self.course.steps(), self.course.unit());
         self.due = verdict.is_none();
         let Some(verdict) = verdict else {
-            show.say(&format!("{step} {unit}: {CUT}"));
+            show.say(&format!(
+                "{step} {unit}: the evaluation was cut; --resume begins with it"
+            ));
             return Ok(());
         };
         let mut words = format!("{step} {unit}: {}", verdict.words);

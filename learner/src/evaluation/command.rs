@@ -12,10 +12,9 @@ use hilt_show::Show;
 use super::{Evaluation, walk};
 use crate::{
     config::DeviceChoice,
-    hybrid::task::fits,
     metrics::check_writable,
     stopped::Stopped,
-    tasks::{self, Outcome, Task},
+    tasks::{self, Outcome, Task, fits},
     trained::{self, Trained},
     video::{FRAMES_PER_S, Filmed},
 };

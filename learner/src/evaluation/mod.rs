@@ -11,9 +11,6 @@ use std::{
 
 use crate::tasks::{Outcome, Task};
 
-/// What a training says that was told to end within an evaluation.
-pub(crate) const CUT: &str = "the evaluation was cut; --resume begins with it";
-
 /// Episodes that were gone through.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Evaluation {

@@ -90,6 +90,71 @@ pub enum OpenError {
     },
 }
 
+/// Why something is not of a task.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// Its numbers are not the task's.
+    #[error(
+        "{whose} has observations of {} numbers and actions of {}, {id} has {} and {}: it is of another task",
+        theirs.0, theirs.1, ours.0, ours.1
+    )]
+    Sizes {
+        /// What it is.
+        whose: String,
+        /// O and A of it.
+        theirs: (usize, usize),
+        /// The task.
+        id: &'static str,
+        /// O and A of that.
+        ours: (usize, usize),
+    },
+    /// It is known to be of another one.
+    #[error(
+        "{whose} is of {env}, not of {id}: their observations and actions have the same sizes, but mean other things"
+    )]
+    Task {
+        /// What it is.
+        whose: String,
+        /// Of which task.
+        env: String,
+        /// The task.
+        id: &'static str,
+    },
+}
+
+/// Whether what `whose` names has the task's sizes, O and A, and is of it: `env` is the task that it is known to be
+/// of. Versions of a task count as the same one.
+pub fn fits(
+    whose: &str,
+    task: &dyn Task,
+    env: Option<&str>,
+    theirs: (usize, usize),
+) -> Result<(), Misfit> {
+    let (whose, id) = (whose.to_owned(), task.id());
+    let ours = (task.observations(), task.actions());
+    if theirs != ours {
+        return Err(Misfit::Sizes {
+            whose,
+            theirs,
+            id,
+            ours,
+        });
+    }
+    match env {
+        Some(env) if name(env) != name(id) => Err(Misfit::Task {
+            whose,
+            env: env.to_owned(),
+            id,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A task's name without its version.
+fn name(id: &str) -> &str {
+    id.rsplit_once("-v").map_or(id, |(name, _)| name)
+}
+
 /// The tasks of this build.
 pub fn ids() -> impl Iterator<Item = &'static str> {
     let ids = std::iter::once(pendulum::ID);

@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind};
 
-use super::{TaskOptions, fits};
+use super::TaskOptions;
 use crate::{
     agents::{Agent, guard::check_state},
     config::LearnerConfig,
     course::folder::{Facts, Folder},
     dataset::read_table,
-    tasks::Task,
+    tasks::{Task, fits},
     trained::{self, Trained},
     vectors::{Normalizer, Scaling, VectorData, summary::sha256},
 };

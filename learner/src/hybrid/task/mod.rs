@@ -41,7 +41,7 @@ use crate::{
     },
     evaluation::Evaluation,
     metrics::{check_writable, write_atomically},
-    tasks::{self, Task},
+    tasks,
     trained::About,
     vectors::VectorReplay,
 };
@@ -201,34 +201,4 @@ fn check(options: &TaskOptions, fresh: bool) -> Result<()> {
         Algorithm::Sac | Algorithm::Redq | Algorithm::Rlpd => {}
     }
     Ok(())
-}
-
-/// Whether what `whose` names has the task's sizes, and is of it: `env` is the task that it is known to be of.
-/// Versions of a task count as the same one.
-pub(crate) fn fits(
-    whose: &str,
-    task: &dyn Task,
-    env: Option<&str>,
-    (observations, actions): (usize, usize),
-) -> Result<()> {
-    let (o, a) = (task.observations(), task.actions());
-    anyhow::ensure!(
-        (observations, actions) == (o, a),
-        "{whose} has observations of {observations} numbers and actions of {actions}, {} has {o} and {a}: it is of \
-         another task",
-        task.id()
-    );
-    if let Some(env) = env {
-        anyhow::ensure!(
-            name(env) == name(task.id()),
-            "{whose} is of {env}, not of {}: their observations and actions have the same sizes, but mean other things",
-            task.id()
-        );
-    }
-    Ok(())
-}
-
-/// A task's name without its version.
-fn name(id: &str) -> &str {
-    id.rsplit_once("-v").map_or(id, |(name, _)| name)
 }

@@ -11,7 +11,7 @@
 //!   the link. [`vectors`]: the same for tasks on state vectors, from tables and from learning on them.
 //! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins.
 //! - [`onnx`], [`export`]: what the robot runs. [`trained`], [`trained_on_runs`]: what a training leaves to go on
-//!   from, on state vectors and on a robot's runs.
+//!   from, on state vectors and on a robot's runs; [`trainings`] finds the newest one.
 //! - [`course`]: what is trained, and the loop that drives it: [`offline`] on data at hand, [`hybrid`] in a simulated
 //!   task. On a robot's stream [`hybrid`] has a loop of its own.
 //! - [`inspect`]: what is in data, and what is wrong with it.
@@ -47,5 +47,6 @@ pub mod stopped;
 pub mod tasks;
 pub mod trained;
 pub mod trained_on_runs;
+pub mod trainings;
 pub mod vectors;
 pub mod video;

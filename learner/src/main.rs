@@ -39,7 +39,7 @@ use hilt_learner::{
     },
     show::Phase,
     stopped::Stopped,
-    trained,
+    trained, trainings,
     video::FRAMES_PER_S,
 };
 use hilt_protocol::RigSpec;
@@ -288,7 +288,7 @@ struct Evaluate {
 #[derive(Args)]
 struct Render {
     /// Folder of a training on state vectors (its best policy counts, if it has one), or of a policy in it [default: the
-    /// training in ./ or ./runs whose policy was written last].
+    /// training in ./ or ./runs, by itself or in a batch, whose policy was written last].
     run: Option<PathBuf>,
     /// Folder for the videos (.mp4, by ffmpeg), which are named by episode and return.
     #[arg(long)]
@@ -506,7 +506,7 @@ fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
         Command::Convert(convert) => run_convert(convert, stop),
         Command::Render(render) => {
             let options = RenderOptions {
-                run: render.run,
+                run: (render.run).map_or_else(|| trainings::newest(Path::new(".")), Ok)?,
                 env: render.env,
                 out: render.out,
                 episodes: render.episodes,

@@ -37,6 +37,13 @@ pub const CONFIG_FILE: &str = "config.toml";
 pub(crate) const AGENT_FILE: &str = "agent.safetensors";
 const GRAPH_FILE: &str = "policy.onnx";
 
+/// Where a folder has its policy: itself, or its best, or its last.
+pub(crate) fn policy_in(dir: &Path) -> Option<PathBuf> {
+    let places = [dir.to_owned(), dir.join("best"), dir.join("export")];
+    let mut places = places.into_iter();
+    places.find(|dir| dir.join(ABOUT_FILE).exists())
+}
+
 /// What is to be known of a policy besides its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -96,6 +96,9 @@ fn three_data_sets_with_three_seeds_and_one_that_fails() {
     let seeds = &summary["data"][0]["seeds"];
     let bests = ["1", "2", "3"].map(|seed| seeds[seed]["best"].as_f64().unwrap());
     assert!(bests[0] != bests[1]);
+    assert_eq!(seeds["1"]["last_at_update"], 6.0);
+    let best_at = seeds["1"]["best_at_update"].as_f64().unwrap();
+    assert!([3.0, 6.0].contains(&best_at), "{best_at}");
     assert!((bests.iter().sum::<f64>() / 3.0 - mean.as_f64().unwrap()).abs() < 1e-12);
     let table = fs::read_to_string(out.join("summary.md")).unwrap();
     assert!(table.contains("| b    | 0 of 3 | –"), "{table}");

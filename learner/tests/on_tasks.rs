@@ -238,6 +238,11 @@ fn a_resumed_training_is_the_one_that_was_not_stopped() {
         (summary["steps"].as_u64(), summary["updates"].as_u64()),
         (Some(600), Some(500))
     );
+    assert_eq!(summary["last_at_step"].as_u64(), Some(600));
+    assert_eq!(
+        summary["last_return"].as_f64(),
+        evaluations(&whole).last().copied()
+    );
 
     // Another seed is another run.
     let other = TaskOptions {

@@ -16,6 +16,7 @@ use hilt_learner::{
         render::{self, RenderOptions},
     },
     trained::{self, About},
+    trainings::newest,
     vectors::Scaling,
 };
 use tch::Device;
@@ -27,9 +28,9 @@ fn says(error: &str, words: &[&str]) {
 }
 
 /// What `hilt-learner render` is asked for.
-fn filming(run: Option<&Path>, out: &Path) -> RenderOptions {
+fn filming(run: &Path, out: &Path) -> RenderOptions {
     RenderOptions {
-        run: run.map(Path::to_owned),
+        run: run.to_owned(),
         env: None,
         out: out.to_owned(),
         episodes: 2,
@@ -68,7 +69,7 @@ fn videos_are_named_by_episode_and_return() {
     let dir = tempfile::tempdir().unwrap();
     let (run, out) = (dir.path().join("sac"), dir.path().join("videos"));
     trained_folder(&run, "export");
-    let options = filming(Some(&run), &out);
+    let options = filming(&run, &out);
     let filmed = render::run(&options, &AtomicBool::new(false)).unwrap();
     // As it is judged from the same seeds.
     let judged = EvaluateOptions {
@@ -113,7 +114,7 @@ fn videos_are_named_by_episode_and_return() {
 #[test]
 fn the_training_whose_policy_was_written_last_is_the_newest() {
     let dir = tempfile::tempdir().unwrap();
-    let none = format!("{:#}", render::newest(dir.path()).unwrap_err());
+    let none = format!("{:#}", newest(dir.path()).unwrap_err());
     says(
         &none,
         &["training.json", "best/", "hilt-learner render FOLDER"],
@@ -137,10 +138,17 @@ fn the_training_whose_policy_was_written_last_is_the_newest() {
     fs::write(dir.path().join("begun/training.json"), "{}").unwrap();
     trained_folder(&dir.path().join("copied"), "export");
     fs::remove_file(dir.path().join("copied/training.json")).unwrap();
-    let newest = render::newest(dir.path()).unwrap();
-    assert_eq!(newest, dir.path().join("runs/two"));
+    assert_eq!(newest(dir.path()).unwrap(), dir.path().join("runs/two"));
     hours_ago(&dir.path().join("one/best/policy.json"), 1);
-    assert_eq!(render::newest(dir.path()).unwrap(), dir.path().join("one"));
+    assert_eq!(newest(dir.path()).unwrap(), dir.path().join("one"));
+    // One of a batch; and a file of that name by another program.
+    let batch = dir.path().join("runs/batch");
+    let seed = batch.join("hopper/seed-2");
+    trained_folder(&seed, "best");
+    let sources = r#"{"hopper": {"path": "/data/hopper.npz", "env": null}, "gone": {"path": "/gone", "env": null}}"#;
+    fs::write(batch.join("batch.json"), sources).unwrap();
+    fs::write(dir.path().join("three/batch.json"), "[]").unwrap();
+    assert_eq!(newest(dir.path()).unwrap(), seed);
 }
 
 #[test]
@@ -149,7 +157,7 @@ fn what_cannot_be_filmed_is_refused_by_name() {
     let (run, out) = (dir.path().join("sac"), dir.path().join("videos"));
     trained_folder(&run, "best");
     let error = |change: &dyn Fn(&mut RenderOptions)| {
-        let mut options = filming(Some(&run), &out);
+        let mut options = filming(&run, &out);
         change(&mut options);
         format!(
             "{:#}",
@@ -160,7 +168,7 @@ fn what_cannot_be_filmed_is_refused_by_name() {
     says(&error(&|o| o.episodes = 0), &["--episodes 0"]);
     says(&error(&|o| o.frames_per_s = f64::NAN), &["--fps NaN"]);
     says(
-        &error(&|o| o.run = Some(dir.path().join("nowhere"))),
+        &error(&|o| o.run = dir.path().join("nowhere")),
         &["nowhere", "policy.json"],
     );
     says(

@@ -15,7 +15,7 @@ use crate::{
     metrics::check_writable,
     stopped::Stopped,
     tasks::{self, Outcome, Task, fits},
-    trained::{self, Trained},
+    trained::{Trained, policy_in},
     video::{FRAMES_PER_S, Filmed},
 };
 
@@ -59,13 +59,6 @@ pub enum Length {
     Episodes(u64),
     /// With the episode in which so many steps are reached.
     Steps(u64),
-}
-
-/// Where a folder has its policy: itself, or its best, or its last.
-pub(super) fn policy_in(dir: &Path) -> Option<PathBuf> {
-    let places = [dir.to_owned(), dir.join("best"), dir.join("export")];
-    let mut places = places.into_iter();
-    places.find(|dir| dir.join(trained::ABOUT_FILE).exists())
 }
 
 /// The policy of a folder, and the task `env`, or else the one that it was trained on.

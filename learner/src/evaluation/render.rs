@@ -4,30 +4,23 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
-    time::SystemTime,
 };
 
 use anyhow::{Context, Result};
 use hilt_show::Show;
 
-use super::{
-    Evaluation,
-    command::{open, policy_in},
-    walk,
-};
+use super::{Evaluation, command::open, walk};
 use crate::{
     config::DeviceChoice,
-    course::folder::FACTS_FILE,
     stopped::Stopped,
-    trained::ABOUT_FILE,
     video::{Filmed, nearest_rate},
 };
 
 /// What to film, and how.
 #[derive(Clone, Debug)]
 pub struct RenderOptions {
-    /// The folder of a training, or of a policy in it; absent, that of [`newest`].
-    pub run: Option<PathBuf>,
+    /// The folder of a training, or of a policy in it.
+    pub run: PathBuf,
     /// The task; absent, the one that the policy was trained for.
     pub env: Option<String>,
     /// Folder for the videos.
@@ -44,42 +37,6 @@ pub struct RenderOptions {
     pub device: DeviceChoice,
 }
 
-/// Places where trainings are looked for: here, and where the demo puts its own.
-const PLACES: [&str; 2] = ["", "runs"];
-
-/// The training below `dir`, or below `runs` in it, whose policy was written last: of those on state vectors, which are
-/// the ones that act in tasks.
-pub fn newest(dir: &Path) -> Result<PathBuf> {
-    let mut found: Option<(SystemTime, PathBuf)> = None;
-    for place in PLACES {
-        let place = dir.join(place);
-        let entries = match fs::read_dir(&place) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error).with_context(|| place.display().to_string()),
-        };
-        for entry in entries {
-            let path = entry.with_context(|| place.display().to_string())?.path();
-            let policy = (path.join(FACTS_FILE).exists()).then(|| policy_in(&path));
-            let Some(policy) = policy.flatten() else {
-                continue;
-            };
-            let written = fs::metadata(policy.join(ABOUT_FILE)).and_then(|about| about.modified());
-            let written = written.with_context(|| policy.display().to_string())?;
-            let candidate = (written, path);
-            found = found.max(Some(candidate));
-        }
-    }
-    let (_, path) = found.with_context(|| {
-        format!(
-            "no folder in {} or in its runs/ holds a training that acts in a task ({FACTS_FILE}, and a policy in best/ or \
-             export/); say which: hilt-learner render FOLDER --out …",
-            dir.display()
-        )
-    })?;
-    Ok(path)
-}
-
 /// Films the episodes, says what each came to, and returns it. Where `stop` is set it is what came until then.
 pub fn run(options: &RenderOptions, stop: &AtomicBool) -> Result<Evaluation> {
     anyhow::ensure!(options.episodes > 0, "--episodes 0: it is at least 1");
@@ -88,11 +45,8 @@ pub fn run(options: &RenderOptions, stop: &AtomicBool) -> Result<Evaluation> {
         (0.1..=1000.0).contains(&asked),
         "--fps {asked}: it is 0.1 to 1000 pictures a second"
     );
-    let run = match &options.run {
-        Some(run) => run.clone(),
-        None => newest(Path::new("."))?,
-    };
-    let (trained, mut task) = open(&run, options.env.as_deref(), options.device)?;
+    let run = &options.run;
+    let (trained, mut task) = open(run, options.env.as_deref(), options.device)?;
     let out = &options.out;
     check_unused(out)?;
     fs::create_dir_all(out).with_context(|| format!("--out {}", out.display()))?;

@@ -252,6 +252,13 @@ fn read_sources(out: &Path) -> Result<BTreeMap<String, Source>> {
     }
 }
 
+/// Where the batch in a folder has its trainings, a folder per data set; nowhere, if it holds none.
+pub(crate) fn folders(out: &Path) -> Vec<PathBuf> {
+    // A file of that name can be another program's.
+    let sources = read_sources(out).unwrap_or_default();
+    sources.into_keys().map(|data| out.join(data)).collect()
+}
+
 /// What came out of a training: figures by name.
 type Figures = BTreeMap<String, f64>;
 
@@ -259,7 +266,7 @@ type Figures = BTreeMap<String, f64>;
 struct Finished {
     /// What its policies were compared by.
     criterion: Option<String>,
-    /// Of the last evaluation, and `best`.
+    /// Of the last evaluation, and `best`; with the updates until either.
     figures: Figures,
 }
 
@@ -290,16 +297,20 @@ fn result(job: &Job) -> Result<Option<Finished>> {
     let last = last
         .into_iter()
         .flatten()
-        .filter(|(name, _)| *name != "updates");
-    let mut figures: Figures = last
-        .filter_map(|(name, value)| Some((name.clone(), value.as_f64()?)))
-        .collect();
-    if let Some(best) = summary["best"]["score"].as_f64() {
-        figures.insert("best".into(), best);
-    }
+        .map(|(name, value)| match &**name {
+            "updates" => ("last_at_update".to_owned(), value),
+            _ => (name.clone(), value),
+        });
+    let best = &summary["best"];
+    let best = [
+        ("best", &best["score"]),
+        ("best_at_update", &best["updates"]),
+    ];
+    let named = last.chain(best.map(|(name, value)| (name.to_owned(), value)));
+    let figures = named.filter_map(|(name, value)| Some((name, value.as_f64()?)));
     Ok(Some(Finished {
         criterion: summary["criterion"].as_str().map(str::to_owned),
-        figures,
+        figures: figures.collect(),
     }))
 }
 

@@ -161,7 +161,7 @@ pub fn run(options: &TaskOptions, started: Instant, stop: &AtomicBool) -> Result
 /// How it ended.
 fn summary(options: &TaskOptions, training: &Training) -> Value {
     let (course, best) = (training.course(), training.best());
-    let (_, last) = training.last().unzip();
+    let (last_at, last) = training.last().unzip();
     let last = |name: &str| last.and_then(|verdict| verdict.figure(name));
     json!({
         "env": options.env,
@@ -174,6 +174,7 @@ fn summary(options: &TaskOptions, training: &Training) -> Value {
         "best_at_step": best.map(|best| best.step),
         "last_return": last("evaluation/return"),
         "last_return_std": last("evaluation/return_std"),
+        "last_at_step": last_at,
     })
 }
 

@@ -90,6 +90,39 @@ fn a_resumed_training_is_the_one_that_was_not_stopped() {
     );
 }
 
+/// As one leaves it that was killed: with more steps than its checkpoint stands on. The replay has gone round by then.
+#[test]
+fn a_training_killed_after_its_checkpoint_is_the_one_that_was_not_stopped() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let whole = dir.path().join("whole");
+    let sets = ["algorithm=sac", "train.capacity=150", "online.eval_freq=0"];
+    let mut options = options(&whole, &sets);
+    options.config.online.steps = 600;
+    go(&options).unwrap();
+    options.out = dir.path().join("killed");
+    // An episode is of 200 steps: nothing is cut.
+    options.config.online.steps = 400;
+    go(&options).unwrap();
+    let checkpoint = options.out.join("checkpoint.safetensors");
+    let kept = fs::read(&checkpoint).unwrap();
+    options.resume = true;
+    options.config.online.steps = 500;
+    go(&options).unwrap();
+    fs::write(&checkpoint, &kept).unwrap();
+    options.config.online.steps = 600;
+    go(&options).unwrap();
+    assert_eq!(
+        agent(&whole.join("export")),
+        agent(&options.out.join("export"))
+    );
+    // A checkpoint holds none of the steps.
+    let bytes = fs::metadata(whole.join("checkpoint.safetensors"))
+        .unwrap()
+        .len();
+    assert_eq!(bytes, kept.len() as u64);
+}
+
 #[test]
 fn told_to_stop_it_keeps_what_it_has() {
     let _alone = alone();

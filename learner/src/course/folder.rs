@@ -7,6 +7,7 @@
 //! | `metrics.jsonl`, `events.out.tfevents.*` | figures over updates, the latter for TensorBoard |
 //! | `runs/` | of a training on a robot's runs: the encoder, and what it sees of every frame |
 //! | `checkpoint.safetensors` | everything that the next update depends on; one file, so that it is whole at any moment |
+//! | `replay/` | of a training in a task: its steps, of which the checkpoint says where they begin and end |
 
 use std::{
     fs, io,
@@ -184,11 +185,14 @@ impl Folder {
     }
 
     /// Keeps a course, if every number in its state is finite; else the last checkpoint stays.
-    pub fn save(&self, course: &dyn Course, kept: &Kept) -> Result<()> {
+    pub fn save(&self, course: &mut dyn Course, kept: &Kept) -> Result<()> {
         let mut state = course.state();
         check_state(&state, &state)
             .with_context(|| format!("at update {}; {}", course.updates(), self.last_good()))?;
         state.extend(course.progress(kept.trained_s)?);
+        course
+            .keep()
+            .context("writing a checkpoint; the last one is as it was")?;
         if kept.evaluation_due {
             state.push((EVALUATION_DUE.into(), Tensor::from(1i64)));
         }

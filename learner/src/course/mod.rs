@@ -85,6 +85,11 @@ pub trait Course {
         ])
     }
 
+    /// Brings to disk what the next checkpoint stands on and does not hold.
+    fn keep(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Goes on from a checkpoint, which has the state and the progress of this course by name and shape; seconds of
     /// training until then.
     fn resume(&mut self, checkpoint: &State) -> Result<f64> {

@@ -25,7 +25,7 @@ use crate::{
 /// The folder of the best policy. Its score is in there, so that the two never come apart.
 const BEST: &str = "best";
 const SCORE_FILE: &str = "score.json";
-/// From one checkpoint to the next at least so many times what the last one took: a long replay is written whole.
+/// From one checkpoint to the next at least so many times what the last one took.
 const CHECKPOINT_TIMES: u32 = 20;
 
 /// How long a training is, and when something goes out, in steps.

@@ -1,10 +1,9 @@
-//! A learner as the course of a training: what is told of it, and its checkpoint, with every step that it learned
-//! from.
+//! A learner as the course of a training: what is told of it, and its checkpoint, which says on which steps it stands.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use hilt_recording::table::{Columns, Table};
+use hilt_recording::table::Table;
 use tch::{Kind, Tensor};
 
 use super::learner::Learner;
@@ -14,9 +13,8 @@ use crate::{
     trained::{self, About},
 };
 
-/// Names of what a checkpoint has besides the agent's state.
+/// Name of what a checkpoint has besides the agent's state.
 const PROGRESS: &str = "online.progress";
-const REPLAY: &str = "online.replay.";
 
 impl Course for Learner {
     fn unit(&self) -> &'static str {
@@ -70,26 +68,29 @@ impl Course for Learner {
     }
 
     fn progress(&self, trained_s: f64) -> Result<Vec<(String, Tensor)>> {
-        let counts = [self.steps, self.episodes, self.updates()];
-        let [steps, episodes, updates] = counts.map(|count| count as f64);
-        let progress = Tensor::from_slice(&[steps, episodes, updates, trained_s]);
-        let mut kept = vec![(PROGRESS.into(), progress)];
-        if !self.replay.is_empty() {
-            kept.extend(tensors(self.replay.table()?.columns()));
-        }
-        Ok(kept)
+        // A row for each step, of which the newest are learned from.
+        let rows = self.replay.len() as u64;
+        let counts = [self.steps, self.episodes, self.updates(), rows];
+        let [steps, episodes, updates, rows] = counts.map(|count| count as f64);
+        let progress = Tensor::from_slice(&[steps, episodes, updates, rows, trained_s]);
+        Ok(vec![(PROGRESS.into(), progress)])
+    }
+
+    fn keep(&mut self) -> Result<()> {
+        Ok(self.rows.keep(self.replay.len())?)
     }
 
     fn resume(&mut self, checkpoint: &State) -> Result<f64> {
         let progress = named(checkpoint, PROGRESS)?.to_kind(Kind::Double);
-        let [steps, episodes, updates, trained_s] = Vec::<f64>::try_from(progress)?[..] else {
-            anyhow::bail!("`{PROGRESS}` is of 4 numbers");
+        let [steps, episodes, updates, rows, trained_s] = Vec::<f64>::try_from(progress)?[..]
+        else {
+            anyhow::bail!("`{PROGRESS}` is of 5 numbers");
         };
         self.restore(checkpoint, updates as u64);
         (self.steps, self.episodes) = (steps as u64, episodes as u64);
-        let (o, a) = (self.about.observations, self.about.actions);
-        if let Some(columns) = columns(checkpoint, o, a) {
-            self.replay.extend(&Table::new(columns?)?)?;
+        let columns = (self.rows).resume(self.steps - rows as u64..self.steps)?;
+        if !columns.rewards.is_empty() {
+            self.replay.extend(&Table::new(columns)?)?;
         }
         Ok(trained_s)
     }
@@ -101,42 +102,4 @@ impl Course for Learner {
         };
         Ok(trained::write(dir, &*self.agent, &about, &self.config)?)
     }
-}
-
-/// The columns of a table, by name.
-fn tensors(columns: &Columns) -> Vec<(String, Tensor)> {
-    let flags = |flags: &[bool]| Tensor::from_slice(flags);
-    let numbers = |numbers: &[f32]| Tensor::from_slice(numbers);
-    let named = [
-        ("observations", numbers(&columns.observations)),
-        ("actions", numbers(&columns.actions)),
-        ("rewards", numbers(&columns.rewards)),
-        ("next_observations", numbers(&columns.next_observations)),
-        ("terminals", flags(&columns.terminals)),
-        ("timeouts", flags(&columns.timeouts)),
-    ];
-    named
-        .map(|(name, tensor)| (format!("{REPLAY}{name}"), tensor))
-        .into()
-}
-
-/// What [`tensors`] made of them, if there was anything.
-fn columns(state: &State, observation: usize, action: usize) -> Option<Result<Columns>> {
-    let column = |name: &str| named(state, &format!("{REPLAY}{name}"));
-    column("rewards").ok()?;
-    let numbers = |name: &str| Ok::<_, anyhow::Error>(Vec::<f32>::try_from(column(name)?)?);
-    let flags = |name: &str| Ok::<_, anyhow::Error>(Vec::<bool>::try_from(column(name)?)?);
-    let all = || {
-        Ok(Columns {
-            observation,
-            action,
-            observations: numbers("observations")?,
-            actions: numbers("actions")?,
-            rewards: numbers("rewards")?,
-            next_observations: numbers("next_observations")?,
-            terminals: flags("terminals")?,
-            timeouts: flags("timeouts")?,
-        })
-    };
-    Some(all())
 }

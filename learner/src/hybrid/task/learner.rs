@@ -4,9 +4,11 @@
 //! is for. So the same seed gives the same run, and a resumed one draws what it would have drawn; only the
 //! episode that was open is not gone on with, since a task's state cannot be kept.
 
+use anyhow::Result;
 use hilt_protocol::noise::{Uniforms, mix};
 use tch::{Device, Kind};
 
+use super::rows::Rows;
 use crate::{
     agents::{Agent, Figures, Transitions, draws::Seeded, guard::BadBatch},
     config::LearnerConfig,
@@ -53,6 +55,8 @@ pub(super) struct Learner {
     pub about: About,
     pub config: LearnerConfig,
     pub replay: VectorReplay,
+    /// The steps on disk.
+    pub rows: Rows,
     pub recorded: Option<VectorData>,
     pub plan: Plan,
     /// Steps taken.
@@ -78,7 +82,7 @@ fn single(numbers: &[f64]) -> Vec<f32> {
 
 impl Learner {
     /// One step, and the updates that it earns: their numbers and figures.
-    pub fn step(&mut self) -> Result<Vec<(u64, Figures)>, BadBatch> {
+    pub fn step(&mut self) -> Result<Vec<(u64, Figures)>> {
         let seed = self.plan.seed;
         let mut open = match self.open.take() {
             Some(open) => open,
@@ -101,7 +105,8 @@ impl Learner {
                 row: self.steps as i64,
                 column: column as i64,
                 value: action[column],
-            });
+            }
+            .into());
         }
         let outcome = self.task.step(&action);
         let step = Step {
@@ -113,6 +118,7 @@ impl Learner {
             truncated: outcome.truncated,
         };
         self.replay.push(step)?;
+        self.rows.push(&step)?;
         self.steps += 1;
         open.observation = outcome.observation;
         open.sum += outcome.reward;

@@ -1,14 +1,14 @@
 //! Learning on a simulated task, which stands where the robot would: no link, no process beside this one.
 //!
 //! [`config`]: what can be chosen. `beginning`: what it stands on. `learner`: the agent in its task. `course`: as what
-//! drives it sees it ([`crate::course`]).
+//! drives it sees it ([`crate::course`]). `rows`: its steps on disk.
 //!
 //! | file in the folder | what it is |
 //! |---|---|
 //! | `training.json` | what cannot change on the way: algorithm, task, seed, recorded data, scaling, the agent before it |
 //! | `config.toml` | the configuration, resolved |
 //! | `metrics.jsonl`, `events.*` | figures over the steps, the latter for TensorBoard |
-//! | `checkpoint.safetensors` | what a resumed training goes on from, every step that it learned from included |
+//! | `checkpoint.safetensors`, `replay/` | what a resumed training goes on from, and the steps that it learned from |
 //! | `best/` | the policy that did best in an evaluation, see [`crate::trained`], and in `score.json` how well |
 //! | `export/` | the last one |
 //! | `summary.json` | how it ended |
@@ -17,6 +17,7 @@ mod beginning;
 pub mod config;
 mod course;
 mod learner;
+mod rows;
 
 use std::{
     path::PathBuf,
@@ -31,6 +32,7 @@ use serde_json::{Value, json};
 use self::{
     beginning::{Beginning, went_on},
     learner::{For, Learner, Plan, seed_for},
+    rows::Rows,
 };
 use crate::{
     config::{Algorithm, LearnerConfig},
@@ -112,6 +114,7 @@ pub fn run(options: &TaskOptions, started: Instant, stop: &AtomicBool) -> Result
         about,
         config: config.clone(),
         replay: VectorReplay::new(config.train.capacity, sizes, scaling, None),
+        rows: Rows::new(folder.file("replay"), sizes),
         recorded,
         plan,
         steps: 0,

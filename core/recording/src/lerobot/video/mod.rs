@@ -4,13 +4,15 @@
 //! pictures know neither. A thread reads both, so that a few frames of each video are ready before anybody asks; when
 //! nobody takes them, the pipe is full and the program waits.
 
+mod error;
+mod log;
+
 use std::{
-    collections::VecDeque,
     ffi::OsStr,
     io::{self, Read},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, ChildStderr, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, sync_channel},
@@ -25,6 +27,9 @@ use rustix::{
     pipe::fcntl_setpipe_size,
 };
 
+pub use error::VideoError;
+use log::Log;
+
 /// Frames that wait, decoded: so many, and no more of large ones than have these bytes, but for two.
 const AHEAD: usize = 32;
 const AHEAD_BYTES: usize = 16 << 20;
@@ -32,77 +37,9 @@ const AHEAD_BYTES: usize = 16 << 20;
 const SMALL_PIXELS: u32 = 1 << 16;
 /// What a pipe may hold for anybody (`/proc/sys/fs/pipe-max-size`).
 const PIPE_BYTES: usize = 1 << 20;
-/// Of what the program says, so much is kept for the error: the first lines tell the cause.
-const LONGEST_COMPLAINT: usize = 400;
-/// A line longer than this is none of the program's.
-const LONGEST_LINE: usize = 1 << 16;
 /// How long the thread leaves the program alone when it has read all there is. To wait for the pipes instead would
 /// wake it for every piece of a picture or a line, tens of times a frame, and cost as much as the decoding.
 const PAUSE: Duration = Duration::from_micros(200);
-
-/// Why there is no frame.
-#[derive(Debug, thiserror::Error)]
-pub enum VideoError {
-    /// The program that decodes is not there.
-    #[error(
-        "{path}: videos are decoded by the program `{program}`, which is not installed; get it with: apt install \
-         ffmpeg"
-    )]
-    NoProgram {
-        /// The video.
-        path: PathBuf,
-        /// Its name.
-        program: String,
-    },
-    /// The system refused.
-    #[error("{path}: {cause}")]
-    Io {
-        /// The video.
-        path: PathBuf,
-        /// What it said.
-        cause: io::Error,
-    },
-    /// The video has other sides than its dataset says.
-    #[error("{path}: its frames are {got}, its dataset says {wanted} (width × height)")]
-    Size {
-        /// The video.
-        path: PathBuf,
-        /// What they are.
-        got: String,
-        /// What they should be.
-        wanted: String,
-    },
-    /// It ends too early.
-    #[error(
-        "{path}: the frame at {wanted_s:.3} s is not there, it ends after {frames} frames{said}; the video is cut, or \
-         not of this dataset: copy it again"
-    )]
-    Ends {
-        /// The video.
-        path: PathBuf,
-        /// Time of the frame, seconds.
-        wanted_s: f64,
-        /// Frames that were decoded, from where reading began.
-        frames: u64,
-        /// What ffmpeg said, in brackets, or nothing.
-        said: String,
-    },
-    /// No frame has the time that the dataset says.
-    #[error(
-        "{path}: no frame lies at {wanted_s:.4} s, the next is at {next_s:.4} s (they may differ by 0.1 ms){said}; \
-         record that episode again, or leave it out"
-    )]
-    Time {
-        /// The video.
-        path: PathBuf,
-        /// Time of the frame, seconds.
-        wanted_s: f64,
-        /// Time of the first frame after it, seconds.
-        next_s: f64,
-        /// What ffmpeg said, in brackets, or nothing.
-        said: String,
-    },
-}
 
 /// As far as a frame's time may be from the dataset's, seconds: LeRobot's own tolerance.
 const TOLERANCE_S: f64 = 1e-4;
@@ -266,14 +203,6 @@ impl Drop for VideoReader {
     }
 }
 
-/// What the program says of a frame.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Info {
-    time_s: f64,
-    /// Width, height.
-    size: [u32; 2],
-}
-
 /// Reads pictures, and what is said of each.
 struct Pictures {
     path: PathBuf,
@@ -287,6 +216,7 @@ impl Pictures {
     fn read(mut self, to: &SyncSender<Result<VideoFrame, VideoError>>) -> String {
         let [width, height] = self.size.map(|side| side as usize);
         let mut picture = vec![0; width * height * 3];
+        let mut decoded = 0;
         loop {
             let whole = self.picture(&mut picture);
             // What is said of a picture is said before it comes.
@@ -296,7 +226,11 @@ impl Pictures {
                 self.log.hear();
             }
             let frame = match self.log.infos.pop_front() {
-                Some(info) if info.size != self.size => {
+                Some(None) => Err(VideoError::Untimed {
+                    path: self.path.clone(),
+                    frame: decoded,
+                }),
+                Some(Some(info)) if info.size != self.size => {
                     let text = |[width, height]: [u32; 2]| format!("{width}×{height}");
                     Err(VideoError::Size {
                         path: self.path.clone(),
@@ -304,13 +238,14 @@ impl Pictures {
                         wanted: text(self.size),
                     })
                 }
-                Some(info) if whole => Ok(VideoFrame {
+                Some(Some(info)) if whole => Ok(VideoFrame {
                     time_s: info.time_s,
                     rgb: picture.as_slice().into(),
                 }),
                 // The program has ended, perhaps in the middle of a picture.
                 _ => return self.log.complaint,
             };
+            decoded += 1;
             let last = frame.is_err();
             if to.send(frame).is_err() || last {
                 return self.log.complaint;
@@ -341,117 +276,6 @@ impl Pictures {
 /// Reading it never waits from now on.
 fn unwaiting(pipe: &impl AsFd) -> io::Result<()> {
     Ok(fcntl_setfl(pipe, fcntl_getfl(pipe)? | OFlags::NONBLOCK)?)
-}
-
-/// What the program says.
-struct Log {
-    stderr: ChildStderr,
-    /// Read, but no whole line yet.
-    line: Vec<u8>,
-    /// Seconds that one tick of the frames' times is.
-    base_s: Option<f64>,
-    /// Of frames whose picture was not read yet.
-    infos: VecDeque<Info>,
-    complaint: String,
-    ended: bool,
-}
-
-impl Log {
-    fn new(stderr: ChildStderr) -> Self {
-        Self {
-            stderr,
-            line: vec![],
-            base_s: None,
-            infos: VecDeque::new(),
-            complaint: String::new(),
-            ended: false,
-        }
-    }
-
-    /// Takes in whatever was said by now.
-    fn hear(&mut self) {
-        let mut piece = [0; 1 << 13];
-        while !self.ended {
-            match self.stderr.read(&mut piece) {
-                Ok(0) => self.ended = true,
-                Ok(bytes) => self.take(&piece[..bytes]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => self.ended = true,
-            }
-        }
-    }
-
-    fn take(&mut self, piece: &[u8]) {
-        for part in piece.split_inclusive(|&byte| byte == b'\n') {
-            self.line.extend_from_slice(part);
-            if part.ends_with(b"\n") || self.line.len() > LONGEST_LINE {
-                let line = std::mem::take(&mut self.line);
-                self.understand(&String::from_utf8_lossy(&line));
-            }
-        }
-    }
-
-    fn understand(&mut self, line: &str) {
-        match Line::parse(line) {
-            Some(Line::TimeBase(seconds)) => self.base_s = Some(seconds),
-            Some(Line::Frame { pts, size }) => {
-                let Some(base_s) = self.base_s else { return };
-                let time_s = pts as f64 * base_s;
-                self.infos.push_back(Info { time_s, size });
-            }
-            Some(Line::Complaint(said)) if self.complaint.len() < LONGEST_COMPLAINT => {
-                if !self.complaint.is_empty() {
-                    self.complaint.push_str("; ");
-                }
-                self.complaint.push_str(said);
-            }
-            Some(Line::Complaint(_)) | None => {}
-        }
-    }
-}
-
-/// A line that matters of those that the program writes.
-#[derive(Debug, PartialEq)]
-enum Line<'a> {
-    /// Seconds that one tick of the frames' times is.
-    TimeBase(f64),
-    /// A frame, before its picture.
-    Frame { pts: i64, size: [u32; 2] },
-    /// Something is wrong.
-    Complaint(&'a str),
-}
-
-impl<'a> Line<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
-        for level in ["[error] ", "[fatal] ", "[panic] "] {
-            if let Some((_, said)) = line.split_once(level) {
-                return Some(Self::Complaint(said.trim()));
-            }
-        }
-        let (filter, said) = line.split_once("[info] ")?;
-        if !filter.starts_with("[Parsed_showinfo") {
-            return None;
-        }
-        if let Some((_, base)) = said.split_once("config in time_base: ") {
-            let (over, under) = base.split_once(',')?.0.split_once('/')?;
-            let [over, under]: [u32; 2] = [over.parse().ok()?, under.parse().ok()?];
-            return (over > 0 && under > 0)
-                .then(|| Self::TimeBase(f64::from(over) / f64::from(under)));
-        }
-        if !said.starts_with("n:") {
-            return None;
-        }
-        let pts = word(said, " pts:")?.parse().ok()?;
-        let (width, height) = word(said, " s:")?.split_once('x')?;
-        let size = [width.parse().ok()?, height.parse().ok()?];
-        Some(Self::Frame { pts, size })
-    }
-}
-
-/// The word after a name; it may be padded.
-fn word<'a>(line: &'a str, name: &str) -> Option<&'a str> {
-    line.split_once(name)?.1.split_whitespace().next()
 }
 
 #[cfg(test)]
@@ -499,34 +323,6 @@ mod tests {
     fn number(frame: &VideoFrame) -> u64 {
         let sum: u64 = frame.rgb.iter().map(|&value| u64::from(value)).sum();
         (sum as f64 / frame.rgb.len() as f64 / 8.0).round() as u64
-    }
-
-    #[test]
-    fn what_the_program_says_is_understood() {
-        let showinfo = |said: &str| format!("[Parsed_showinfo_1 @ 0x55da6b1c3d00] [info] {said}\n");
-        let base = showinfo("config in time_base: 1/10240, frame_rate: 10/1");
-        assert_eq!(Line::parse(&base), Some(Line::TimeBase(1.0 / 10240.0)));
-        let frame = showinfo(
-            "n:  10 pts:  10240 pts_time:1       pos:     6971 fmt:rgb24 sar:1/1 s:128x96 i:P iskey:1 type:I",
-        );
-        let wanted = Line::Frame {
-            pts: 10_240,
-            size: [128, 96],
-        };
-        assert_eq!(Line::parse(&frame), Some(wanted));
-        let complaint = "[mov,mp4,m4a @ 0x5571] [error] moov atom not found\n";
-        let wanted = Line::Complaint("moov atom not found");
-        assert_eq!(Line::parse(complaint), Some(wanted));
-        for other in [
-            showinfo("config out time_base: 0/0, frame_rate: 0/0"),
-            showinfo("config in time_base: 1/0, frame_rate: 10/1"),
-            showinfo("color_range:pc color_space:gbr"),
-            showinfo("n: 1 pts:NOPTS s:128x96"),
-            "[info] Output #0, rawvideo, to 'pipe:':".to_owned(),
-            String::new(),
-        ] {
-            assert_eq!(Line::parse(&other), None, "{other}");
-        }
     }
 
     #[test]
@@ -579,6 +375,53 @@ mod tests {
             assert!(process.exists());
             drop(video);
             assert!(!process.exists());
+        }
+    }
+
+    /// What comes of a program that says so of its pictures, all of them grey, and then shows so many.
+    fn read(said: &str, pictures: u64) -> Vec<Result<VideoFrame, VideoError>> {
+        let bytes = pictures * 48 * 32 * 3;
+        let mut program = Command::new("sh")
+            .args(["-c", "printf %s \"$0\" >&2; head -c \"$1\" /dev/zero"])
+            .args([said, &bytes.to_string()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pictures = Pictures {
+            path: "film.mp4".into(),
+            size: SIZE,
+            stdout: program.stdout.take().unwrap(),
+            log: Log::new(program.stderr.take().unwrap()),
+        };
+        unwaiting(&pictures.stdout).unwrap();
+        let (sender, frames) = sync_channel(AHEAD);
+        pictures.read(&sender);
+        program.wait().unwrap();
+        drop(sender);
+        frames.iter().collect()
+    }
+
+    #[test]
+    fn a_frame_without_a_time_is_refused() {
+        let line = |said: &str| format!("[Parsed_showinfo_1 @ 0x5] [info] {said}\n");
+        let frame = |pts: &str| line(&format!("n: 0 pts: {pts} pts_time:0 s:48x32 i:P"));
+        let base = line("config in time_base: 1/10, frame_rate: 10/1");
+        let said = |times: &[&str]| -> String { times.iter().map(|pts| frame(pts)).collect() };
+        let frames = read(&(base.clone() + &said(&["0", "1", "2"])), 3);
+        let times: Vec<f64> = (frames.into_iter())
+            .map(|frame| frame.unwrap().time_s)
+            .collect();
+        assert_eq!(times, [0.0, 0.1, 0.2]);
+        let untimed = base + &said(&["0", "NOPTS", "2"]);
+        let no_base = said(&["0", "1"]);
+        for (said, first) in [(untimed, 1), (no_base, 0)] {
+            let mut frames = read(&said, 3);
+            let error = frames.pop().unwrap().unwrap_err().to_string();
+            assert_eq!(frames.len(), first);
+            assert!(error.contains("film.mp4"), "{error}");
+            assert!(error.contains(&format!("frame {first} ")), "{error}");
+            assert!(error.contains("has no time"), "{error}");
         }
     }
 

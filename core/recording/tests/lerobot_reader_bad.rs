@@ -15,7 +15,7 @@ use arrow_array::{
     RecordBatch, StringArray, StructArray, types::Float32Type,
 };
 use arrow_schema::{DataType, Field};
-use hilt_protocol::Entry;
+use hilt_protocol::{Entry, Record};
 use hilt_recording::{Data, Recording};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use parquet::{
@@ -256,6 +256,87 @@ fn numbers_that_are_none_are_named() {
         .replace("frame_index", whole(&[0, -1, 2, 0, 1]))
         .write();
     says(&index.error(), &["`frame_index` has -1 in row 1"]);
+}
+
+/// The grippers' commands in the five rows, each with three columns of motion before.
+fn commanded(grippers: [&[f32]; 5]) -> Made {
+    let arm = |command: &f32| [0.5, -0.5, 0.25, *command];
+    let rows = grippers.map(|commands| commands.iter().flat_map(arm).collect::<Vec<f32>>());
+    let mut made = Made::new();
+    made.info["features"]["action"]["shape"] = json!([rows[0].len()]);
+    made.replace("action", vectors(&rows.each_ref().map(Vec::as_slice)))
+}
+
+/// What the only gripper was told to do, by the reader.
+fn commands(made: &Made) -> Vec<f32> {
+    let entries = read(made.dir.path()).unwrap().into_iter();
+    let command = |entry: Entry| match entry.record {
+        Record::Step(step) => Some(step.action[3]),
+        Record::Reset(_) => None,
+    };
+    entries.filter_map(command).collect()
+}
+
+#[test]
+fn what_grippers_were_told_is_known_or_refused() {
+    let one = |values: [f32; 5]| commanded(values.each_ref().map(std::slice::from_ref)).write();
+    assert_eq!(
+        commands(&one([0.0, 1.0, 2.0, 1.0, 0.0])),
+        [-1.0, 0.0, 1.0, 0.0, -1.0]
+    );
+    for ours in [[-1.0, 0.0, 1.0, 1.0, 0.0], [0.5, 0.0, 1.0, -0.25, -1.0]] {
+        assert_eq!(commands(&one(ours)), ours);
+    }
+    let either = [0.0, 1.0, 1.0, 0.0, 1.0];
+    let made = one(either);
+    says(
+        &made.error(),
+        &[
+            "meta/info.json",
+            "`action_3`",
+            "0 and 1 alone",
+            "meta/hilt-spec.json",
+            "--spec",
+        ],
+    );
+    // The remedy helps.
+    let spec = Recording::open(made.dir.path(), None)
+        .unwrap()
+        .spec()
+        .clone();
+    let spec = serde_json::to_vec(&spec).unwrap();
+    fs::write(made.path("meta/hilt-spec.json"), &spec).unwrap();
+    assert_eq!(commands(&made), either.map(|value| value - 1.0));
+
+    for bad in [3.0, -1.5] {
+        let error = one([0.0, 1.0, bad, 0.0, 1.0]).error();
+        says(
+            &error,
+            &[
+                DATA,
+                &format!("`action` has {bad} in row 2, place 3"),
+                "0 (close)",
+            ],
+        );
+    }
+    for bad in [-1.0, 0.5] {
+        let made = one([0.0, 1.0, 2.0, bad, 1.0]);
+        says(&made.error(), &["`action_3`", "holds 2, and also"]);
+        fs::write(made.path("meta/hilt-spec.json"), &spec).unwrap();
+        let place = format!("`action` has {bad} in row 3, place 3");
+        says(&made.error(), &[DATA, &place]);
+    }
+    let mixed = commanded([
+        &[0.0, 0.1],
+        &[1.0, 0.2],
+        &[2.0, 0.3],
+        &[1.0, 0.4],
+        &[0.0, 0.5],
+    ]);
+    says(
+        &mixed.write().error(),
+        &["`action_3`", "holds 0, 1 and 2, another numbers between"],
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{
     error::LeRobotError,
     frames::{self, Episode, Frame},
     layout::{Camera, Stored},
-    reader::{Dataset, EPISODES, Walk},
+    reader::{Dataset, EPISODES, Walk, no_command},
     video::{VideoError, VideoReader},
 };
 
@@ -23,7 +23,8 @@ pub struct Entries<'a> {
     dataset: &'a Dataset,
     /// Those that are looked through, in the order of the rig's.
     cameras: Vec<usize>,
-    may_be_grippers: Vec<usize>,
+    /// Columns of the action.
+    grippers: Vec<usize>,
     /// Whether they count 0, 1, 2; `None`: not looked at yet.
     counted_from_0: Option<bool>,
     walk: Walk,
@@ -60,12 +61,8 @@ impl Iterator for Entries<'_> {
 }
 
 impl<'a> Entries<'a> {
-    /// `cameras`: those of the dataset that are looked through; `may_be_grippers`: columns of the action.
-    pub(super) fn new(
-        dataset: &'a Dataset,
-        cameras: Vec<usize>,
-        may_be_grippers: Vec<usize>,
-    ) -> Self {
+    /// `cameras`: those of the dataset that are looked through; `grippers`: columns of the action.
+    pub(super) fn new(dataset: &'a Dataset, cameras: Vec<usize>, grippers: Vec<usize>) -> Self {
         let mut videos = 0..;
         let video = |camera: &Camera| match camera.stored {
             Stored::Video => videos.next(),
@@ -75,7 +72,7 @@ impl<'a> Entries<'a> {
         Self {
             dataset,
             cameras,
-            may_be_grippers,
+            grippers,
             counted_from_0: None,
             walk: dataset.walk(),
             films: all.iter().map(|_| None).collect(),
@@ -216,12 +213,16 @@ impl<'a> Entries<'a> {
     fn action(&mut self, frame: &Frame) -> Result<Vec<f32>, LeRobotError> {
         let counted_from_0 = match self.counted_from_0 {
             Some(known) => known,
-            None => self.dataset.counts_from_0(&self.may_be_grippers)?,
+            None => self.dataset.counts_from_0(&self.grippers)?,
         };
         self.counted_from_0 = Some(counted_from_0);
         let mut action = frame.action.clone();
         if counted_from_0 {
-            for &column in &self.may_be_grippers {
+            for &column in &self.grippers {
+                if ![0.0, 1.0, 2.0].contains(&action[column]) {
+                    let path = self.walk.path();
+                    return Err(no_command(path, frame.row, column, action[column]));
+                }
                 action[column] -= 1.0;
             }
         }

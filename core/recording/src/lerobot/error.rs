@@ -185,6 +185,20 @@ pub enum LeRobotError {
         /// Why.
         cause: GuessError,
     },
+    /// What a gripper's commands mean cannot be told.
+    #[error(
+        "{path}: `{column}` of `action`, a gripper's column, {what}: write grippers as 0 (close), 1 (stay), 2 (open), \
+         and put the rig's spec.json beside as meta/hilt-spec.json, which says that they are; if it is no gripper's, \
+         say the rig with --spec spec.json"
+    )]
+    Gripper {
+        /// The description.
+        path: PathBuf,
+        /// Its name.
+        column: String,
+        /// What it holds.
+        what: String,
+    },
     /// The spec beside the dataset is no spec.
     #[error("{path}: {what}; remove it, or export the run again")]
     Spec {

@@ -12,6 +12,7 @@
 mod entries;
 mod error;
 mod frames;
+mod grippers;
 mod info;
 mod layout;
 mod ongoing;

@@ -13,6 +13,7 @@ use super::{
     entries::Entries,
     error::LeRobotError,
     frames::{self, Episode, Episodes, Frame, Frames},
+    grippers::{self, Held, Unclear},
     layout::{ACTION, INFO_FILE, Layout, Place, Stored},
     rows::Rows,
 };
@@ -200,18 +201,16 @@ impl Dataset {
         }
     }
 
-    /// Whether all of these columns hold 0, 1 and 2 alone: grippers as LeRobot has them (close, stay, open).
+    /// Whether these columns of the action, grippers', are as LeRobot counts: 0 (close), 1 (stay), 2 (open).
     pub(super) fn counts_from_0(&self, columns: &[usize]) -> Result<bool, LeRobotError> {
-        if columns.is_empty() {
-            return Ok(false);
-        }
-        // We wrote it, and always so.
+        // Who put it there says so; we do.
         if self.dir.join(SPEC_FILE).exists() {
             return Ok(true);
         }
+        let mut held = vec![Held::default(); columns.len()];
         let (mut walk, mut newest) = (self.walk(), None);
         while let Some(episode) = walk.episode()? {
-            if newest.replace(episode.data) == Some(episode.data) {
+            if columns.is_empty() || newest.replace(episode.data) == Some(episode.data) {
                 continue;
             }
             let path = self.dir.join(self.layout.data_file(episode.data)?);
@@ -220,14 +219,33 @@ impl Dataset {
             let width = self.layout.action_width();
             while let Some(batch) = rows.batch()? {
                 let numbers = batch.numbers(ACTION, width)?;
-                let other = |&number: &f32| ![0.0, 1.0, 2.0].contains(&number);
-                let mut actions = numbers.chunks(width);
-                if actions.any(|action| columns.iter().any(|&column| other(&action[column]))) {
-                    return Ok(false);
+                for (row, action) in numbers.chunks(width).enumerate() {
+                    for (held, &column) in held.iter_mut().zip(columns) {
+                        if !held.add(action[column]) {
+                            return Err(no_command(path, batch.row(row), column, action[column]));
+                        }
+                    }
                 }
             }
         }
-        Ok(true)
+        grippers::count_from_0(&held).map_err(|Unclear { column, what }| LeRobotError::Gripper {
+            path: self.layout.path.clone(),
+            column: self.layout.action.names[columns[column]].clone(),
+            what,
+        })
+    }
+}
+
+/// A gripper's number that is none.
+pub(super) fn no_command(path: PathBuf, row: u64, place: usize, got: f32) -> LeRobotError {
+    LeRobotError::Value {
+        path,
+        key: ACTION.into(),
+        row,
+        place,
+        got: got.to_string(),
+        remedy: "a gripper's are 0 (close), 1 (stay), 2 (open), or from -1 to 1 where no meta/hilt-spec.json is; mend \
+                 what wrote it, or, if it is no gripper's, say the rig with --spec spec.json",
     }
 }
 

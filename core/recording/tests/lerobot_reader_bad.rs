@@ -256,6 +256,14 @@ fn numbers_that_are_none_are_named() {
         .replace("frame_index", whole(&[0, -1, 2, 0, 1]))
         .write();
     says(&index.error(), &["`frame_index` has -1 in row 1"]);
+    let label = "complementary_info.success_label";
+    let mut made = Made::new();
+    made.info["features"][label] = json!({"dtype": "int64", "shape": [1], "names": null});
+    made.rows.push((label.into(), whole(&[-1, 0, 1, 2, 0])));
+    says(
+        &made.write().error(),
+        &[&format!("`{label}` has 2 in row 3"), "-1, 0 or 1"],
+    );
 }
 
 /// The grippers' commands in the five rows, each with three columns of motion before.

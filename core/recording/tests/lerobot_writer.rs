@@ -139,6 +139,7 @@ fn lerobot_sees_every_frame_as_it_was() {
             "next.truncated": step.truncated,
             "complementary_info.discrete_penalty": step.grasp_penalty,
             "complementary_info.is_intervention": step.source.is_intervention(),
+            "complementary_info.success_label": step.label.map_or(-1.0, |yes| f64::from(u8::from(yes))),
             "timestamp": frame as f32 / 10.0,
             "frame_index": frame,
             "episode_index": ours.iter().position(|&episode| episode == entry.episode),
@@ -235,6 +236,8 @@ fn lerobot_fills_its_replay_and_records_on() {
     let ends: Vec<bool> = (0..9).map(|i| i == 3).collect();
     assert_eq!(said["dones"], json!(ends));
     assert_eq!(said["info"]["is_intervention"].as_array().unwrap().len(), 9);
+    let labels = said["info"]["success_label"].as_array().unwrap();
+    assert_eq!(labels[..3], [json!(0.0), json!(1.0), json!(-1.0)]);
     let penalty: Vec<f64> = said["info"]["discrete_penalty"]
         .as_array()
         .unwrap()
@@ -293,7 +296,7 @@ fn what_is_written_is_read_back() {
             (step.reward, step.grasp_penalty),
             (was.reward, was.grasp_penalty)
         );
-        assert_eq!(step.terminated, was.terminated);
+        assert_eq!((step.terminated, step.label), (was.terminated, was.label));
         assert_eq!(step.source.is_intervention(), was.source.is_intervention());
     }
 }

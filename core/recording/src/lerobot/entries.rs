@@ -109,7 +109,7 @@ impl<'a> Entries<'a> {
             grasp_penalty: last.frame.penalty,
             terminated,
             truncated: ends && !terminated,
-            label: None,
+            label: last.frame.label,
             policy_version: 0,
             noise_seed: 0,
             next,

@@ -13,7 +13,8 @@ use parquet::file::reader::ChunkReader;
 use super::{
     error::LeRobotError,
     layout::{
-        ACTION, DONE, INTERVENTION, Layout, PENALTY, Place, REWARD, SUCCESS, Stored, TRUNCATED,
+        ACTION, DONE, INTERVENTION, LABEL, Layout, PENALTY, Place, REWARD, SUCCESS, Stored,
+        TRUNCATED,
     },
     rows::{Batch, Rows},
 };
@@ -45,6 +46,8 @@ pub(super) struct Frame {
     pub success: Option<bool>,
     /// Whether a person acted; `None`: it does not say.
     pub intervention: Option<bool>,
+    /// Whether a person called it a success.
+    pub label: Option<bool>,
     /// Encoded pictures, of the cameras that are stored in the rows.
     pub pictures: Vec<Vec<u8>>,
 }
@@ -152,6 +155,9 @@ impl Columns {
         let (rewards, penalties) = (number(REWARD)?, number(PENALTY)?);
         let (done, truncated, success) = (flag(DONE)?, flag(TRUNCATED)?, flag(SUCCESS)?);
         let interventions = flag(INTERVENTION)?;
+        let labels = (self.says.contains(&LABEL))
+            .then(|| batch.labels(LABEL))
+            .transpose()?;
         let at = |flags: &Option<Vec<bool>>, row: usize| flags.as_ref().map(|flags| flags[row]);
         let rows = (0..batch.len()).map(|row| {
             let of =
@@ -172,6 +178,7 @@ impl Columns {
                 truncated: at(&truncated, row),
                 success: at(&success, row),
                 intervention: at(&interventions, row),
+                label: labels.as_ref().and_then(|labels| labels[row]),
                 pictures: pictures
                     .iter()
                     .map(|bytes| bytes.value(row).to_vec())

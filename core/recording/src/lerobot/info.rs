@@ -4,7 +4,7 @@ use hilt_protocol::RigSpec;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 
-use super::layout::{ACTION, DONE, INTERVENTION, PENALTY, REWARD, TRUNCATED};
+use super::layout::{ACTION, DONE, INTERVENTION, LABEL, PENALTY, REWARD, TRUNCATED};
 
 /// The state of the arms.
 pub(super) const STATE: &str = "observation.state";
@@ -91,6 +91,8 @@ impl Feature {
             features.push(Self::new(PENALTY, Kind::Float, names));
         }
         features.push(Self::new(INTERVENTION, Kind::Bool, None));
+        let names = Some(vec!["success_label".to_owned()]);
+        features.push(Self::new(LABEL, Kind::Float, names));
         features.push(Self::new("timestamp", Kind::Float, None));
         for key in ["frame_index", "episode_index", "index", "task_index"] {
             features.push(Self::new(key, Kind::Int, None));

@@ -20,6 +20,8 @@ pub(super) const TRUNCATED: &str = "next.truncated";
 pub(super) const SUCCESS: &str = "next.success";
 pub(super) const PENALTY: &str = "complementary_info.discrete_penalty";
 pub(super) const INTERVENTION: &str = "complementary_info.is_intervention";
+/// Our own: what a person said of a step, 1 success, 0 failure, -1 nothing.
+pub(super) const LABEL: &str = "complementary_info.success_label";
 /// What the arms and the world around them are like: both are proprioception here.
 const STATES: [&str; 2] = ["observation.state", "observation.environment_state"];
 /// A description is some tens of kilobytes.
@@ -125,7 +127,15 @@ impl Layout {
         let states = STATES
             .iter()
             .filter_map(|key| features.vector(key).transpose());
-        let says = [REWARD, DONE, TRUNCATED, SUCCESS, PENALTY, INTERVENTION];
+        let says = [
+            REWARD,
+            DONE,
+            TRUNCATED,
+            SUCCESS,
+            PENALTY,
+            INTERVENTION,
+            LABEL,
+        ];
         Ok(Self {
             path: path.to_owned(),
             rate_hz,

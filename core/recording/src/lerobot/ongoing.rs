@@ -73,6 +73,9 @@ impl Ongoing {
                 (layout::ACTION, Column::Float(values)) => values.extend(&action),
                 (layout::REWARD, Column::Float(values)) => values.push(step.reward),
                 (layout::PENALTY, Column::Float(values)) => values.push(step.grasp_penalty),
+                (layout::LABEL, Column::Float(values)) => {
+                    values.push(step.label.map_or(-1.0, |label| f32::from(u8::from(label))));
+                }
                 (_, Column::Float(values)) => values.push(timestamp),
                 (layout::DONE, Column::Bool(values)) => values.push(step.terminated),
                 (layout::TRUNCATED, Column::Bool(values)) => values.push(step.truncated),

@@ -233,6 +233,18 @@ impl Batch {
         }
     }
 
+    /// A column of 1, 0 and -1: yes, no, nothing said.
+    pub fn labels(&self, key: &str) -> Result<Vec<Option<bool>>, LeRobotError> {
+        let labels = self.wide(key, 1)?.into_iter().enumerate();
+        let label = |(at, value)| match value {
+            1.0 => Ok(Some(true)),
+            0.0 => Ok(Some(false)),
+            -1.0 => Ok(None),
+            value => Err(self.value(key, at, 0, f64::to_string(&value), "it must be -1, 0 or 1")),
+        };
+        labels.map(label).collect()
+    }
+
     /// A column of counts and indices.
     pub fn counts(&self, key: &str) -> Result<Vec<u64>, LeRobotError> {
         let array = self.column(key)?;

@@ -60,7 +60,8 @@ pub struct Written {
 ///
 /// Each step is a frame: what was seen before it, the action, and how it went. What was seen after an episode's last step is
 /// in no dataset of LeRobot's. `next.done` says that the task ended; that time ran out is `next.truncated`, which
-/// LeRobot leaves alone. Columns of grippers are 0 (close), 1 (stay), 2 (open), as its grasp critic has them. Where an entry is
+/// LeRobot leaves alone. What a person said of a step is `complementary_info.success_label`, 1 success, 0 failure, -1
+/// nothing; it is of what the step led to, which the next row shows, and of the last step no row. Columns of grippers are 0 (close), 1 (stay), 2 (open), as its grasp critic has them. Where an entry is
 /// missing, an episode ends and another begins.
 ///
 /// # Errors

@@ -23,6 +23,15 @@ fn gathered(entries: Vec<Entry>) -> (Figures, Vec<Finding>) {
     (figures, found)
 }
 
+#[test]
+fn what_shows_its_observations_late_is_named() {
+    let (mut figures, _) = gathered(sound());
+    figures.seen_late = true;
+    let found = findings(&figures);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    says(&found[0], Weight::Look, "gym_manipulator", &[]);
+}
+
 /// The one finding there is.
 fn only(entries: Vec<Entry>) -> Finding {
     let (_, mut found) = gathered(entries);

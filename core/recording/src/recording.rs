@@ -144,6 +144,11 @@ impl Recording {
         runs.iter().find(is_it).map(PathBuf::as_path)
     }
 
+    /// Whether the observation before an action seems to be what it led to, as in some datasets of LeRobot's.
+    pub fn seen_late(&self) -> bool {
+        matches!(&self.form, Form::LeRobot(dataset) if dataset.seen_late())
+    }
+
     /// What its entries have to be read with.
     pub fn spec(&self) -> &RigSpec {
         &self.spec

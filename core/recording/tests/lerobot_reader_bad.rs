@@ -223,6 +223,17 @@ fn says(message: &str, parts: &[&str]) {
 fn what_is_made_here_is_whole() {
     let entries = read(Made::new().write().dir.path()).unwrap();
     assert_eq!(entries.len(), 7);
+    let seen_late = |made: Made| {
+        let recording = Recording::open(made.write().dir.path(), None).unwrap();
+        recording.seen_late()
+    };
+    assert!(seen_late(Made::new()));
+    let mut other = Made::new();
+    other.info["features"]["next.truncated"] = other.info["features"]["next.done"].clone();
+    assert!(!seen_late(other));
+    let mut other = Made::new();
+    (other.info["features"].as_object_mut().unwrap()).remove("next.done");
+    assert!(!seen_late(other));
     let plain = Made::new().write_with(Compression::UNCOMPRESSED);
     assert_eq!(read(plain.dir.path()).unwrap().len(), 7);
     if has_ffmpeg() {

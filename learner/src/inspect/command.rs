@@ -48,7 +48,9 @@ pub fn run(options: &InspectOptions, stop: &AtomicBool) -> Result<()> {
         .context("--spec")?;
     let name = options.data.display().to_string();
     let with_films = options.page.is_some();
-    let (gather, failed) = match Data::open(&options.data, told.as_ref())? {
+    let data = Data::open(&options.data, told.as_ref())?;
+    let seen_late = matches!(&data, Data::Recording(recording) if recording.seen_late());
+    let (gather, failed) = match data {
         Data::Table(table) => (Gather::table(name, &table, with_films), None),
         Data::Recording(recording) => {
             let show = (!options.json).then(|| Show::new("inspect", None));
@@ -57,6 +59,7 @@ pub fn run(options: &InspectOptions, stop: &AtomicBool) -> Result<()> {
         }
     };
     let (mut figures, drawn) = gather.finish();
+    figures.seen_late = seen_late;
     figures.unread = failed.as_ref().map(|error| format!("{error:#}"));
     let findings = findings(&figures);
     tell(options, &figures, &findings, &drawn)?;

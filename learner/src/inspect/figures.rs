@@ -40,6 +40,10 @@ pub struct Figures {
     pub cameras: Vec<Camera>,
     /// How fast a recording goes on.
     pub rate: Option<Rate>,
+    /// Whether the observation before an action seems to be what it led to: [`Recording::seen_late`].
+    ///
+    /// [`Recording::seen_late`]: hilt_recording::Recording::seen_late
+    pub seen_late: bool,
     /// What is not as it should be.
     pub troubles: Troubles,
     /// Why not all of it could be read; the figures are of what came before.

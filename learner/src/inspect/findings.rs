@@ -44,6 +44,7 @@ pub fn findings(figures: &Figures) -> Vec<Finding> {
     let mut found = Found(Vec::new());
     whether_it_can_be_read(figures, &mut found);
     whether_numbers_are_right(figures, &mut found);
+    whether_actions_follow_what_was_seen(figures, &mut found);
     whether_it_goes_on_in_time(figures, &mut found);
     whether_episodes_are_whole(figures, &mut found);
     whether_rewards_say_something(figures, &mut found);
@@ -131,6 +132,17 @@ fn whether_numbers_are_right(figures: &Figures, found: &mut Found) {
         let remedy = "policies act in ±1 and cannot do what was done here: divide the actions by their largest where they \
                       are recorded";
         found.add(Weight::Fault, what, &first.beyond.places, remedy);
+    }
+}
+
+fn whether_actions_follow_what_was_seen(figures: &Figures, found: &mut Found) {
+    if figures.seen_late {
+        let what = "it has the columns that LeRobot's gym_manipulator writes, which puts what was seen after an action \
+                    beside it: every observation may be a step late"
+            .to_owned();
+        let remedy = "if that program recorded it, move its observations down by a row and leave each episode's first row \
+                      out, or record with `hilt record`; lerobot-record has them in their places";
+        found.add(Weight::Look, what, &[], remedy);
     }
 }
 

@@ -151,6 +151,14 @@ impl Layout {
         })
     }
 
+    /// Whether it is what `gym_manipulator`, LeRobot's program for HIL-SERL, records: rows end with `next.done`, and
+    /// have nothing by which other programs, ours too, tell endings and interventions. It puts beside an action what was
+    /// seen after it (0.4).
+    pub fn seen_late(&self) -> bool {
+        let says = |key: &str| self.says.contains(&key);
+        says(REWARD) && says(DONE) && ![TRUNCATED, SUCCESS, INTERVENTION].into_iter().any(says)
+    }
+
     /// Numbers of an action.
     pub fn action_width(&self) -> usize {
         self.action.names.len()

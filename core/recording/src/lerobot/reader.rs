@@ -79,6 +79,11 @@ impl Dataset {
         !self.layout.cameras.is_empty()
     }
 
+    /// Whether rows seem to show what their action led to, and not what it was chosen from: see [`Dataset::entries`].
+    pub fn seen_late(&self) -> bool {
+        self.layout.seen_late()
+    }
+
     /// The rig: as `told`, else as we wrote beside the dataset, else as its actions look. All sizes are as they are in
     /// the dataset; cameras that a rig told does not have are not looked through.
     ///
@@ -156,6 +161,10 @@ impl Dataset {
 
     /// All entries, episode after episode, of a rig that [`Dataset::spec`] gave: one run, whose times are counts of
     /// frames over the dataset's rate.
+    ///
+    /// A row is taken for what was seen and what was then done, as `lerobot-record` writes it. LeRobot's program for
+    /// HIL-SERL, `gym_manipulator`, puts what was seen *after* the action beside it: there every observation is a step
+    /// too late, and the rows do not say so ([`Dataset::seen_late`] is a guess by their columns).
     ///
     /// An episode's last observation is not in the dataset: its last frame stands for it. An episode ends by time-out
     /// unless it says that it did not: `next.success`, `next.truncated`, or `next.done` with a reward above zero. Without

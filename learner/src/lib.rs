@@ -30,6 +30,7 @@ pub mod dataset;
 pub mod encoder;
 pub mod evaluation;
 pub mod export;
+pub mod generative;
 pub mod hybrid;
 pub mod imitation;
 pub mod ingest;

@@ -162,7 +162,8 @@ pub fn put_back(name: &str, state: &[(String, Tensor)], params: &Params, adam: &
     adam.restore(get("m"), get("v"), get("steps").int64_value(&[]));
 }
 
-pub(super) fn part<'a>(state: &'a [(String, Tensor)], wanted: &str) -> &'a Tensor {
+/// The tensor of this name in a saved state; panics as [`Net::restore`].
+pub fn part<'a>(state: &'a [(String, Tensor)], wanted: &str) -> &'a Tensor {
     match state.iter().find(|(name, _)| name == wanted) {
         Some((_, tensor)) => tensor,
         None => panic!("the state has no `{wanted}`"),

@@ -341,6 +341,25 @@ impl Adam {
     }
 }
 
+/// How long these gradients are together \[\]; where that is more than `most`, they are made so long. Undefined ones
+/// count as zero. As torch's `clip_grad_norm_`.
+pub fn clip(grads: &mut [Tensor], most: f64) -> Tensor {
+    no_grad(|| {
+        let defined = || grads.iter().filter(|grad| grad.defined());
+        let norms: Vec<Tensor> = defined().map(Tensor::norm).collect();
+        let norm = Tensor::stack(&norms, 0).norm();
+        let share = (most / (&norm + 1e-6)).clamp_max(1.0);
+        // On other devices reading it would be a wait.
+        if share.device() == Device::Cpu && share.double_value(&[]) == 1.0 {
+            return norm;
+        }
+        for grad in grads.iter_mut().filter(|grad| grad.defined()) {
+            let _ = grad.g_mul_(&share);
+        }
+        norm
+    })
+}
+
 /// The same step as tensor operations, for devices whose memory we cannot walk.
 fn step_tensors(p: &Tensor, g: Option<&Tensor>, m: &Tensor, v: &Tensor, s: Step) {
     let (mut p, mut m, mut v) = (p.shallow_clone(), m.shallow_clone(), v.shallow_clone());
@@ -482,6 +501,21 @@ mod tests {
             let left = |name: &str| params.get(name).double_value(&[1]);
             assert!((left("weight") - 0.95).abs() < 1e-6);
             assert_eq!(left("bias"), 1.0);
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_and_the_rest_left() {
+        let grads = || {
+            let own = |values: &[f64]| Tensor::from_slice(values);
+            [own(&[3.0, 0.0]), Tensor::new(), own(&[-4.0])]
+        };
+        for (most, factor) in [(1.0, 0.2), (6.0, 1.0)] {
+            let mut cut = grads();
+            assert_eq!(clip(&mut cut, most).double_value(&[]), 5.0);
+            assert!((cut[0].double_value(&[0]) - 3.0 * factor).abs() < 1e-6);
+            assert!((cut[2].double_value(&[0]) + 4.0 * factor).abs() < 1e-6);
+            assert!(!cut[1].defined());
         }
     }
 

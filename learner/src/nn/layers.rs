@@ -64,6 +64,20 @@ pub fn layer_norm(p: &Params, name: &str, x: &Tensor) -> Tensor {
     )
 }
 
+/// Rows with mean 0 and variance 1, and what each was multiplied with: a LayerNorm before weight and bias.
+pub fn normalise(z: &Tensor, eps: f64) -> (Tensor, Tensor) {
+    let width = &z.size()[z.dim() - 1..];
+    let none = None::<&Tensor>;
+    let (normed, _, scale) = z.native_layer_norm(width, none, none, eps);
+    (normed, scale)
+}
+
+/// The gradient before [`normalise`] from that behind it.
+pub fn normalise_backward(grad: &Tensor, normed: &Tensor, scale: &Tensor) -> Tensor {
+    let along = (grad * normed).mean_dim(-1, true, None::<Kind>);
+    (grad - grad.mean_dim(-1, true, None::<Kind>) - normed * along) * scale
+}
+
 /// Linear, LayerNorm, tanh: HIL-SERL's hidden layer.
 pub fn dense_norm_tanh(p: &Params, name: &str, x: &Tensor) -> Tensor {
     layer_norm(p, &format!("{name}.norm"), &linear(p, name, x)).tanh()

@@ -15,7 +15,7 @@ use tch::{Tensor, no_grad};
 
 pub use self::backward::{Backward, Wanted};
 use super::{
-    layers::LAYER_NORM_EPS,
+    layers::{LAYER_NORM_EPS, normalise},
     params::{Init, ParamSpec, Params},
     product,
 };
@@ -301,7 +301,7 @@ impl Mlp {
                 inputs.push(x);
             }
             if self.has_norm(layer) {
-                let (normed, scale) = normalise(&z);
+                let (normed, scale) = normalise(&z, LAYER_NORM_EPS);
                 let [weight, bias] =
                     ["norm.weight", "norm.bias"].map(|what| self.beside_rows(&param(layer, what)));
                 z = bias.addcmul(&normed, &weight);
@@ -314,14 +314,6 @@ impl Mlp {
         }
         x
     }
-}
-
-/// Rows with mean 0 and variance 1, and what each was multiplied with.
-fn normalise(z: &Tensor) -> (Tensor, Tensor) {
-    let width = &z.size()[z.dim() - 1..];
-    let none = None::<&Tensor>;
-    let (normed, _, scale) = z.native_layer_norm(width, none, none, LAYER_NORM_EPS);
-    (normed, scale)
 }
 
 #[cfg(test)]

@@ -146,8 +146,13 @@ impl Params {
 
     /// The leaf of this name. An unknown name is a mistake in the program: it panics.
     pub fn get(&self, name: &str) -> &Tensor {
+        &self.leaves[self.place(name)]
+    }
+
+    /// Where it is among [`Params::names`]; panics as [`Params::get`].
+    pub fn place(&self, name: &str) -> usize {
         match self.places.get(name) {
-            Some(&i) => &self.leaves[i],
+            Some(&place) => place,
             None => panic!("no parameter is named `{name}`"),
         }
     }

@@ -1,6 +1,7 @@
 //! Reading golden files: one `.safetensors` per case, hyperparameters in its metadata.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod generative;
 pub mod on_task;
 pub mod onnx;
 pub mod robot;

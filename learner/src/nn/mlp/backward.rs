@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor, no_grad};
 
 use super::{Mlp, Part, Pass};
-use crate::nn::{params::Params, product};
+use crate::nn::{layers::normalise_backward, params::Params, product};
 
 /// What a backward pass gives.
 #[derive(Debug, Default)]
@@ -120,9 +120,4 @@ fn stacked(of_members: &[Vec<Tensor>]) -> Vec<Tensor> {
     let count = of_members[0].len();
     let all = |i: usize| Vec::from_iter(of_members.iter().map(|own| &own[i]));
     (0..count).map(|i| Tensor::stack(&all(i), 0)).collect()
-}
-
-fn normalise_backward(grad: &Tensor, normed: &Tensor, scale: &Tensor) -> Tensor {
-    let along = (grad * normed).mean_dim(-1, true, None::<Kind>);
-    (grad - grad.mean_dim(-1, true, None::<Kind>) - normed * along) * scale
 }

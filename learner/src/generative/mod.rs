@@ -1,0 +1,18 @@
+//! Prioritized generative replay: a diffusion model learns what was experienced and makes more of it, most of what
+//! matters most (Wang et al. 2024, arXiv 2410.18082, over SynthER, Lu et al. 2023, arXiv 2303.06614).
+//!
+//! A generation: every row of the real replay gets a relevance (curiosity, return or temporal-difference error); the
+//! diffusion model is trained on the rows, conditioned on it; rows are sampled for relevances out of the highest;
+//! what comes out is checked, and if it is good it becomes the synthetic replay, from which a share of each batch
+//! is drawn. If it is bad it is left out, with the reason, and learning goes on with real rows.
+//!
+//! From the ground up:
+//! - [`edm`]: Karras' diffusion: what the network sees, what it is to say, how much each noise level counts.
+//!   [`denoiser`]: the networks, PGR's and SynthER's. [`diffusion`]: network, optimizer and averaged weights ([`ema`])
+//!   together, as whoever generates drives it. [`sampler`]: from noise to rows.
+
+pub mod denoiser;
+pub mod diffusion;
+pub mod edm;
+pub mod ema;
+pub mod sampler;

@@ -1,0 +1,207 @@
+//! From noise to rows: solvers of the probability-flow equation of [`super::edm`].
+//!
+//! Karras' second-order scheme with churn, as PGR and SynthER take it, and one that needs the network once per step
+//! and far fewer steps, DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095).
+//!
+//! Guided by w (Ho and Salimans 2022, arXiv 2207.12598), PGR's scheme goes the first half of a step along
+//! u + w (c − u), c and u being where the network points with and without the condition, and the second along c alone.
+//! What that comes to in small steps is a guidance of (1 + w) / 2, and so much the other solver takes throughout:
+//! both go toward the same rows. A w of 0 is no condition at all, of 1 no guidance.
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::edm::EdmConfig;
+use crate::agents::Draws;
+
+/// How a step is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Solver {
+    /// Euler's step and its correction by the trapezoid, with churn: the paper's algorithm 2. The network is asked
+    /// 2 N − 1 times.
+    #[serde(rename = "heun")]
+    Heun,
+    /// DPM-Solver++(2M), without noise of its own. The network is asked N times.
+    #[serde(rename = "dpm++2m")]
+    DpmPlusPlus2m,
+}
+
+/// How rows are sampled. The default is PGR's (renwang435/pgr@b52b41b, `elucidated_diffusion.py` and its
+/// `config/online`).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SamplerConfig {
+    /// How a step is taken.
+    pub solver: Solver,
+    /// N.
+    pub steps: usize,
+    /// Of Heun's, as all that begin so: how much noise is put back over all steps; 0: none.
+    pub churn: f64,
+    /// Below this noise none is put back.
+    pub churn_min_sigma: f64,
+    /// Above this noise none is put back.
+    pub churn_max_sigma: f64,
+    /// The size of the noise that is put back; somewhat more than 1 makes up for what the network leaves out.
+    pub churn_noise: f64,
+    /// w.
+    pub guidance: f64,
+}
+
+impl Default for SamplerConfig {
+    fn default() -> Self {
+        Self {
+            solver: Solver::Heun,
+            steps: 128,
+            churn: 80.0,
+            churn_min_sigma: 0.05,
+            churn_max_sigma: 50.0,
+            churn_noise: 1.003,
+            guidance: 2.0,
+        }
+    }
+}
+
+/// How the network is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// With the condition.
+    Conditional,
+    /// Without.
+    Unconditional,
+}
+
+/// What denoises.
+pub trait Model {
+    /// D(x; σ) of rows \[B, d\] at one noise level, asked in each of these ways: as many \[B, d\].
+    fn denoised(&self, x: &Tensor, sigma: f64, asked: &[Asked]) -> Vec<Tensor>;
+}
+
+/// What is sampled with.
+pub struct Sampler<'a> {
+    /// How.
+    pub config: &'a SamplerConfig,
+    /// The noise levels.
+    pub edm: &'a EdmConfig,
+    /// What denoises.
+    pub model: &'a dyn Model,
+    /// Whether the model has a condition.
+    pub conditional: bool,
+    /// Normalised rows lie within ± this \[d\], and what the model says is brought there. `None`: nothing is known
+    /// of it, as with rows of mean 0 and variance 1, whose tails that would cut off.
+    pub limits: Option<&'a Tensor>,
+}
+
+impl SamplerConfig {
+    /// By what share the noise σ grows before a step of Heun's.
+    pub fn churned(&self, sigma: f64) -> f64 {
+        let most = 2f64.sqrt() - 1.0;
+        match (self.churn_min_sigma..=self.churn_max_sigma).contains(&sigma) {
+            true => (self.churn / self.steps as f64).min(most),
+            false => 0.0,
+        }
+    }
+}
+
+impl Sampler<'_> {
+    /// Rows from standard normals \[B, d\]. Before each step `go_on` is asked, with the rows as they are; `None`: it
+    /// said no.
+    pub fn run(
+        &self,
+        normal: &Tensor,
+        draws: &mut dyn Draws,
+        go_on: &mut dyn FnMut(&Tensor) -> bool,
+    ) -> Option<Tensor> {
+        let levels = self.edm.schedule(self.config.steps);
+        let mut x = normal * levels[0];
+        // What the last step was taken with: its noise, and what was said there.
+        let mut last = None;
+        for pair in levels.windows(2) {
+            if !go_on(&x) {
+                return None;
+            }
+            let (sigma, next) = (pair[0], pair[1]);
+            x = match self.config.solver {
+                Solver::Heun => self.heun(&x, sigma, next, draws),
+                Solver::DpmPlusPlus2m => self.multistep(&x, sigma, next, &mut last),
+            };
+        }
+        Some(self.within(x))
+    }
+
+    fn within(&self, x: Tensor) -> Tensor {
+        match self.limits {
+            Some(limits) => x.clamp_tensor(Some(&-limits), Some(limits)),
+            None => x,
+        }
+    }
+
+    /// How the network is asked when the guidance is `weight`.
+    fn asked(&self, weight: f64) -> &'static [Asked] {
+        match weight {
+            _ if !self.conditional => &[Asked::Unconditional],
+            0.0 => &[Asked::Unconditional],
+            1.0 => &[Asked::Conditional],
+            _ => &[Asked::Unconditional, Asked::Conditional],
+        }
+    }
+
+    /// D(x; σ), guided so.
+    fn denoised(&self, x: &Tensor, sigma: f64, weight: f64) -> Tensor {
+        let said = self.model.denoised(x, sigma, self.asked(weight));
+        let mut said = said.into_iter().map(|said| self.within(said));
+        match (said.next(), said.next()) {
+            (Some(one), None) => one,
+            (Some(without), Some(with)) => &without + (with - &without) * weight,
+            (None, _) => unreachable!("a model answers as often as it is asked"),
+        }
+    }
+
+    fn heun(&self, x: &Tensor, sigma: f64, next: f64, draws: &mut dyn Draws) -> Tensor {
+        let config = self.config;
+        let (mut x, mut from) = (x.shallow_clone(), sigma);
+        if config.churn > 0.0 {
+            // Drawn at every level, so that what follows does not depend on where noise is put back.
+            let noise = draws.normal("eps", &x.size());
+            from = sigma * (1.0 + config.churned(sigma));
+            let more = (from * from - sigma * sigma).sqrt();
+            x += noise * (config.churn_noise * more);
+        }
+        let along =
+            |x: &Tensor, sigma: f64, weight: f64| (x - self.denoised(x, sigma, weight)) / sigma;
+        let slope = along(&x, from, config.guidance);
+        let step = next - from;
+        let there = &x + &slope * step;
+        if next == 0.0 {
+            return there;
+        }
+        let alone = if config.guidance == 0.0 { 0.0 } else { 1.0 };
+        let slope_there = along(&there, next, alone);
+        x + (slope + slope_there) * (step / 2.0)
+    }
+
+    /// The exact solution over the step if D went on changing as over the last one, in −ln σ (the paper's
+    /// algorithm 2). The first step takes D as it is, and so does the last, which has no end in −ln σ.
+    fn multistep(
+        &self,
+        x: &Tensor,
+        sigma: f64,
+        next: f64,
+        last: &mut Option<(f64, Tensor)>,
+    ) -> Tensor {
+        let weight = match self.config.guidance {
+            0.0 => 0.0,
+            w => (1.0 + w) / 2.0,
+        };
+        let denoised = self.denoised(x, sigma, weight);
+        let ratio = next / sigma;
+        let toward = match &*last {
+            Some((before, of_before)) if next > 0.0 => {
+                let (h, h_before) = (-ratio.ln(), (before / sigma).ln());
+                &denoised + (&denoised - of_before) * (h / (2.0 * h_before))
+            }
+            _ => denoised.shallow_clone(),
+        };
+        *last = Some((sigma, denoised));
+        x * ratio + toward * (1.0 - ratio)
+    }
+}

@@ -7,6 +7,7 @@
 //! is drawn. If it is bad it is left out, with the reason, and learning goes on with real rows.
 //!
 //! From the ground up:
+//! - [`layout`]: a transition as a row of numbers. [`normalizer`]: rows to the range that the model works in, and back.
 //! - [`edm`]: Karras' diffusion: what the network sees, what it is to say, how much each noise level counts.
 //!   [`denoiser`]: the networks, PGR's and SynthER's. [`diffusion`]: network, optimizer and averaged weights ([`ema`])
 //!   together, as whoever generates drives it. [`sampler`]: from noise to rows.
@@ -15,4 +16,6 @@ pub mod denoiser;
 pub mod diffusion;
 pub mod edm;
 pub mod ema;
+pub mod layout;
+pub mod normalizer;
 pub mod sampler;

@@ -1,5 +1,5 @@
 //! What generative replay stands on beside its diffusion, against recorded numbers of PGR's and SynthER's code: the
-//! normalisers. Driven by the files alone: sizes, hyperparameters, which variants there are.
+//! normalisers, the curiosity model, the conditions. Driven by the files alone: sizes, hyperparameters, which variants there are.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
@@ -7,9 +7,16 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::Golden;
-use hilt_learner::generative::normalizer::{Normalizer, Scheme};
+use hilt_learner::{
+    agents::{Draws, Transitions},
+    generative::{
+        curiosity::{Curiosity, CuriosityConfig},
+        normalizer::{Normalizer, Scheme},
+        relevance::{Conditions, Judge},
+    },
+};
 use serde_json::Value;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The files are f64 and promise so much, relative to 1 + the value.
 const EXACT: f64 = 1e-9;
@@ -120,4 +127,214 @@ fn golden_edm_normalizer() {
             }
         }
     }
+}
+
+/// What BatchNorm remembers lies under these names there and here.
+const REMEMBERED: [(&str, &str); 2] = [
+    ("running_mean", "running_mean"),
+    ("running_var", "running_variance"),
+];
+
+/// A curiosity model as the file has it at first.
+fn recorded(golden: &Golden, kind: Kind) -> Curiosity {
+    let h = hyper(golden);
+    let integer = |key: &str| h[key].as_i64().unwrap();
+    let config = CuriosityConfig {
+        hidden: integer("hid"),
+        rounds: h["resnet_time"]
+            .as_i64()
+            .unwrap_or(CuriosityConfig::default().rounds),
+        lr: number(&h, "lr"),
+    };
+    let mut curiosity = Curiosity::new(&config, integer("S"), integer("A"), (kind, Device::Cpu));
+    let mut loaded = BTreeSet::new();
+    for name in curiosity.params().names() {
+        let value = golden.get(&format!("init.icm.{name}"));
+        curiosity.params().set(name, value);
+        loaded.insert(name.clone());
+    }
+    let mut state = curiosity.state();
+    for (there, here) in REMEMBERED {
+        for (name, value) in golden.under("init.icm.") {
+            if let Some(norm) = name.strip_suffix(there) {
+                let own = format!("curiosity.{norm}{here}");
+                let place = state.iter().position(|(n, _)| *n == own).unwrap();
+                state[place].1 = value.to_kind(kind);
+                loaded.insert(name.to_owned());
+            }
+        }
+    }
+    for (name, _) in golden.under("init.icm.") {
+        let counts = name.ends_with("num_batches_tracked");
+        assert!(counts || loaded.contains(name), "`{name}` was left out");
+    }
+    curiosity.restore(&state);
+    curiosity
+}
+
+fn transitions(observations: &Tensor, actions: &Tensor, next_observations: &Tensor) -> Transitions {
+    let rows = actions.size()[0];
+    let options = (actions.kind(), actions.device());
+    Transitions {
+        observations: observations.shallow_clone(),
+        actions: actions.shallow_clone(),
+        rewards: Tensor::zeros([rows], options),
+        next_observations: next_observations.shallow_clone(),
+        masks: Tensor::ones([rows], options),
+        returns: None,
+    }
+}
+
+#[test]
+fn golden_icm() {
+    let golden = Golden::read("icm");
+    let mut curiosity = recorded(&golden, Kind::Double);
+    let get = |name: &str| golden.get(name);
+    let batch = transitions(
+        get("batch.state"),
+        get("batch.action"),
+        get("batch.next_state"),
+    );
+    let relevance = |curiosity: &Curiosity| curiosity.relevance(&batch).unsqueeze(1);
+    close(
+        "relevance",
+        &relevance(&curiosity),
+        get("expect.relevance"),
+        EXACT,
+    );
+    close(
+        "told actions",
+        &curiosity.actions(&batch),
+        get("expect.eval.pred_action"),
+        EXACT,
+    );
+    let figures = curiosity.step(&batch);
+    let figure = |name: &str| {
+        let (_, value) = figures.0.iter().find(|(n, _)| *n == name).unwrap();
+        value.shallow_clone()
+    };
+    let (forward, inverse) = (
+        figure("curiosity_forward_loss"),
+        figure("curiosity_inverse_loss"),
+    );
+    close("forward", &forward, get("expect.train.forward_loss"), EXACT);
+    close("inverse", &inverse, get("expect.train.inverse_loss"), EXACT);
+    close(
+        "loss",
+        &(forward + inverse),
+        get("expect.train.loss"),
+        EXACT,
+    );
+    let state = curiosity.state();
+    let kept = |name: &str| {
+        let wanted = format!("curiosity.{name}");
+        &state.iter().find(|(n, _)| *n == wanted).unwrap().1
+    };
+    // The first moment after one step is the gradient times 1 − β₁.
+    let beta1 = hyper(&golden)["adam"]["betas"][0].as_f64().unwrap();
+    let gradients = kept("m") / (1.0 - beta1);
+    let params = curiosity.params();
+    for name in params.names() {
+        let (start, length) = params.range(params.select(|n| n == name)[0]);
+        let gradient = gradients.narrow(0, start, length);
+        let want = get(&format!("expect.grad.icm.{name}"));
+        close(
+            &format!("gradient of {name}"),
+            &gradient.view_as(want),
+            want,
+            EXACT,
+        );
+        let want = get(&format!("expect.after_step.icm.{name}"));
+        close(name, params.get(name), want, EXACT);
+    }
+    let mut remembered = 0;
+    for (there, here) in REMEMBERED {
+        for (name, want) in golden.under("expect.after_step.icm.") {
+            if let Some(norm) = name.strip_suffix(there) {
+                close(name, kept(&format!("{norm}{here}")), want, EXACT);
+                remembered += 1;
+            }
+        }
+    }
+    assert_eq!(remembered, 4);
+    close(
+        "relevance after the step",
+        &relevance(&curiosity),
+        get("expect.after_step.relevance"),
+        EXACT,
+    );
+}
+
+/// Recorded positions in the top fraction, as the uniform numbers that lead there.
+struct Positions {
+    positions: Tensor,
+    of: i64,
+}
+
+impl Draws for Positions {
+    fn normal(&mut self, name: &'static str, _: &[i64]) -> Tensor {
+        panic!("no normal draws are recorded, {name} was asked for")
+    }
+
+    fn uniform(&mut self, _: &'static str, shape: &[i64]) -> Tensor {
+        assert_eq!(self.positions.size(), shape);
+        (self.positions.to_kind(Kind::Double) + 0.5) * (2.0 / self.of as f64) - 1.0
+    }
+
+    fn members(&mut self, name: &'static str, _: i64, _: i64) -> Tensor {
+        panic!("no members are recorded, {name} was asked for")
+    }
+}
+
+/// The file is f32, and so is what it is compared with.
+#[test]
+fn golden_icm_conditioning() {
+    const F32: f64 = 1e-5;
+    let golden = Golden::read("icm_conditioning");
+    let curiosity = recorded(&golden, Kind::Float);
+    let h = hyper(&golden);
+    let get = |name: &str| golden.get(name);
+    let batch = transitions(get("batch.obs"), get("batch.action"), get("batch.next_obs"));
+    let scores = Judge::Curiosity(&curiosity).scores(&batch).unwrap();
+    let size = h["size"].as_i64().unwrap();
+    let filled = get("expect.scores_buffer").narrow(0, 0, size);
+    close("scores", &scores, &filled, F32);
+    // From the recorded scores on: they lie so near to each other that the last digits decide.
+    let conditions = Conditions::fit(&filled, number(&h, "top_frac")).unwrap();
+    let order = get("expect.top_frac_indices_argsort_order");
+    assert_eq!(conditions.top(), order);
+    assert_eq!(order.size(), [h["n_top"].as_i64().unwrap()]);
+    let sorted = get("expect_corrected.top_frac_indices_sorted");
+    assert_eq!(&conditions.top().sort(0, false).0, sorted);
+    // In the rows' order.
+    let want = get("expect_corrected.normalized_top").squeeze_dim(1);
+    close(
+        "normalised",
+        &conditions.of_rows().index_select(0, sorted),
+        &want,
+        F32,
+    );
+    let [least, most] = ["min", "max"].map(|end| get(&format!("expect_corrected.cond_norm.{end}")));
+    // So far as normalising by them goes.
+    let middle = (least + most) * 0.5;
+    for (what, at, value) in [
+        ("least", least, -1.0),
+        ("middle", &middle, 0.0),
+        ("most", most, 1.0),
+    ] {
+        let value = Tensor::full([1], value, (Kind::Float, Device::Cpu));
+        close(what, &conditions.normalize(at), &value, 5.0 * F32);
+    }
+    let positions = get("noise.draw_positions").shallow_clone();
+    let of = order.size()[0];
+    let rows = order.index_select(0, &positions);
+    let drawn = conditions.draw(positions.size()[0], &mut Positions { positions, of });
+    let recorded = get("expect.sample_cond").squeeze_dim(1);
+    close(
+        "drawn scores",
+        &filled.index_select(0, &rows),
+        &recorded,
+        0.0,
+    );
+    close("drawn", &drawn, &conditions.normalize(&recorded), 0.0);
 }

@@ -11,11 +11,14 @@
 //! - [`edm`]: Karras' diffusion: what the network sees, what it is to say, how much each noise level counts.
 //!   [`denoiser`]: the networks, PGR's and SynthER's. [`diffusion`]: network, optimizer and averaged weights ([`ema`])
 //!   together, as whoever generates drives it. [`sampler`]: from noise to rows.
+//! - [`curiosity`]: the model whose surprise is one relevance. [`relevance`]: all of them, and the conditions drawn.
 
+pub mod curiosity;
 pub mod denoiser;
 pub mod diffusion;
 pub mod edm;
 pub mod ema;
 pub mod layout;
 pub mod normalizer;
+pub mod relevance;
 pub mod sampler;

@@ -12,7 +12,9 @@
 //!   [`denoiser`]: the networks, PGR's and SynthER's. [`diffusion`]: network, optimizer and averaged weights ([`ema`])
 //!   together, as whoever generates drives it. [`sampler`]: from noise to rows.
 //! - [`curiosity`]: the model whose surprise is one relevance. [`relevance`]: all of them, and the conditions drawn.
+//! - [`check`]: whether generated rows can be believed.
 
+pub mod check;
 pub mod curiosity;
 pub mod denoiser;
 pub mod diffusion;

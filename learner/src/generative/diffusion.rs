@@ -332,3 +332,157 @@ impl Model for Averaged<'_> {
         denoised.collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        agents::{draws::Seeded, guard::check_state},
+        generative::{denoiser::Architecture, sampler::Solver},
+    };
+
+    const OPTIONS: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    fn small(architecture: Architecture, conditions: i64) -> Diffusion {
+        // So small that threads would only wait for each other.
+        tch::set_num_threads(1);
+        tch::manual_seed(2);
+        let config = DiffusionConfig {
+            denoiser: DenoiserConfig {
+                architecture,
+                width: 12,
+                depth: 2,
+                embedding: 8,
+                ..DenoiserConfig::default()
+            },
+            sampler: SamplerConfig {
+                solver: Solver::DpmPlusPlus2m,
+                steps: 4,
+                ..SamplerConfig::default()
+            },
+            updates: 10,
+            ..DiffusionConfig::default()
+        };
+        Diffusion::new(config, 2, conditions, OPTIONS)
+    }
+
+    fn learn(diffusion: &mut Diffusion, update: u64) -> Vec<(&'static str, f64)> {
+        let rows = Tensor::arange(32, OPTIONS).sin().view([16, 2]);
+        let conditions = rows.select(1, 0);
+        let conditions = (diffusion.conditions > 0).then_some(&conditions);
+        let mut draws = Seeded::new(1, update, OPTIONS);
+        diffusion.step(&rows, conditions, &mut draws).read()
+    }
+
+    fn sampled(diffusion: &Diffusion, wanted: &Wanted) -> Tensor {
+        let mut draws = Seeded::new(3, 0, OPTIONS);
+        diffusion.sample(wanted, &mut draws, &|| true).unwrap()
+    }
+
+    #[test]
+    fn its_state_goes_on_the_same() {
+        for architecture in [Architecture::Pgr, Architecture::Synther] {
+            let (mut ours, mut other) = (small(architecture, 1), small(architecture, 1));
+            (0..15).for_each(|update| drop(learn(&mut ours, update)));
+            ours.begin_again();
+            learn(&mut ours, 15);
+            let state = ours.state();
+            check_state(&other.state(), &state).unwrap();
+            other.restore(&state);
+            assert_eq!((other.steps(), other.lr()), (16, ours.lr()));
+            assert_eq!(learn(&mut ours, 16), learn(&mut other, 16));
+            assert_eq!(ours.params().flat(), other.params().flat());
+            let wanted = Wanted {
+                rows: 5,
+                conditions: Some(&Tensor::linspace(-1.0, 1.0, 5, OPTIONS)),
+                limits: None,
+            };
+            assert_eq!(sampled(&ours, &wanted), sampled(&other, &wanted));
+        }
+    }
+
+    #[test]
+    fn the_step_size_falls_to_nothing_and_starts_anew() {
+        let mut diffusion = small(Architecture::Pgr, 0);
+        let first = diffusion.lr();
+        assert_eq!(first, 3e-4);
+        (0..10).for_each(|update| drop(learn(&mut diffusion, update)));
+        assert!(diffusion.lr() < 1e-12);
+        (10..15).for_each(|update| drop(learn(&mut diffusion, update)));
+        assert!(diffusion.lr() < 1e-12);
+        diffusion.begin_again();
+        assert_eq!(diffusion.lr(), first);
+    }
+
+    /// Rows that go some at a time are what they are together, each by its own condition.
+    #[test]
+    fn many_rows_go_some_at_a_time() {
+        for architecture in [Architecture::Pgr, Architecture::Synther] {
+            let mut diffusion = small(architecture, 1);
+            learn(&mut diffusion, 0);
+            let rows = 2 * product::rows_together(diffusion.params().flat()) + 5;
+            let conditions = Tensor::linspace(-1.0, 1.0, rows, OPTIONS);
+            let wanted = Wanted {
+                rows,
+                conditions: Some(&conditions),
+                limits: None,
+            };
+            let some = sampled(&diffusion, &wanted);
+            let sampler = Sampler {
+                config: &diffusion.config.sampler,
+                edm: &diffusion.config.edm,
+                model: &diffusion.model(Some(&conditions)),
+                conditional: true,
+                limits: None,
+            };
+            let mut draws = Seeded::new(3, 0, OPTIONS);
+            let normal = draws.normal("init", &[rows, 2]);
+            let all = sampler.run(&normal, &mut draws, &mut |_| true).unwrap();
+            assert!(some.allclose(&all, 1e-3, 1e-4, false));
+        }
+    }
+
+    #[test]
+    fn it_stops_when_it_is_told_to_and_stays_within_limits() {
+        let diffusion = small(Architecture::Pgr, 0);
+        let limits = Tensor::from_slice(&[0.01f32, f32::INFINITY]);
+        let wanted = Wanted {
+            rows: 50,
+            conditions: None,
+            limits: Some(&limits),
+        };
+        let mut draws = Seeded::new(3, 0, OPTIONS);
+        assert!(diffusion.sample(&wanted, &mut draws, &|| false).is_none());
+        let within = sampled(&diffusion, &wanted).abs().amax(0, false);
+        assert!(within.double_value(&[0]) <= 0.011 && within.double_value(&[1]) > 0.1);
+        let none = Wanted {
+            limits: None,
+            ..wanted
+        };
+        let free = sampled(&diffusion, &none).abs().amax(0, false);
+        assert!(free.double_value(&[0]) > 0.1);
+    }
+
+    #[test]
+    fn what_is_no_number_shows_in_the_figures() {
+        let mut diffusion = small(Architecture::Pgr, 0);
+        let rows = Tensor::full([4, 2], f64::NAN, OPTIONS);
+        let figures = diffusion.step(&rows, None, &mut Seeded::new(1, 0, OPTIONS));
+        assert!(figures.read().iter().all(|(_, value)| value.is_nan()));
+        assert!(check_state(&diffusion.state(), &diffusion.state()).is_err());
+    }
+
+    /// 26.2 and 6.7 million at 41 columns.
+    #[test]
+    fn the_networks_are_as_large_as_the_references() {
+        for (config, conditions, millions) in [
+            (DenoiserConfig::default(), 1, 26.2),
+            (DenoiserConfig::synther(), 0, 6.7),
+        ] {
+            let specs = Denoiser::new(&config, 41, conditions).specs();
+            let sizes = specs.iter().map(|spec| spec.shape.iter().product::<i64>());
+            let size = sizes.sum::<i64>() as f64 / 1e6;
+            assert!((size - millions).abs() < 0.05, "{size}");
+        }
+    }
+}

@@ -95,8 +95,21 @@ impl EdmConfig {
     pub fn schedule(&self, steps: usize) -> Vec<f64> {
         let inverse = 1.0 / self.rho;
         let (first, last) = (self.sigma_max.powf(inverse), self.sigma_min.powf(inverse));
-        let between = (steps - 1).max(1) as f64;
-        let level = |i: usize| (first + i as f64 / between * (last - first)).powf(self.rho);
-        (0..steps).map(level).chain([0.0]).collect()
+        levels(steps, |share| {
+            (first + share * (last - first)).powf(self.rho)
+        })
     }
+
+    /// The same with even steps of ln σ.
+    pub fn even_schedule(&self, steps: usize) -> Vec<f64> {
+        let ratio = self.sigma_min / self.sigma_max;
+        levels(steps, |share| self.sigma_max * ratio.powf(share))
+    }
+}
+
+/// `of` 0 to 1 in even steps, and 0 behind.
+fn levels(steps: usize, of: impl Fn(f64) -> f64) -> Vec<f64> {
+    let between = steps.saturating_sub(1).max(1) as f64;
+    let of_step = |step: usize| of(step as f64 / between);
+    (0..steps).map(of_step).chain([0.0]).collect()
 }

@@ -21,7 +21,8 @@ pub enum Solver {
     /// 2 N − 1 times.
     #[serde(rename = "heun")]
     Heun,
-    /// DPM-Solver++(2M), without noise of its own. The network is asked N times.
+    /// DPM-Solver++(2M) in even steps of ln σ, as its authors take them, without noise of its own. The network is
+    /// asked N times.
     #[serde(rename = "dpm++2m")]
     DpmPlusPlus2m,
 }
@@ -111,7 +112,10 @@ impl Sampler<'_> {
         draws: &mut dyn Draws,
         go_on: &mut dyn FnMut(&Tensor) -> bool,
     ) -> Option<Tensor> {
-        let levels = self.edm.schedule(self.config.steps);
+        let levels = match self.config.solver {
+            Solver::Heun => self.edm.schedule(self.config.steps),
+            Solver::DpmPlusPlus2m => self.edm.even_schedule(self.config.steps),
+        };
         let mut x = normal * levels[0];
         // What the last step was taken with: its noise, and what was said there.
         let mut last = None;
@@ -158,14 +162,16 @@ impl Sampler<'_> {
 
     fn heun(&self, x: &Tensor, sigma: f64, next: f64, draws: &mut dyn Draws) -> Tensor {
         let config = self.config;
-        let (mut x, mut from) = (x.shallow_clone(), sigma);
-        if config.churn > 0.0 {
-            // Drawn at every level, so that what follows does not depend on where noise is put back.
-            let noise = draws.normal("eps", &x.size());
-            from = sigma * (1.0 + config.churned(sigma));
-            let more = (from * from - sigma * sigma).sqrt();
-            x += noise * (config.churn_noise * more);
-        }
+        let (x, from) = match config.churn > 0.0 {
+            true => {
+                // Drawn at every level, so that what follows does not depend on where noise is put back.
+                let noise = draws.normal("eps", &x.size());
+                let from = sigma * (1.0 + config.churned(sigma));
+                let more = (from * from - sigma * sigma).sqrt();
+                (x + noise * (config.churn_noise * more), from)
+            }
+            false => (x.shallow_clone(), sigma),
+        };
         let along =
             |x: &Tensor, sigma: f64, weight: f64| (x - self.denoised(x, sigma, weight)) / sigma;
         let slope = along(&x, from, config.guidance);

@@ -27,6 +27,7 @@ impl Golden {
         (x - to) / gain + from
     }
 
+    /// y = (x − first) × second + third.
     fn normalizer(&self, which: &str) -> (Tensor, Tensor, f64) {
         let part = |name: &str| self.get(&format!("norm.{which}.{name}")).shallow_clone();
         match self.tensors.contains_key(&format!("norm.{which}.min")) {

@@ -323,8 +323,8 @@ impl Model for Averaged<'_> {
         let sigma = Tensor::from(sigma);
         let scales = config.edm.scales(&sigma);
         let time = (scales.noise.reshape([1]))
-            .to_device(x.device())
-            .to_kind(x.kind());
+            .to_kind(x.kind())
+            .to_device(x.device());
         let seen = (x * &scales.input).repeat([asked.len() as i64, 1]);
         let said = denoiser.at_level(ema.params(), &seen, &time, remembered);
         let said = said.chunk(asked.len() as i64, 0);

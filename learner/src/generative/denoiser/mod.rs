@@ -1,5 +1,5 @@
 //! The networks of diffusion: PGR's, in which rows meet the embeddings of condition and time, and SynthER's, which
-//! adds the time to them. Both end in a residual [`trunk`]; what differs is the [`Head`] before it.
+//! adds the time to them. Both end in a residual trunk; what differs is the head before it.
 //!
 //! Backward passes are by hand, to all parameters that learn and to nothing else: nobody asks for the gradient of
 //! a noisy row. When rows are sampled nothing is kept, and what is the same for all of them, or at all noise levels,

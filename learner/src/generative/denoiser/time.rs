@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{
     activation::Activation,
@@ -90,10 +90,12 @@ impl TimeNet {
         let time = time.unsqueeze(1);
         match self.features {
             TimeFeatures::Sinusoidal => {
+                // In f64, and so not on every device.
                 let half = self.embedding.sizes[0] / 2;
-                let k = Tensor::arange(half, (Kind::Double, time.device()));
+                let k = Tensor::arange(half, (Kind::Double, Device::Cpu));
                 let rate = -(1e4f64.ln()) / (half - 1) as f64;
-                time.multiply(&(k * rate).exp().to_kind(time.kind()))
+                let frequencies = (k * rate).exp().to_kind(time.kind());
+                frequencies.to_device(time.device()) * time
             }
             _ => time * params.get(FREQUENCIES).detach() * TAU,
         }

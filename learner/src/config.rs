@@ -20,6 +20,7 @@ use crate::{
     },
     augment::{PADDING_PX, shifts},
     encoder::EncoderConfig,
+    generative::config::GenerativeConfig,
     hybrid::task::config::OnlineConfig,
     imitation::config::ImitationConfig,
     offline::config::OfflineConfig,
@@ -284,6 +285,8 @@ pub struct LearnerConfig {
     pub offline: OfflineConfig,
     /// Learning on a task.
     pub online: OnlineConfig,
+    /// Generated experience beside real one.
+    pub generative_replay: GenerativeConfig,
 }
 
 /// Why there is no configuration.

@@ -9,6 +9,7 @@
 //! - [`dataset`]: recorded entries as demonstrations and labelled frames.
 //! - [`replay`]: transitions in memory-mapped segments, each frame once; [`ingest`] fills it from
 //!   the link. [`vectors`]: the same for tasks on state vectors, from tables and from learning on them.
+//! - [`generative`]: more of what was experienced, by a diffusion model.
 //! - [`imitation`], [`reward`]: what is trained before reinforcement learning begins.
 //! - [`onnx`], [`export`]: what the robot runs. [`trained`], [`trained_on_runs`]: what a training leaves to go on
 //!   from, on state vectors and on a robot's runs; [`trainings`] finds the newest one.

@@ -59,6 +59,22 @@ impl Transitions {
     pub fn rows(&self) -> i64 {
         self.actions.size()[0]
     }
+
+    /// Several, one after the other, without returns.
+    pub fn joined(parts: &[Self]) -> Self {
+        let all = |of: fn(&Self) -> &Tensor| {
+            let each: Vec<&Tensor> = parts.iter().map(of).collect();
+            Tensor::cat(&each, 0)
+        };
+        Self {
+            observations: all(|part| &part.observations),
+            actions: all(|part| &part.actions),
+            rewards: all(|part| &part.rewards),
+            next_observations: all(|part| &part.next_observations),
+            masks: all(|part| &part.masks),
+            returns: None,
+        }
+    }
 }
 
 /// Where an update's random numbers come from: a generator in training, recorded tensors in tests. `name`

@@ -10,6 +10,7 @@
 use tch::Tensor;
 
 use super::Figures;
+use crate::vectors::turns;
 
 /// What a robot sees and feels, B times.
 #[derive(Debug)]
@@ -18,6 +19,37 @@ pub struct Sight {
     pub maps: Vec<Tensor>,
     /// Proprioception \[B, P\].
     pub proprio: Tensor,
+}
+
+impl Sight {
+    /// Several, one after the other.
+    pub fn joined(parts: &[Self]) -> Self {
+        let cameras = parts.first().map_or(0, |first| first.maps.len());
+        let maps = |camera: usize| {
+            let of_camera: Vec<&Tensor> = parts.iter().map(|part| &part.maps[camera]).collect();
+            Tensor::cat(&of_camera, 0)
+        };
+        let proprio: Vec<&Tensor> = parts.iter().map(|part| &part.proprio).collect();
+        Self {
+            maps: (0..cameras).map(maps).collect(),
+            proprio: Tensor::cat(&proprio, 0),
+        }
+    }
+
+    fn mapped(&self, each: impl Fn(&Tensor) -> Tensor) -> Self {
+        Self {
+            maps: self.maps.iter().map(&each).collect(),
+            proprio: each(&self.proprio),
+        }
+    }
+
+    fn with(&self, other: &Self, each: impl Fn(&Tensor, &Tensor) -> Tensor) -> Self {
+        let maps = self.maps.iter().zip(&other.maps);
+        Self {
+            maps: maps.map(|(a, b)| each(a, b)).collect(),
+            proprio: each(&self.proprio, &other.proprio),
+        }
+    }
 }
 
 /// B transitions of what is seen.
@@ -38,6 +70,43 @@ pub struct SightTransitions {
     /// Discounted sum of rewards and penalties from here to the episode's end \[B\], for those who ask for it.
     /// Where the end is not known it is [`UNKNOWN_RETURN`].
     pub returns: Option<Tensor>,
+}
+
+impl SightTransitions {
+    /// B.
+    pub fn rows(&self) -> i64 {
+        self.rewards.size()[0]
+    }
+
+    /// The first of them: a view.
+    pub fn first(&self, rows: i64) -> Self {
+        let first = |tensor: &Tensor| tensor.narrow(0, 0, rows);
+        Self {
+            observations: self.observations.mapped(first),
+            next_observations: self.next_observations.mapped(first),
+            actions: first(&self.actions),
+            rewards: first(&self.rewards),
+            grasp_penalty: first(&self.grasp_penalty),
+            masks: first(&self.masks),
+            returns: self.returns.as_ref().map(first),
+        }
+    }
+
+    /// These and others as one batch, as [`interleaved`](crate::vectors::interleaved) has it.
+    pub fn interleaved(&self, with: &Self) -> Self {
+        let turns = turns(self.rows(), with.rows(), self.rewards.device());
+        Self {
+            observations: self.observations.with(&with.observations, &turns),
+            next_observations: (self.next_observations).with(&with.next_observations, &turns),
+            actions: turns(&self.actions, &with.actions),
+            rewards: turns(&self.rewards, &with.rewards),
+            grasp_penalty: turns(&self.grasp_penalty, &with.grasp_penalty),
+            masks: turns(&self.masks, &with.masks),
+            returns: (self.returns.as_ref())
+                .zip(with.returns.as_ref())
+                .map(|(a, b)| turns(a, b)),
+        }
+    }
 }
 
 /// A return that bounds nothing from below: less than any value, and a finite number all the same.

@@ -2,6 +2,7 @@
 //! that silently does nothing is refused: whether a number is a good one is the user's to say.
 
 use super::LearnerConfig;
+use crate::generative::config::GenerativeConfig;
 
 /// A number that cannot be.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -25,6 +26,14 @@ pub enum OutOfBounds {
         value: f64,
         /// The largest it can be.
         most: f64,
+    },
+    /// Half of it would be no whole number.
+    #[error("{key} = {value}: it is even")]
+    Odd {
+        /// Which key.
+        key: String,
+        /// Its value.
+        value: i64,
     },
 }
 
@@ -117,6 +126,7 @@ pub(super) fn check(config: &LearnerConfig) -> Result<(), OutOfBounds> {
         ("encoder.image_size", c.encoder.image_size),
         ("rlpd.update_to_data", c.rlpd.update_to_data),
     ])?;
+    generative(&c.generative_replay)?;
     // Something must be left to learn from.
     between("offline.held_out", c.offline.held_out, 0.0, 0.9)?;
     asked("redq.asked", c.redq.asked, c.redq.critics)?;
@@ -175,6 +185,83 @@ pub(super) fn check(config: &LearnerConfig) -> Result<(), OutOfBounds> {
         ("redq.hidden", &c.redq.hidden),
         ("rlpd.hidden", &c.rlpd.hidden),
     ])
+}
+
+fn generative(config: &GenerativeConfig) -> Result<(), OutOfBounds> {
+    let GenerativeConfig {
+        diffusion: d,
+        check,
+        ..
+    } = config;
+    let (denoiser, sampler) = (&d.denoiser, &d.sampler);
+    let of = |name: &str| format!("generative_replay.{name}");
+    let at_least = |least: f64, all: &[(&str, f64)]| {
+        (all.iter()).try_for_each(|&(name, value)| between(&of(name), value, least, f64::INFINITY))
+    };
+    at_least(
+        1.0,
+        &[
+            ("num_samples", config.num_samples as f64),
+            ("threads", f64::from(config.threads)),
+            ("diffusion.batch", d.batch as f64),
+            ("diffusion.updates", d.updates as f64),
+            ("diffusion.denoiser.width", denoiser.width as f64),
+            ("diffusion.denoiser.depth", denoiser.depth as f64),
+            ("diffusion.ema.every", d.ema.every as f64),
+            ("diffusion.sampler.steps", sampler.steps as f64),
+            ("curiosity.hidden", config.curiosity.hidden as f64),
+            ("check.real_rows", check.real_rows as f64),
+            ("check.generated_rows", check.generated_rows as f64),
+            ("projection.dimensions", config.projection.dimensions as f64),
+            ("projection.fit_rows", config.projection.fit_rows as f64),
+        ],
+    )?;
+    for (name, value, least) in [
+        ("diffusion.denoiser.time_fourier", denoiser.time_fourier, 2),
+        ("diffusion.denoiser.embedding", denoiser.embedding, 4),
+    ] {
+        between(&of(name), value as f64, f64::from(least), f64::INFINITY)?;
+        // Sines and cosines come in pairs.
+        if value % 2 != 0 {
+            return Err(OutOfBounds::Odd {
+                key: of(name),
+                value,
+            });
+        }
+    }
+    at_least(
+        0.0,
+        &[
+            ("diffusion.lr", d.lr),
+            ("diffusion.sampler.churn", sampler.churn),
+            ("diffusion.sampler.cfg_scale", sampler.guidance),
+            ("curiosity.lr", config.curiosity.lr),
+        ],
+    )?;
+    at_least(
+        f64::MIN_POSITIVE,
+        &[
+            ("diffusion.clip_norm", d.clip_norm),
+            ("diffusion.edm.sigma_min", d.edm.sigma_min),
+            ("diffusion.edm.sigma_data", d.edm.sigma_data),
+            ("diffusion.edm.rho", d.edm.rho),
+        ],
+    )?;
+    between(
+        &of("diffusion.edm.sigma_max"),
+        d.edm.sigma_max,
+        d.edm.sigma_min,
+        f64::INFINITY,
+    )?;
+    [
+        ("cond_top_frac", config.cond_top_frac),
+        ("diffusion_sample_ratio", config.diffusion_sample_ratio),
+        ("diffusion.condition_dropout", d.condition_dropout),
+        ("diffusion.betas", d.betas[0]),
+        ("diffusion.betas", d.betas[1]),
+    ]
+    .into_iter()
+    .try_for_each(|(name, share)| between(&of(name), share, 0.0, 1.0))
 }
 
 #[cfg(test)]

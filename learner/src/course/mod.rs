@@ -10,7 +10,7 @@ pub mod folder;
 pub mod judge;
 pub mod training;
 
-use std::path::Path;
+use std::{path::Path, sync::atomic::AtomicBool};
 
 use anyhow::{Context, Result};
 use tch::Tensor;
@@ -31,6 +31,20 @@ pub fn named<'a>(state: &'a State, name: &str) -> Result<&'a Tensor> {
 const UPDATES: &str = "training.updates";
 const TRAINED_S: &str = "training.trained_s";
 
+/// Updates and seconds of training, as a checkpoint has them.
+pub fn so_far(updates: u64, trained_s: f64) -> Vec<(String, Tensor)> {
+    vec![
+        (UPDATES.into(), Tensor::from(updates as i64)),
+        (TRAINED_S.into(), Tensor::from(trained_s)),
+    ]
+}
+
+/// What [`so_far`] made of them.
+pub fn read_so_far(checkpoint: &State) -> Result<(u64, f64)> {
+    let updates = named(checkpoint, UPDATES)?.int64_value(&[]) as u64;
+    Ok((updates, named(checkpoint, TRAINED_S)?.double_value(&[])))
+}
+
 /// An algorithm that goes through its data.
 pub trait Course {
     /// What its steps are.
@@ -40,8 +54,8 @@ pub trait Course {
 
     /// One step: an update, or a step in a task and the updates that it earns; their numbers and figures. What it
     /// draws depends on the run's seed and the numbers of steps and updates alone, so that a resumed run goes on as if
-    /// it had never stopped.
-    fn advance(&mut self) -> Result<Vec<(u64, Figures)>>;
+    /// it had never stopped. Where it has to wait and `stop` is set meanwhile it does nothing.
+    fn advance(&mut self, stop: &AtomicBool) -> Result<Vec<(u64, Figures)>>;
 
     /// Steps made so far.
     fn steps(&self) -> u64 {
@@ -77,12 +91,7 @@ pub trait Course {
 
     /// What a checkpoint has besides, `trained_s` seconds after the training began.
     fn progress(&self, trained_s: f64) -> Result<Vec<(String, Tensor)>> {
-        let updates = Tensor::from(self.updates() as i64);
-        let trained_s = Tensor::from(trained_s);
-        Ok(vec![
-            (UPDATES.into(), updates),
-            (TRAINED_S.into(), trained_s),
-        ])
+        Ok(so_far(self.updates(), trained_s))
     }
 
     /// Brings to disk what the next checkpoint stands on and does not hold.
@@ -93,9 +102,9 @@ pub trait Course {
     /// Goes on from a checkpoint, which has the state and the progress of this course by name and shape; seconds of
     /// training until then.
     fn resume(&mut self, checkpoint: &State) -> Result<f64> {
-        let updates = named(checkpoint, UPDATES)?.int64_value(&[]);
-        self.restore(checkpoint, updates as u64);
-        Ok(named(checkpoint, TRAINED_S)?.double_value(&[]))
+        let (updates, trained_s) = read_so_far(checkpoint)?;
+        self.restore(checkpoint, updates);
+        Ok(trained_s)
     }
 
     /// Writes what acts into a folder: graphs that stand alone, with what they need to be read.

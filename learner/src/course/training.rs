@@ -148,8 +148,12 @@ impl<'a> Training<'a> {
             self.evaluate(show, stop)?;
         }
         while self.course.steps() < pace.length && !stop.load(Ordering::Relaxed) {
-            self.step()?;
+            let before = self.course.steps();
+            self.step(stop)?;
             let steps = self.course.steps();
+            if steps == before {
+                continue;
+            }
             let due = |every: u64| steps.is_multiple_of(every);
             let (evaluate, keep) = (due(pace.evaluate), self.is_checkpoint_due(steps));
             let told = matches!(pace.checkpoint, Checkpoints::Steps(_)) && keep;
@@ -181,9 +185,9 @@ impl<'a> Training<'a> {
         replace_folder(&export, |dir| self.course.export(dir))
     }
 
-    fn step(&mut self) -> Result<()> {
+    fn step(&mut self, stop: &AtomicBool) -> Result<()> {
         let began = Instant::now();
-        let advanced = self.course.advance();
+        let advanced = self.course.advance(stop);
         self.stepping += began.elapsed();
         for (number, figures) in advanced.map_err(|error| self.reason(error))? {
             self.watch.note(number, figures);
@@ -357,7 +361,7 @@ mod tests {
     }
 
     impl Course for Quick<'_> {
-        fn advance(&mut self) -> Result<Vec<(u64, Figures)>> {
+        fn advance(&mut self, _: &AtomicBool) -> Result<Vec<(u64, Figures)>> {
             self.updates += 1;
             let figures = Figures(vec![("loss", Tensor::from(self.updates as f64))]);
             Ok(vec![(self.updates, figures)])

@@ -13,14 +13,24 @@
 //!   together, as whoever generates drives it. [`sampler`]: from noise to rows.
 //! - [`curiosity`]: the model whose surprise is one relevance. [`relevance`]: all of them, and the conditions drawn.
 //! - [`check`]: whether generated rows can be believed.
+//! - [`generation`]: one of them from beginning to end. [`background`]: the thread that it has.
+//! - [`replay`]: the synthetic replay, as trainings on state vectors drive it. [`sight`]: the same for what a robot sees,
+//!   by a [`latent`] projection.
+//! - [`config`]: what can be chosen.
 
+pub mod background;
 pub mod check;
+pub mod config;
 pub mod curiosity;
 pub mod denoiser;
 pub mod diffusion;
 pub mod edm;
 pub mod ema;
+pub mod generation;
+pub mod latent;
 pub mod layout;
 pub mod normalizer;
 pub mod relevance;
+pub mod replay;
 pub mod sampler;
+pub mod sight;

@@ -31,6 +31,8 @@ pub enum Relevance {
     Return,
     /// |r + γ m Q(s', π(s')) − Q(s, a)|.
     TdError,
+    /// All rows are alike, and nothing is asked for (SynthER).
+    None,
 }
 
 impl Relevance {
@@ -40,7 +42,37 @@ impl Relevance {
             Self::Curiosity => "curiosity",
             Self::Return => "return",
             Self::TdError => "td-error",
+            Self::None => "none",
         }
+    }
+}
+
+/// What an agent thinks.
+pub trait Critic {
+    /// The best actions it knows \[B, A\].
+    fn best(&self, observations: &Tensor) -> Tensor;
+
+    /// What it thinks taking these actions is worth \[B\]; `None`: it has no critic.
+    fn worth(&self, observations: &Tensor, actions: &Tensor) -> Option<Tensor>;
+}
+
+impl<A: Agent> Critic for A {
+    fn best(&self, observations: &Tensor) -> Tensor {
+        self.act(observations, None)
+    }
+
+    fn worth(&self, observations: &Tensor, actions: &Tensor) -> Option<Tensor> {
+        self.value(observations, actions)
+    }
+}
+
+impl Critic for &dyn Agent {
+    fn best(&self, observations: &Tensor) -> Tensor {
+        self.act(observations, None)
+    }
+
+    fn worth(&self, observations: &Tensor, actions: &Tensor) -> Option<Tensor> {
+        self.value(observations, actions)
     }
 }
 
@@ -50,11 +82,11 @@ pub enum Judge<'a> {
     /// The model that is surprised.
     Curiosity(&'a Curiosity),
     /// The agent whose critic foretells returns.
-    Return(&'a dyn Agent),
+    Return(&'a dyn Critic),
     /// The agent whose critic errs.
     TdError {
         /// It.
-        agent: &'a dyn Agent,
+        agent: &'a dyn Critic,
         /// γ.
         discount: f64,
     },
@@ -108,12 +140,12 @@ impl Judge<'_> {
     }
 
     fn of_slice(self, slice: &Transitions) -> Result<Tensor, NoCritic> {
-        let value = |agent: &dyn Agent, observations: &Tensor, actions: &Tensor| {
-            let value = agent.value(observations, actions);
+        let value = |agent: &dyn Critic, observations: &Tensor, actions: &Tensor| {
+            let value = agent.worth(observations, actions);
             value.ok_or(NoCritic(self.relevance().name()))
         };
-        let best = |agent: &dyn Agent, observations: &Tensor| {
-            value(agent, observations, &agent.act(observations, None))
+        let best = |agent: &dyn Critic, observations: &Tensor| {
+            value(agent, observations, &agent.best(observations))
         };
         no_grad(|| {
             let scores = match self {

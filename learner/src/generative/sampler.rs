@@ -45,6 +45,7 @@ pub struct SamplerConfig {
     /// The size of the noise that is put back; somewhat more than 1 makes up for what the network leaves out.
     pub churn_noise: f64,
     /// w.
+    #[serde(rename = "cfg_scale")]
     pub guidance: f64,
 }
 

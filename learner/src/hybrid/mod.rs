@@ -37,16 +37,20 @@ use self::{
 };
 use crate::{
     agents::guard::Watch,
-    checkpoint::{read_agent, write_agent},
+    checkpoint::{read_agent, read_tensors, write_agent},
     config::{Algorithm, LearnerConfig},
     dataset::{Demonstrations, LabelledFrames},
     export,
+    generative::sight::SightReplay,
     ingest::Ingest,
     metrics::write_atomically,
     onnx::{Weights, with_note},
     replay::Replay,
     trained_on_runs::Origin,
 };
+
+/// The synthetic replay of the last checkpoint, where there is one.
+const GENERATIVE_FILE: &str = "generative.safetensors";
 
 /// What to train from, and where to.
 #[derive(Clone, Debug)]
@@ -247,6 +251,15 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         state.classifier_version,
     ));
 
+    let mut generative = SightReplay::new(config, spec, options.seed, device);
+    let generative_file = options.out.join(GENERATIVE_FILE);
+    if let Some(generative) = &mut generative
+        && options.resume
+        && generative_file.exists()
+    {
+        (generative.restore(&read_tensors(&generative_file)?))
+            .with_context(|| generative_file.display().to_string())?;
+    }
     let entries = AtomicU64::new(kept.entries);
     let ended = AtomicBool::new(false);
     let words = Mutex::new(LabelledFrames::default());
@@ -272,6 +285,7 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
             policy: &policy,
             replay,
             entries,
+            generative,
             watch: Watch::default(),
             figures: vec![],
         };

@@ -14,16 +14,17 @@ use hilt_link::LearnerLink;
 use hilt_protocol::{Graph, NamedTensor, Progress, RigSpec, noise::Uniforms, noise::mix};
 
 use super::{
-    HybridOptions, State, lock,
+    GENERATIVE_FILE, HybridOptions, State, lock,
     log::{Log, Stand},
     read,
 };
 use crate::{
     agents::guard::Watch,
-    checkpoint::write_agent,
+    checkpoint::{write_agent, write_tensors},
     dataset::LabelledFrames,
     encoder::Encoder,
     export::{self, RobotAgent},
+    generative::sight::{Seen, SightReplay},
     metrics::write_atomically,
     replay::{HostBatch, Replay, Which, seen},
     reward::{RewardTraining, trained::WEIGHTS_FILE},
@@ -44,6 +45,7 @@ pub(super) struct UpdateLoop<'a> {
     pub(super) policy: &'a Graph,
     pub(super) replay: &'a RwLock<Replay>,
     pub(super) entries: &'a AtomicU64,
+    pub(super) generative: Option<SightReplay>,
     pub(super) watch: Watch,
     /// Figures of the updates that were looked at last, and of earlier ones those that these had not.
     pub(super) figures: Vec<(&'static str, f64)>,
@@ -115,7 +117,7 @@ impl UpdateLoop<'_> {
             if corrections.due() {
                 self.correct()?;
             }
-            self.update(&mut batch);
+            self.update(&mut batch)?;
             let stand = self.stand();
             show.stand(stand.updates, stand.entries, &self.figures);
             if log.is_due() {
@@ -162,23 +164,60 @@ impl UpdateLoop<'_> {
         }
     }
 
+    /// Has generative replay do something, if there is any; steps are those that came from the robot.
+    fn generative<T>(
+        &mut self,
+        act: impl FnOnce(&mut SightReplay, u64, &Seen) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let Some(generative) = &mut self.generative else {
+            return Ok(None);
+        };
+        let seen = Seen {
+            replay: &|look| look(&read(self.replay)),
+            encoder: self.encoder,
+            agent: &*self.agent,
+        };
+        act(generative, self.entries.load(Ordering::Relaxed), &seen).map(Some)
+    }
+
     /// One update.
-    fn update(&mut self, batch: &mut HostBatch) {
+    fn update(&mut self, batch: &mut HostBatch) -> Result<()> {
+        self.generative(|generative, _, seen| generative.poll(seen))?;
         let train = &self.options.config.train;
         let (seed, number) = (self.options.seed, self.agent.updates());
+        let rows = train.batch * self.agent.parts() as usize;
+        let share = (self.generative.as_ref()).map_or(0, |generative| generative.share_of(rows));
+        if batch.len() != rows - share {
+            *batch = HostBatch::new(read(self.replay).layout(), rows - share);
+        }
         // Seeded per update, as all draws: a resumed run takes the same rows and shifts them by the same.
         let mut random = Uniforms::new(mix(seed ^ number.rotate_left(17)));
         let parts = self.agent.parts() as usize;
         read(self.replay).sample_mixed(train.demonstration_share, parts, &mut random, batch);
-        let tensors = seen(batch, train.store, self.encoder, &mut random);
-        let figures = self.agent.update_seeded(&tensors, seed);
+        let real = seen(batch, train.store, self.encoder, &mut random);
+        let Some(generative) = &self.generative else {
+            let figures = self.agent.update_seeded(&real, seed);
+            self.watch.note(number + 1, figures);
+            return Ok(());
+        };
+        let mixed = generative.mixed(&real, share, &mut random);
+        let figures = self.agent.update_seeded(&mixed, seed);
         self.watch.note(number + 1, figures);
+        let curious = self
+            .generative(|generative, steps, seen| generative.after(steps, seen, &real))?
+            .flatten();
+        if let Some(figures) = curious {
+            self.watch.note(number + 1, figures);
+        }
+        Ok(())
     }
 
     /// Reads the figures of all updates since the last time. Waits for the device; an update that diverged is an
     /// error, which ends the training before anybody gets of it.
     fn look(&mut self) -> Result<()> {
-        for (name, value) in self.watch.read()? {
+        let mut news = self.watch.read()?;
+        news.extend(self.generative.iter_mut().flat_map(SightReplay::told));
+        for (name, value) in news {
             match self.figures.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, known)) => *known = value,
                 None => self.figures.push((name, value)),
@@ -267,6 +306,10 @@ impl UpdateLoop<'_> {
         read(self.replay).sync()?;
         let file = self.options.out.join("agent.safetensors");
         write_agent(&file, self.agent.state(), self.agent.updates())?;
+        if let Some(generative) = &self.generative {
+            let file = self.options.out.join(GENERATIVE_FILE);
+            write_tensors(&file, &generative.kept())?;
+        }
         self.save_state()
     }
 }

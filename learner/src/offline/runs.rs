@@ -32,9 +32,14 @@ use crate::{
     course::{
         Course, State,
         folder::{Facts, Folder, RUNS},
+        read_so_far, so_far,
     },
     encoder::Encoder,
     export::RobotAgent,
+    generative::{
+        replay::Settled,
+        sight::{Seen, SightReplay},
+    },
     imitation::train_encoder,
     ingest::Ingest,
     replay::{HostBatch, Replay, Which, seen},
@@ -62,10 +67,27 @@ pub struct RunsCourse {
     /// Maps, whatever `replay` keeps: nobody shifts them.
     held_out: Replay,
     batch: HostBatch,
+    generative: Option<SightReplay>,
     seed: u64,
 }
 
 impl RunsCourse {
+    /// Has generative replay do something, if there is any.
+    fn generative<T>(
+        &mut self,
+        act: impl FnOnce(&mut SightReplay, &Seen) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let Some(generative) = &mut self.generative else {
+            return Ok(None);
+        };
+        let seen = Seen {
+            replay: &|look| look(&self.replay),
+            encoder: &self.encoder,
+            agent: &*self.agent,
+        };
+        act(generative, &seen).map(Some)
+    }
+
     /// Reads a recording, makes the encoder or finds the one of a training that is resumed, and a fresh agent
     /// for them. Also what the training then stands on; if that is not what it began on it is refused, and nothing in
     /// the folder has changed. When `stop` is set meanwhile it is an error.
@@ -178,6 +200,7 @@ impl RunsCourse {
         let rows = offline.batch * agent.parts() as usize;
         let course = Self {
             batch: HostBatch::new(replay.layout(), rows),
+            generative: SightReplay::new(config, &spec, seed, device),
             config: config.clone(),
             spec,
             encoder,
@@ -220,15 +243,61 @@ fn in_words(episodes: usize) -> String {
 }
 
 impl Course for RunsCourse {
-    fn advance(&mut self) -> Result<Vec<(u64, Figures)>> {
+    fn advance(&mut self, stop: &AtomicBool) -> Result<Vec<(u64, Figures)>> {
         let number = self.agent.updates();
+        let settled = self.generative(|generative, seen| {
+            generative.begin(number, seen)?;
+            generative.before(number, seen, stop)
+        })?;
+        if settled == Some(Settled::Stopped) {
+            return Ok(vec![]);
+        }
         let mut random = Uniforms::new(mix(self.seed ^ ROWS ^ number.rotate_left(17)));
-        let rows = 0..self.batch.len();
-        (self.replay).sample(Which::Demonstrations, rows, &mut random, &mut self.batch);
-        let store = self.config.train.store;
-        let batch = seen(&self.batch, store, &self.encoder, &mut random);
-        let figures = self.agent.update_seeded(&batch, self.seed);
-        Ok(vec![(number + 1, figures)])
+        let rows = self.config.offline.batch * self.agent.parts() as usize;
+        let share = (self.generative.as_ref()).map_or(0, |generative| generative.share_of(rows));
+        if self.batch.len() != rows - share {
+            self.batch = HostBatch::new(self.replay.layout(), rows - share);
+        }
+        let all = 0..self.batch.len();
+        (self.replay).sample(Which::Demonstrations, all, &mut random, &mut self.batch);
+        let real = seen(
+            &self.batch,
+            self.config.train.store,
+            &self.encoder,
+            &mut random,
+        );
+        let (figures, curious) = match &self.generative {
+            None => (self.agent.update_seeded(&real, self.seed), None),
+            Some(generative) => {
+                let mixed = generative.mixed(&real, share, &mut random);
+                let figures = self.agent.update_seeded(&mixed, self.seed);
+                let curious =
+                    self.generative(|generative, seen| generative.after(number + 1, seen, &real))?;
+                (figures, curious.flatten())
+            }
+        };
+        let mut all = vec![(number + 1, figures)];
+        all.extend(curious.map(|figures| (number + 1, figures)));
+        Ok(all)
+    }
+
+    fn told(&mut self, _: f64) -> Vec<(&'static str, f64)> {
+        (self.generative.as_mut()).map_or(vec![], SightReplay::told)
+    }
+
+    fn progress(&self, trained_s: f64) -> Result<Vec<(String, Tensor)>> {
+        let mut kept = so_far(self.updates(), trained_s);
+        kept.extend(self.generative.iter().flat_map(SightReplay::kept));
+        Ok(kept)
+    }
+
+    fn resume(&mut self, checkpoint: &State) -> Result<f64> {
+        let (updates, trained_s) = read_so_far(checkpoint)?;
+        self.restore(checkpoint, updates);
+        if let Some(generative) = &mut self.generative {
+            generative.restore(checkpoint)?;
+        }
+        Ok(trained_s)
     }
 
     fn updates(&self) -> u64 {

@@ -1,6 +1,6 @@
 //! The course over a table of state vectors: batches from it, to any of the algorithms.
 
-use std::path::Path;
+use std::{path::Path, sync::atomic::AtomicBool};
 
 use anyhow::{Context, Result};
 use hilt_protocol::noise::{Uniforms, mix};
@@ -12,13 +12,18 @@ use super::held_out::{self, Judged, Values};
 use crate::{
     agents::{Agent, Figures, Transitions, draws::Seeded},
     config::{Algorithm, LearnerConfig},
-    course::{Course, State, folder::Facts},
+    course::{Course, State, folder::Facts, read_so_far, so_far},
+    generative::{
+        layout::Layout,
+        replay::{Experience, GenerativeReplay, Settled},
+    },
     trained::{self, About, act},
     vectors::{Preparation, Prepared, Returns, prepare, summary::sha256},
 };
 
 /// Tells the draws of rows from those of noise.
 const ROWS: u64 = 0x726f_7773;
+const CURIOSITY: u64 = 0x6375_7269;
 /// Rows of held-out data in one evaluation of the networks.
 const SLICE: i64 = 4096;
 
@@ -26,6 +31,7 @@ const SLICE: i64 = 4096;
 pub struct VectorCourse {
     agent: Box<dyn Agent>,
     data: Prepared,
+    generative: Option<GenerativeReplay>,
     /// But for the updates, which the agent counts.
     about: About,
     config: LearnerConfig,
@@ -84,15 +90,48 @@ impl VectorCourse {
             updates: 0,
             scaling: data.scaling.clone(),
         };
+        let layout = Layout {
+            observations: observations as i64,
+            actions: actions as i64,
+        };
+        let generative = GenerativeReplay::new(
+            &config.generative_replay,
+            layout,
+            config.discount(),
+            seed,
+            device,
+        );
         let course = Self {
             agent,
             data,
+            generative,
             about,
             config: config.clone(),
             seed,
             options,
         };
         Ok((course, facts))
+    }
+
+    /// Has generative replay do something, if there is any.
+    fn generative<T>(
+        &mut self,
+        act: impl FnOnce(&mut GenerativeReplay, &Experience) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let Some(generative) = &mut self.generative else {
+            return Ok(None);
+        };
+        let (data, seed, number) = (&self.data.train, self.seed, self.agent.updates());
+        let batch = || {
+            let mut stream = Uniforms::new(mix(seed ^ CURIOSITY ^ number.rotate_left(17)));
+            Some(data.batch(&mut stream, self.config.offline.batch))
+        };
+        let experience = Experience {
+            all: &|| Some(data.slice(0, data.rows())),
+            batch: &batch,
+            critic: &&*self.agent,
+        };
+        act(generative, &experience).map(Some)
     }
 
     /// O and A.
@@ -102,13 +141,50 @@ impl VectorCourse {
 }
 
 impl Course for VectorCourse {
-    fn advance(&mut self) -> Result<Vec<(u64, Figures)>> {
+    fn advance(&mut self, stop: &AtomicBool) -> Result<Vec<(u64, Figures)>> {
         let number = self.agent.updates();
-        let mut rows = Uniforms::new(mix(self.seed ^ ROWS ^ number.rotate_left(17)));
+        let generative = self.generative(|generative, experience| {
+            if generative.is_fresh() {
+                generative.begin(number, experience)?;
+            }
+            generative.before(number, experience, stop)
+        })?;
+        if generative == Some(Settled::Stopped) {
+            return Ok(vec![]);
+        }
+        let mut stream = Uniforms::new(mix(self.seed ^ ROWS ^ number.rotate_left(17)));
         let count = self.config.offline.batch * self.agent.parts() as usize;
-        let batch = self.data.train.batch(&mut rows, count);
+        let real = |rows, stream: &mut Uniforms| Some(self.data.train.batch(stream, rows));
+        let batch = match &self.generative {
+            Some(generative) => generative.mixed(count, &mut stream, real),
+            None => real(count, &mut stream),
+        };
+        let batch = batch.context("no row to learn from")?;
         let mut draws = Seeded::new(self.seed, number, self.options);
-        Ok(vec![(number + 1, self.agent.update(&batch, &mut draws))])
+        let mut figures = vec![(number + 1, self.agent.update(&batch, &mut draws))];
+        let curious =
+            self.generative(|generative, experience| generative.after(number + 1, experience))?;
+        figures.extend(curious.flatten().map(|figures| (number + 1, figures)));
+        Ok(figures)
+    }
+
+    fn told(&mut self, _: f64) -> Vec<(&'static str, f64)> {
+        (self.generative.as_mut()).map_or(vec![], GenerativeReplay::told)
+    }
+
+    fn progress(&self, trained_s: f64) -> Result<Vec<(String, Tensor)>> {
+        let mut kept = so_far(self.updates(), trained_s);
+        kept.extend(self.generative.iter().flat_map(GenerativeReplay::kept));
+        Ok(kept)
+    }
+
+    fn resume(&mut self, checkpoint: &State) -> Result<f64> {
+        let (updates, trained_s) = read_so_far(checkpoint)?;
+        self.restore(checkpoint, updates);
+        if let Some(generative) = &mut self.generative {
+            generative.restore(checkpoint)?;
+        }
+        Ok(trained_s)
     }
 
     fn updates(&self) -> u64 {

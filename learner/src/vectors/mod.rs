@@ -16,7 +16,7 @@ pub mod scaling;
 pub mod summary;
 
 pub use dataset::{Preparation, PrepareError, Prepared, VectorData, prepare};
-pub use replay::{Step, VectorReplay, interleaved};
+pub use replay::{Step, VectorReplay, interleaved, turns};
 pub use returns::Returns;
 pub use scaling::{Affine, Normalizer, RewardScale, Scaling};
 pub use summary::Summary;

@@ -184,16 +184,27 @@ impl VectorReplay {
         let drawn: Vec<usize> = (0..rows)
             .map(|_| self.place(stream.below(ready) as usize))
             .collect();
+        Some(self.chosen(&drawn, options))
+    }
+
+    /// All rows that can be drawn, from the oldest to the newest; `None` while there are none.
+    pub fn all(&self, options: (Kind, Device)) -> Option<Transitions> {
+        let places: Vec<usize> = (0..self.ready()).map(|age| self.place(age)).collect();
+        (!places.is_empty()).then(|| self.chosen(&places, options))
+    }
+
+    /// The rows at these places.
+    fn chosen(&self, drawn: &[usize], options: (Kind, Device)) -> Transitions {
         let tensor = |values: &[f32], shape: &[i64]| {
             Tensor::from_slice(values)
                 .view(shape)
                 .to_device(options.1)
                 .to_kind(options.0)
         };
-        let rows = rows as i64;
+        let rows = drawn.len() as i64;
         let matrix = |values: &[f32], width: usize, observed: bool| {
             let mut chosen = Vec::with_capacity(drawn.len() * width);
-            for &row in &drawn {
+            for &row in drawn {
                 chosen.extend_from_slice(&values[row * width..(row + 1) * width]);
             }
             if observed {
@@ -210,14 +221,14 @@ impl VectorReplay {
             action,
             ..
         } = self.rows;
-        Some(Transitions {
+        Transitions {
             observations: matrix(&self.rows.observations, observation, true),
             actions: matrix(&self.rows.actions, action, false),
             rewards: vector(&|row| self.scaling.rewards.of(self.rows.rewards[row])),
             next_observations: matrix(&self.rows.next_observations, observation, true),
             masks: vector(&|row| f32::from(!self.rows.terminals[row])),
             returns: self.returns.map(|_| vector(&|row| self.to_go[row])),
-        })
+        }
     }
 
     /// All rows from the oldest to the newest, as they were given: a log to keep, or to go on from
@@ -261,10 +272,9 @@ fn turned<T: Copy>(ring: &[T], oldest: usize) -> Vec<T> {
     [older, newer].concat()
 }
 
-/// Two batches as one, the rows of both spread evenly over it, `a`'s first: of as many each in turn (RLPD's
-/// `combine`, with offline data as `a`), so that any part of it has its share of both. Returns where both have them.
-pub fn interleaved(a: &Transitions, b: &Transitions) -> Transitions {
-    let (of_a, rows) = (a.rows(), a.rows() + b.rows());
+/// How two tensors of so many rows become one, the rows of both spread evenly over it, `a`'s first.
+pub fn turns(a: i64, b: i64, device: Device) -> impl Fn(&Tensor, &Tensor) -> Tensor {
+    let (of_a, rows) = (a, a + b);
     let due = |row: i64| (row * of_a + rows - 1) / rows;
     let order: Vec<i64> = (0..rows)
         .map(|row| match due(row + 1) > due(row) {
@@ -272,8 +282,14 @@ pub fn interleaved(a: &Transitions, b: &Transitions) -> Transitions {
             false => of_a + row - due(row),
         })
         .collect();
-    let order = Tensor::from_slice(&order).to_device(a.rewards.device());
-    let turns = |a: &Tensor, b: &Tensor| Tensor::cat(&[a, b], 0).index_select(0, &order);
+    let order = Tensor::from_slice(&order).to_device(device);
+    move |a, b| Tensor::cat(&[a, b], 0).index_select(0, &order)
+}
+
+/// Two batches as one, the rows of both spread evenly over it, `a`'s first: of as many each in turn (RLPD's
+/// `combine`, with offline data as `a`), so that any part of it has its share of both. Returns where both have them.
+pub fn interleaved(a: &Transitions, b: &Transitions) -> Transitions {
+    let turns = turns(a.rows(), b.rows(), a.rewards.device());
     Transitions {
         observations: turns(&a.observations, &b.observations),
         actions: turns(&a.actions, &b.actions),

@@ -1,6 +1,6 @@
 //! A learner as the course of a training: what is told of it, and its checkpoint, which says on which steps it stands.
 
-use std::path::Path;
+use std::{path::Path, sync::atomic::AtomicBool};
 
 use anyhow::{Context, Result};
 use hilt_recording::table::Table;
@@ -10,6 +10,7 @@ use super::learner::Learner;
 use crate::{
     agents::Figures,
     course::{Course, State, named, training::Best},
+    generative::replay::GenerativeReplay,
     trained::{self, About},
 };
 
@@ -21,9 +22,9 @@ impl Course for Learner {
         "steps"
     }
 
-    fn advance(&mut self) -> Result<Vec<(u64, Figures)>> {
+    fn advance(&mut self, stop: &AtomicBool) -> Result<Vec<(u64, Figures)>> {
         let step = self.steps + 1;
-        self.step()
+        self.step(stop)
             .with_context(|| format!("in step {step} of {}", self.task.id()))
     }
 
@@ -42,6 +43,7 @@ impl Course for Learner {
             let (mean, length) = (ended.mean(), ended.mean_length());
             told.extend([("return", mean), ("episode_length", length)]);
         }
+        told.extend(self.generative.iter_mut().flat_map(GenerativeReplay::told));
         told
     }
 
@@ -73,7 +75,9 @@ impl Course for Learner {
         let counts = [self.steps, self.episodes, self.updates(), rows];
         let [steps, episodes, updates, rows] = counts.map(|count| count as f64);
         let progress = Tensor::from_slice(&[steps, episodes, updates, rows, trained_s]);
-        Ok(vec![(PROGRESS.into(), progress)])
+        let mut kept = vec![(PROGRESS.into(), progress)];
+        kept.extend(self.generative.iter().flat_map(GenerativeReplay::kept));
+        Ok(kept)
     }
 
     fn keep(&mut self) -> Result<()> {
@@ -91,6 +95,9 @@ impl Course for Learner {
         let columns = (self.rows).resume(self.steps - rows as u64..self.steps)?;
         if !columns.rewards.is_empty() {
             self.replay.extend(&Table::new(columns)?)?;
+        }
+        if let Some(generative) = &mut self.generative {
+            generative.restore(checkpoint)?;
         }
         Ok(trained_s)
     }

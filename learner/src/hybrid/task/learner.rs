@@ -4,6 +4,8 @@
 //! is for. So the same seed gives the same run, and a resumed one draws what it would have drawn; only the
 //! episode that was open is not gone on with, since a task's state cannot be kept.
 
+use std::sync::atomic::AtomicBool;
+
 use anyhow::Result;
 use hilt_protocol::noise::{Uniforms, mix};
 use tch::{Device, Kind};
@@ -13,6 +15,7 @@ use crate::{
     agents::{Agent, Figures, Transitions, draws::Seeded, guard::BadBatch},
     config::LearnerConfig,
     evaluation::Evaluation,
+    generative::replay::{Experience, GenerativeReplay, Settled},
     tasks::Task,
     trained::{self, About},
     vectors::{Step, VectorData, VectorReplay, interleaved},
@@ -25,6 +28,7 @@ pub(super) enum For {
     Actions,
     Rows,
     Evaluation,
+    Curiosity,
 }
 
 /// Streams of one purpose have no seed in common with those of another.
@@ -58,6 +62,7 @@ pub(super) struct Learner {
     /// The steps on disk.
     pub rows: Rows,
     pub recorded: Option<VectorData>,
+    pub generative: Option<GenerativeReplay>,
     pub plan: Plan,
     /// Steps taken.
     pub steps: u64,
@@ -81,8 +86,15 @@ fn single(numbers: &[f64]) -> Vec<f32> {
 }
 
 impl Learner {
-    /// One step, and the updates that it earns: their numbers and figures.
-    pub fn step(&mut self) -> Result<Vec<(u64, Figures)>> {
+    /// One step, and the updates that it earns: their numbers and figures. Neither, if a generation has to be waited
+    /// for and `stop` is set meanwhile.
+    pub fn step(&mut self, stop: &AtomicBool) -> Result<Vec<(u64, Figures)>> {
+        let settled = self.generative(|generative, steps, experience| {
+            generative.before(steps, experience, stop)
+        })?;
+        if settled == Some(Settled::Stopped) {
+            return Ok(vec![]);
+        }
         let seed = self.plan.seed;
         let mut open = match self.open.take() {
             Some(open) => open,
@@ -100,13 +112,13 @@ impl Learner {
         let action = self.explore(&open.observation);
         // Before the task has it, which would go where nothing leads back from.
         if let Some(column) = action.iter().position(|number| !number.is_finite()) {
-            return Err(BadBatch::NotFinite {
+            let bad = BadBatch::NotFinite {
                 tensor: "actions",
                 row: self.steps as i64,
                 column: column as i64,
                 value: action[column],
-            }
-            .into());
+            };
+            return Err(bad.into());
         }
         let outcome = self.task.step(&action);
         let step = Step {
@@ -133,7 +145,36 @@ impl Learner {
             return Ok(vec![]);
         }
         let updates = 0..self.plan.updates_per_step;
-        Ok(updates.filter_map(|_| self.update()).collect())
+        let mut figures: Vec<_> = updates.filter_map(|_| self.update()).collect();
+        let curious = self.generative(GenerativeReplay::after)?.flatten();
+        figures.extend(curious.map(|figures| (self.agent.updates(), figures)));
+        Ok(figures)
+    }
+
+    fn options(&self) -> (Kind, Device) {
+        (Kind::Float, self.plan.device)
+    }
+
+    /// Has generative replay do something, if there is any.
+    fn generative<T>(
+        &mut self,
+        act: impl FnOnce(&mut GenerativeReplay, u64, &Experience) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let options = self.options();
+        let Some(generative) = &mut self.generative else {
+            return Ok(None);
+        };
+        let seed = seed_for(self.plan.seed, For::Curiosity);
+        let batch = || {
+            let mut stream = Uniforms::new(mix(seed ^ self.steps));
+            self.replay.batch(&mut stream, self.plan.batch, options)
+        };
+        let experience = Experience {
+            all: &|| self.replay.all(options),
+            batch: &batch,
+            critic: &&*self.agent,
+        };
+        act(generative, self.steps, &experience).map(Some)
     }
 
     /// What it does next: at first anything, then as the agent explores.
@@ -159,23 +200,31 @@ impl Learner {
         Some((number + 1, self.agent.update(&batch, &mut draws)))
     }
 
-    /// The rows of update `number`: recorded ones and own ones in turn, as the share says.
+    /// The rows of update `number`: generated and real ones in turn, as the share says.
     fn batch(&self, number: u64) -> Option<Transitions> {
-        let plan = &self.plan;
-        let seed = seed_for(plan.seed, For::Rows);
+        let seed = seed_for(self.plan.seed, For::Rows);
         let mut stream = Uniforms::new(mix(seed ^ number));
-        let rows = plan.batch * self.agent.parts() as usize;
-        let options = (Kind::Float, plan.device);
+        let rows = self.plan.batch * self.agent.parts() as usize;
+        let real = |rows, stream: &mut Uniforms| self.real(rows, stream);
+        match &self.generative {
+            Some(generative) => generative.mixed(rows, &mut stream, real),
+            None => real(rows, &mut stream),
+        }
+    }
+
+    /// Recorded rows and own ones in turn, as the share says.
+    fn real(&self, rows: usize, stream: &mut Uniforms) -> Option<Transitions> {
+        let (plan, options) = (&self.plan, self.options());
         let Some(recorded) = &self.recorded else {
-            return self.replay.batch(&mut stream, rows, options);
+            return self.replay.batch(stream, rows, options);
         };
         let of_recorded = (rows as f64 * plan.recorded_share).round() as usize;
         match rows - of_recorded {
-            0 => Some(recorded.batch(&mut stream, rows)),
-            own if own == rows => self.replay.batch(&mut stream, rows, options),
+            0 => Some(recorded.batch(stream, rows)),
+            own if own == rows => self.replay.batch(stream, rows, options),
             own => {
-                let recorded = recorded.batch(&mut stream, of_recorded);
-                let own = self.replay.batch(&mut stream, own, options)?;
+                let recorded = recorded.batch(stream, of_recorded);
+                let own = self.replay.batch(stream, own, options)?;
                 Some(interleaved(&recorded, &own))
             }
         }

@@ -42,6 +42,7 @@ use crate::{
         training::{Checkpoints, Pace, Training},
     },
     evaluation::Evaluation,
+    generative::{layout::Layout, replay::GenerativeReplay},
     metrics::{check_writable, write_atomically},
     tasks,
     trained::About,
@@ -107,6 +108,16 @@ pub fn run(options: &TaskOptions, started: Instant, stop: &AtomicBool) -> Result
         scaling,
     };
     let sizes = (about.observations, about.actions);
+    let generative = GenerativeReplay::new(
+        &config.generative_replay,
+        Layout {
+            observations: sizes.0 as i64,
+            actions: sizes.1 as i64,
+        },
+        config.discount(),
+        options.seed,
+        device,
+    );
     let scaling = about.scaling.clone();
     let mut learner = Learner {
         task,
@@ -116,6 +127,7 @@ pub fn run(options: &TaskOptions, started: Instant, stop: &AtomicBool) -> Result
         replay: VectorReplay::new(config.train.capacity, sizes, scaling, None),
         rows: Rows::new(folder.file("replay"), sizes),
         recorded,
+        generative,
         plan,
         steps: 0,
         episodes: 0,

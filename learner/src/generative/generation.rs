@@ -1,0 +1,187 @@
+//! One generation: a diffusion model is trained on the real rows, more rows are sampled from it, and they are checked.
+//!
+//! What it does follows from what it is given and its seed alone, whichever thread does it and however long that takes.
+
+use std::time::Instant;
+
+use hilt_protocol::noise::{Uniforms, mix};
+use tch::{Device, Kind, Tensor};
+
+use super::{
+    check::{self, CannotCheck, Report},
+    config::GenerativeConfig,
+    diffusion::{Diffusion, Wanted},
+    layout::Layout,
+    normalizer::{CannotNormalize, Normalizer, Scheme},
+    relevance::Conditions,
+};
+use crate::agents::{draws::Seeded, guard::Watch};
+
+/// Updates between two looks at their figures.
+const LOOK: u64 = 100;
+/// Tell draws of one purpose from those of another.
+const ROWS: u64 = 0x0067_656e_726f_7773;
+const NOISE: u64 = 0x6765_6e6e_6f69_7365;
+const SAMPLES: u64 = 0x0067_656e_6d61_6b65;
+const CHECK: u64 = 0x6765_6e63_6865_636b;
+
+/// What a generation is made of.
+#[derive(Debug)]
+pub struct Job {
+    /// How.
+    pub config: GenerativeConfig,
+    /// What a row is.
+    pub layout: Layout,
+    /// Real rows \[N, d\], f32, on the host.
+    pub rows: Tensor,
+    /// How much each matters \[N\]; absent: all alike.
+    pub scores: Option<Tensor>,
+    /// The diffusion model: fresh, or that of an earlier generation.
+    pub model: Diffusion,
+    /// The run's seed.
+    pub seed: u64,
+    /// Its number, from 1.
+    pub generation: u64,
+    /// Where it computes.
+    pub device: Device,
+}
+
+/// What came out.
+#[derive(Debug)]
+pub struct Made {
+    /// Generated rows \[M, d\], as the model made them.
+    pub rows: Tensor,
+    /// What they were asked for, where they were: a relevance each, in the model's range \[M\].
+    pub asked: Option<Tensor>,
+    /// The model that made them.
+    pub model: Diffusion,
+    /// The loss over the training: after so many updates, its mean since the last time.
+    pub losses: Vec<(u64, f64)>,
+    /// Whether they are to be believed, and why.
+    pub report: Report,
+    /// Seconds of training and of sampling.
+    pub took_s: [f64; 2],
+}
+
+/// Why nothing came out.
+#[derive(Debug, thiserror::Error)]
+pub enum NotMade {
+    /// The real rows, or what makes them matter, cannot be learned from.
+    #[error(transparent)]
+    Rows(#[from] CannotNormalize),
+    /// Nor be compared with.
+    #[error(transparent)]
+    Check(#[from] CannotCheck),
+    /// Its training left all bounds.
+    #[error(
+        "the diffusion model diverged: its {figure} was {value} at update {update}; lower generative_replay.diffusion.lr"
+    )]
+    Diverged {
+        /// What left them.
+        figure: &'static str,
+        /// NaN or infinity.
+        value: f64,
+        /// When, from 1.
+        update: u64,
+    },
+    /// Nobody wants it any more.
+    #[error("given up")]
+    GivenUp,
+    /// Its thread died.
+    #[error("its thread ended without a word, which is a fault of hilt's")]
+    Panicked,
+}
+
+impl Job {
+    /// Threads of torch that it computes with.
+    pub fn threads(&self) -> i32 {
+        i32::from(self.config.threads)
+    }
+
+    fn draws(&self, purpose: u64, number: u64) -> Seeded {
+        let seed = mix(self.seed ^ mix(purpose ^ self.generation));
+        Seeded::new(seed, number, (Kind::Float, self.device))
+    }
+
+    /// Does it. `told` hears how many updates were made; `go_on` is asked again and again.
+    ///
+    /// # Errors
+    /// [`NotMade`].
+    pub fn run(mut self, told: &dyn Fn(u64), go_on: &dyn Fn() -> bool) -> Result<Made, NotMade> {
+        let began = Instant::now();
+        let (config, samples) = (&self.config, self.config.num_samples as i64);
+        check::enough(&config.check, self.rows.size()[0])?;
+        let normalizer = Normalizer::fit(config.scheme, &self.rows, &[])?;
+        let conditions = (self.scores.as_ref())
+            .map(|scores| Conditions::fit(scores, config.cond_top_frac))
+            .transpose()?;
+        let data = normalizer.normalize(&self.rows).to_device(self.device);
+        let of_rows = (conditions.as_ref()).map(|all| all.of_rows().to_device(self.device));
+        let losses = self.train(&data, of_rows.as_ref(), told, go_on)?;
+        let trained_s = began.elapsed().as_secs_f64();
+        let mut draws = self.draws(SAMPLES, 0);
+        let asked = conditions.map(|all| all.draw(samples, &mut draws).to_device(self.device));
+        // Real rows lie within ±1 by their extremes, and within nothing by their deviation.
+        let ones = Tensor::ones([data.size()[1]], (Kind::Float, self.device));
+        let wanted = Wanted {
+            rows: samples,
+            conditions: asked.as_ref(),
+            limits: matches!(self.config.scheme, Scheme::MinMax).then_some(&ones),
+        };
+        let made = self.model.sample(&wanted, &mut draws, go_on);
+        let rows = normalizer
+            .unnormalize(&made.ok_or(NotMade::GivenUp)?)
+            .to_device(Device::Cpu);
+        let sampled_s = began.elapsed().as_secs_f64() - trained_s;
+        let mut draws = self.draws(CHECK, 0);
+        let check = &self.config.check;
+        let report = check::check(check, self.layout, &self.rows, &rows, &mut draws)?;
+        Ok(Made {
+            rows,
+            asked,
+            model: self.model,
+            losses,
+            report,
+            took_s: [trained_s, sampled_s],
+        })
+    }
+
+    /// Trains the model; how its loss went.
+    fn train(
+        &mut self,
+        data: &Tensor,
+        scores: Option<&Tensor>,
+        told: &dyn Fn(u64),
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Vec<(u64, f64)>, NotMade> {
+        let diffusion = &self.config.diffusion;
+        let (count, batch, updates) = (data.size()[0] as u64, diffusion.batch, diffusion.updates);
+        let seed = mix(self.seed ^ mix(ROWS ^ self.generation));
+        let (mut watch, mut losses) = (Watch::default(), vec![]);
+        self.model.begin_again();
+        for update in 1..=updates {
+            if !go_on() {
+                return Err(NotMade::GivenUp);
+            }
+            let mut stream = Uniforms::new(mix(seed ^ update));
+            let drawn: Vec<i64> = (0..batch).map(|_| stream.below(count) as i64).collect();
+            let drawn = Tensor::from_slice(&drawn).to_device(self.device);
+            let of_batch = |all: &Tensor| all.index_select(0, &drawn);
+            let (rows, scores) = (of_batch(data), scores.map(of_batch));
+            let mut draws = self.draws(NOISE, update);
+            let figures = self.model.step(&rows, scores.as_ref(), &mut draws);
+            watch.note(update, figures);
+            if update.is_multiple_of(LOOK) || update == updates {
+                let figures = watch.read().map_err(|diverged| NotMade::Diverged {
+                    figure: diverged.figure,
+                    value: diverged.value,
+                    update: diverged.update,
+                })?;
+                let loss = figures.iter().find(|(name, _)| *name == "loss");
+                losses.extend(loss.map(|(_, loss)| (update, *loss)));
+                told(update);
+            }
+        }
+        Ok(losses)
+    }
+}

@@ -1,0 +1,435 @@
+//! Generative replay, as whoever trains drives it: when a generation begins, what becomes of it, and the rows it gives
+//! to batches.
+//!
+//! ```text
+//! after a step: learn, begin ──▶ (in the background) ──▶ before a step: take ──▶ rows of each batch
+//! ```
+//!
+//! On a task and on data at hand nothing depends on how fast a generation is: it is used from the step on that is
+//! [`GenerativeConfig::lag_steps`] after the one it began at, and waited for where it is not done by then.
+
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use hilt_protocol::noise::{Uniforms, mix};
+use tch::{Device, Kind, Tensor};
+
+use super::{
+    background::{Background, Outcome},
+    config::GenerativeConfig,
+    curiosity::Curiosity,
+    diffusion::Diffusion,
+    generation::{Job, Made},
+    layout::Layout,
+    relevance::{Critic, Judge, Relevance},
+};
+use crate::{
+    agents::{Figures, Transitions, guard::check_state, sight::UNKNOWN_RETURN},
+    course::{State, named},
+    vectors::interleaved,
+};
+
+/// Names of what a checkpoint has of it.
+const COUNTS: &str = "generative.counts";
+const CURIOSITY: &str = "generative.curiosity.";
+const ROWS: &str = "generative.rows";
+const MODEL: &str = "generative.model.";
+const PENDING: &str = "generative.pending.counts";
+const SCORES: &str = "generative.pending.scores";
+/// Tell its draws from those of others.
+const MODELS: u64 = 0x6765_6e6d_6f64_656c;
+
+/// The synthetic replay and what fills it.
+#[derive(Debug)]
+pub struct GenerativeReplay {
+    config: GenerativeConfig,
+    layout: Layout,
+    /// γ, of temporal-difference errors.
+    discount: f64,
+    seed: u64,
+    device: Device,
+    curiosity: Option<Curiosity>,
+    /// The newest generation that was believed \[M, d\].
+    rows: Option<Tensor>,
+    /// The state of the model that made it, where the next one goes on from it; else nothing.
+    model: Vec<(String, Tensor)>,
+    /// Generations begun, and the step at which the last one was.
+    generation: u64,
+    begun_at: u64,
+    pending: Option<Pending>,
+    /// How the generations went that ended since it was last asked.
+    ended: Vec<(&'static str, f64)>,
+}
+
+/// A generation that was begun and is not in use.
+#[derive(Debug)]
+struct Pending {
+    /// Real rows that it learns from: the oldest so many of those there were.
+    count: i64,
+    /// What they matter \[count\].
+    scores: Option<Tensor>,
+    /// `None`: of a checkpoint, to be begun once more.
+    work: Option<Background>,
+}
+
+/// What was really experienced.
+pub struct Experience<'a> {
+    /// All of it, from the oldest on; `None`: there is none.
+    pub all: &'a dyn Fn() -> Option<Transitions>,
+    /// A batch of it, always the same one for the same step.
+    pub batch: &'a dyn Fn() -> Option<Transitions>,
+    /// What the agent thinks of it.
+    pub critic: &'a dyn Critic,
+}
+
+/// What [`GenerativeReplay::before`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Nothing is due: go on.
+    Yes,
+    /// It was told to stop while it waited.
+    Stopped,
+}
+
+impl GenerativeReplay {
+    /// An empty one for rows of this layout; `None` where the configuration has none.
+    pub fn new(
+        config: &GenerativeConfig,
+        layout: Layout,
+        discount: f64,
+        seed: u64,
+        device: Device,
+    ) -> Option<Self> {
+        if !config.enabled {
+            return None;
+        }
+        tch::manual_seed(mix(seed ^ MODELS) as i64);
+        let curiosity = (config.relevance == Relevance::Curiosity).then(|| {
+            let (observations, actions) = (layout.observations, layout.actions);
+            let options = (Kind::Float, device);
+            Curiosity::new(&config.curiosity, observations, actions, options)
+        });
+        Some(Self {
+            config: config.clone(),
+            layout,
+            discount,
+            seed,
+            device,
+            curiosity,
+            rows: None,
+            model: vec![],
+            generation: 0,
+            begun_at: 0,
+            pending: None,
+            ended: vec![],
+        })
+    }
+
+    /// What a row is.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Whether there has been no generation, and none is under way.
+    pub fn is_fresh(&self) -> bool {
+        self.generation == 0
+    }
+
+    /// Before the step after `steps` of them. A generation that a checkpoint had under way begins once more: on the
+    /// oldest rows there are, as many as it had. (Where a full replay has lost some of those meanwhile, it is on others.)
+    /// One that is to be used from here on is waited for.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn before(
+        &mut self,
+        steps: u64,
+        experience: &Experience,
+        stop: &AtomicBool,
+    ) -> Result<Settled> {
+        self.go_on(experience)?;
+        let lag = self.config.lag_steps;
+        let due = (self.pending.as_ref()).filter(|_| steps >= self.begun_at + lag);
+        let Some(work) = due.and_then(|pending| pending.work.as_ref()) else {
+            return Ok(Settled::Yes);
+        };
+        let Some(outcome) = work.wait(stop) else {
+            return Ok(Settled::Stopped);
+        };
+        self.take(outcome);
+        Ok(Settled::Yes)
+    }
+
+    /// After a step, of which there were `steps` then: what judges relevance learns from a batch, where it learns at all,
+    /// and a generation begins where one is due.
+    ///
+    /// # Errors
+    /// As [`GenerativeReplay::begin`].
+    pub fn after(&mut self, steps: u64, experience: &Experience) -> Result<Option<Figures>> {
+        let figures = self.learn(experience);
+        if self.is_due(steps) {
+            self.begin(steps, experience)?;
+        }
+        Ok(figures)
+    }
+
+    /// Whether a generation is to begin, none being under way. On a robot's stream many steps can have come since it
+    /// was asked last.
+    pub fn is_due(&self, steps: u64) -> bool {
+        let every = self.config.retrain_diffusion_every;
+        self.pending.is_none() && every > 0 && steps / every > self.begun_at / every
+    }
+
+    fn learn(&mut self, experience: &Experience) -> Option<Figures> {
+        let curiosity = self.curiosity.as_mut()?;
+        Some(curiosity.step(&(experience.batch)()?))
+    }
+
+    /// Begins a generation on all real rows there are, unless one is under way, or there is no row.
+    ///
+    /// # Errors
+    /// If rows cannot be judged as configured, or the system gives no thread.
+    pub fn begin(&mut self, steps: u64, experience: &Experience) -> Result<()> {
+        let Some(real) = (experience.all)().filter(|_| self.pending.is_none()) else {
+            return Ok(());
+        };
+        let agent = experience.critic;
+        let judge = match (self.config.relevance, &self.curiosity) {
+            (Relevance::Curiosity, Some(curiosity)) => Some(Judge::Curiosity(curiosity)),
+            (Relevance::Return, _) => Some(Judge::Return(agent)),
+            (Relevance::TdError, _) => Some(Judge::TdError {
+                agent,
+                discount: self.discount,
+            }),
+            (Relevance::None | Relevance::Curiosity, _) => None,
+        };
+        let scores = judge.map(|judge| judge.scores(&real)).transpose()?;
+        (self.generation, self.begun_at) = (self.generation + 1, steps);
+        self.pending = Some(Pending {
+            count: real.rows(),
+            scores: scores.map(|scores| scores.to_device(Device::Cpu)),
+            work: None,
+        });
+        self.work(&real)
+    }
+
+    fn work(&mut self, real: &Transitions) -> Result<()> {
+        let mut model = self.fresh_model();
+        if !self.model.is_empty() {
+            model.restore(&self.model);
+        }
+        let Some(pending) = &mut self.pending else {
+            return Ok(());
+        };
+        let rows = self.layout.rows(real).to_device(Device::Cpu);
+        let job = Job {
+            config: self.config.clone(),
+            layout: self.layout,
+            rows: rows.narrow(0, 0, pending.count.min(rows.size()[0])),
+            scores: pending.scores.as_ref().map(Tensor::copy),
+            model,
+            seed: self.seed,
+            generation: self.generation,
+            device: self.device,
+        };
+        pending.work = Some(Background::begin(job).context("a thread for generative replay")?);
+        Ok(())
+    }
+
+    fn fresh_model(&self) -> Diffusion {
+        tch::manual_seed(mix(self.seed ^ mix(MODELS ^ self.generation)) as i64);
+        let conditions = i64::from(self.config.relevance != Relevance::None);
+        let (columns, options) = (self.layout.width(), (Kind::Float, self.device));
+        Diffusion::new(self.config.diffusion.clone(), columns, conditions, options)
+    }
+
+    fn go_on(&mut self, experience: &Experience) -> Result<()> {
+        let interrupted = (self.pending.as_ref()).is_some_and(|pending| pending.work.is_none());
+        match (interrupted.then(experience.all)).flatten() {
+            Some(real) => self.work(&real),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`GenerativeReplay::before`], without waiting: a generation is used from when it is done.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll(&mut self, experience: &Experience) -> Result<()> {
+        self.go_on(experience)?;
+        let work = (self.pending.as_ref()).and_then(|pending| pending.work.as_ref());
+        if let Some(outcome) = work.and_then(Background::poll) {
+            self.take(outcome);
+        }
+        Ok(())
+    }
+
+    /// The newest believed generation is what batches are drawn from. One that is not is left out: what was there
+    /// before stays, and the next one begins with a new model.
+    fn take(&mut self, outcome: Outcome) {
+        self.pending = None;
+        let number = self.generation;
+        let believed = outcome
+            .map_err(|reason| reason.to_string())
+            .and_then(|made| {
+                self.ended = figures(number, &made);
+                match made.report.verdict {
+                    Ok(()) => Ok((made.rows, made.model)),
+                    Err(reason) => Err(format!("its rows are not believed: {reason}")),
+                }
+            });
+        let refused = believed.is_err();
+        match believed {
+            Ok((rows, model)) => {
+                tracing::info!("generation {number}: {} rows", rows.size()[0]);
+                self.rows = Some(rows.to_device(self.device));
+                self.model = match self.config.warm_start {
+                    true => model.state(),
+                    false => vec![],
+                };
+            }
+            Err(reason) => {
+                self.model.clear();
+                tracing::warn!("generation {number} is left out, and learning goes on: {reason}");
+            }
+        }
+        (self.ended).push(("generative/refused", f64::from(u8::from(refused))));
+    }
+
+    /// How the generation went that ended since it was last asked.
+    pub fn told(&mut self) -> Vec<(&'static str, f64)> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Of `rows` of a batch, so many are generated; none until there is something.
+    pub fn share_of(&self, rows: usize) -> usize {
+        match self.rows {
+            None => 0,
+            Some(_) => (rows as f64 * self.config.diffusion_sample_ratio).round() as usize,
+        }
+    }
+
+    /// Generated rows, drawn with replacement; `None` while there are none.
+    pub fn batch(&self, stream: &mut Uniforms, rows: usize) -> Option<Tensor> {
+        let all = self.rows.as_ref()?;
+        let count = all.size()[0] as u64;
+        let drawn: Vec<i64> = (0..rows).map(|_| stream.below(count) as i64).collect();
+        let drawn = Tensor::from_slice(&drawn).to_device(all.device());
+        Some(all.index_select(0, &drawn))
+    }
+
+    /// A batch of `rows` on state vectors: real ones from `real`, and generated ones spread evenly among them. Nobody
+    /// knows what a generated row's episode still brings.
+    pub fn mixed(
+        &self,
+        rows: usize,
+        stream: &mut Uniforms,
+        real: impl FnOnce(usize, &mut Uniforms) -> Option<Transitions>,
+    ) -> Option<Transitions> {
+        let share = self.share_of(rows);
+        let generated = self.batch(stream, share).filter(|_| share > 0);
+        let Some(generated) = generated.map(|rows| self.layout.transitions(&rows)) else {
+            return real(rows, stream);
+        };
+        if share == rows {
+            return Some(generated);
+        }
+        let real = real(rows - share, stream)?;
+        let unknown = |_: &Tensor| generated.rewards.full_like(f64::from(UNKNOWN_RETURN));
+        let generated = Transitions {
+            returns: real.returns.as_ref().map(unknown),
+            ..generated
+        };
+        Some(interleaved(&generated, &real))
+    }
+
+    /// What a checkpoint keeps of it.
+    pub fn kept(&self) -> Vec<(String, Tensor)> {
+        let counts = [self.generation, self.begun_at].map(|count| count as i64);
+        let mut kept = vec![(COUNTS.to_owned(), Tensor::from_slice(&counts))];
+        if let Some(curiosity) = &self.curiosity {
+            let state = curiosity.state();
+            kept.extend(under(CURIOSITY, state.iter()));
+        }
+        if let Some(rows) = &self.rows {
+            kept.push((ROWS.to_owned(), rows.shallow_clone()));
+        }
+        kept.extend(under(MODEL, self.model.iter()));
+        if let Some(pending) = &self.pending {
+            kept.push((PENDING.to_owned(), Tensor::from(pending.count)));
+            let scores = pending.scores.as_ref();
+            kept.extend(scores.map(|scores| (SCORES.to_owned(), scores.shallow_clone())));
+        }
+        kept
+    }
+
+    /// Puts back what [`GenerativeReplay::kept`] gave, whose names of an empty one are all there, with their shapes.
+    ///
+    /// # Errors
+    /// If what else is there is of another layout or network.
+    pub fn restore(&mut self, kept: &State) -> Result<()> {
+        let counts = Vec::<i64>::try_from(named(kept, COUNTS)?)?;
+        let [generation, begun_at] = counts[..] else {
+            anyhow::bail!("`{COUNTS}` has {} numbers of 2", counts.len());
+        };
+        (self.generation, self.begun_at) = (generation as u64, begun_at as u64);
+        if let Some(curiosity) = &mut self.curiosity {
+            curiosity.restore(&below(CURIOSITY, kept));
+        }
+        self.rows = match named(kept, ROWS) {
+            Err(_) => None,
+            Ok(rows) => {
+                let (got, wanted) = (rows.size(), self.layout.width());
+                anyhow::ensure!(
+                    got.len() == 2 && got[1] == wanted && got[0] > 0,
+                    "`{ROWS}` has shape {got:?}, rows of {wanted} numbers are wanted"
+                );
+                Some(rows.to_device(self.device))
+            }
+        };
+        self.model = below(MODEL, kept);
+        if !self.model.is_empty() {
+            check_state(&self.fresh_model().state(), &self.model)
+                .context("the checkpoint's diffusion model")?;
+        }
+        self.pending = match named(kept, PENDING) {
+            Err(_) => None,
+            Ok(count) => Some(Pending {
+                count: count.int64_value(&[]),
+                scores: named(kept, SCORES).ok().map(Tensor::shallow_clone),
+                work: None,
+            }),
+        };
+        Ok(())
+    }
+}
+
+/// How a generation went.
+fn figures(number: u64, made: &Made) -> Vec<(&'static str, f64)> {
+    let [trained_s, sampled_s] = made.took_s;
+    let mut figures = vec![
+        ("generative/generation", number as f64),
+        ("generative/rows", made.rows.size()[0] as f64),
+        ("generative/trained_s", trained_s),
+        ("generative/sampled_s", sampled_s),
+    ];
+    let loss = made.losses.last();
+    figures.extend(loss.map(|(_, loss)| ("generative/loss", *loss)));
+    figures.extend(&made.report.figures);
+    figures
+}
+
+fn under<'a>(
+    prefix: &'a str,
+    state: impl Iterator<Item = &'a (String, Tensor)> + 'a,
+) -> impl Iterator<Item = (String, Tensor)> + 'a {
+    state.map(move |(name, tensor)| (format!("{prefix}{name}"), tensor.shallow_clone()))
+}
+
+fn below(prefix: &str, state: &State) -> Vec<(String, Tensor)> {
+    let own = state.iter().filter_map(|(name, tensor)| {
+        let name = name.strip_prefix(prefix)?.to_owned();
+        Some((name, tensor.shallow_clone()))
+    });
+    own.collect()
+}

@@ -1,0 +1,354 @@
+//! Generative replay of what a robot sees: rows are a [`Projection`]'s components and proprioception, and come back as
+//! maps and proprioception. What a grippers' command costs is a column beside the action.
+
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use hilt_protocol::{RigSpec, noise::Uniforms};
+use tch::{Device, Tensor, no_grad};
+
+use super::{
+    latent::Projection,
+    layout::Layout,
+    relevance::Critic,
+    replay::{Experience, GenerativeReplay, Settled},
+};
+use crate::{
+    agents::{
+        Figures, Transitions,
+        sight::{Sight, SightAgent, SightTransitions, UNKNOWN_RETURN},
+    },
+    config::LearnerConfig,
+    course::State,
+    encoder::Encoder,
+    replay::{HostBatch, Replay, Which, seen},
+};
+
+/// Names of what a checkpoint has of the projection.
+const PROJECTION: &str = "generative.projection.";
+/// Rows that are seen at once.
+const SLICE: usize = 256;
+/// Where a projection keeps less than this of what it kept of the maps that it was fitted on, it is fitted anew.
+const KEEPS: f64 = 0.9;
+
+/// The synthetic replay of a robot.
+pub struct SightReplay {
+    config: LearnerConfig,
+    seed: u64,
+    device: Device,
+    proprio: i64,
+    actions: i64,
+    /// Columns of an action that command grippers: −1, 0 or 1.
+    grippers: Vec<i64>,
+    /// Once there are rows to fit it to.
+    fitted: Option<Fitted>,
+}
+
+/// A projection, and the rows that mean something by it.
+struct Fitted {
+    projection: Projection,
+    rows: GenerativeReplay,
+}
+
+/// What was really experienced.
+pub struct Seen<'a> {
+    /// Shows the replay, for a moment.
+    pub replay: &'a dyn Fn(&mut dyn FnMut(&Replay)),
+    /// What frames become maps by.
+    pub encoder: &'a Encoder,
+    /// What the agent thinks of it.
+    pub agent: &'a dyn SightAgent,
+}
+
+impl Seen<'_> {
+    /// Real rows from the oldest on, demonstrations first, slice by slice; of every `stride` slices one.
+    fn each(&self, config: &LearnerConfig, stride: usize, mut each: impl FnMut(SightTransitions)) {
+        for which in [Which::Demonstrations, Which::Online] {
+            let mut first = 0;
+            loop {
+                let mut slice = None;
+                (self.replay)(&mut |replay| {
+                    let mut batch = HostBatch::new(replay.layout(), SLICE);
+                    let rows = replay.in_order(which, first, &mut batch);
+                    slice = (rows > 0).then_some((batch, rows as i64));
+                });
+                let Some((batch, rows)) = slice else { break };
+                // Images are looked at shifted, as in updates; for maps nothing is drawn.
+                let mut random = Uniforms::new(first as u64);
+                let all = seen(&batch, config.train.store, self.encoder, &mut random);
+                each(all.first(rows));
+                first += SLICE * stride;
+            }
+        }
+    }
+
+    /// What was seen in about so many of them, spread over all.
+    fn some(&self, config: &LearnerConfig, rows: i64) -> Option<Sight> {
+        let mut count = 0;
+        (self.replay)(&mut |replay| {
+            count = [Which::Demonstrations, Which::Online]
+                .map(|which| replay.len(which))
+                .iter()
+                .sum();
+        });
+        let stride = (count / rows.max(1) as usize).max(1);
+        let mut slices = vec![];
+        self.each(config, stride, |slice| slices.push(slice.observations));
+        (!slices.is_empty()).then(|| Sight::joined(&slices))
+    }
+}
+
+/// An agent, asked about rows.
+struct Asked<'a> {
+    projection: &'a Projection,
+    agent: &'a dyn SightAgent,
+    actions: i64,
+}
+
+impl Critic for Asked<'_> {
+    fn best(&self, observations: &Tensor) -> Tensor {
+        self.agent.best(&self.projection.seen(observations))
+    }
+
+    fn worth(&self, observations: &Tensor, actions: &Tensor) -> Option<Tensor> {
+        let actions = actions.narrow(1, 0, self.actions);
+        (self.agent).value(&self.projection.seen(observations), &actions)
+    }
+}
+
+impl SightReplay {
+    /// An empty one; `None` where the configuration has none.
+    pub fn new(config: &LearnerConfig, spec: &RigSpec, seed: u64, device: Device) -> Option<Self> {
+        config.generative_replay.enabled.then(|| Self {
+            config: config.clone(),
+            seed,
+            device,
+            proprio: spec.proprio_dim() as i64,
+            actions: spec.action_dim() as i64,
+            grippers: (spec.gripper_columns().iter())
+                .map(|&column| column as i64)
+                .collect(),
+            fitted: None,
+        })
+    }
+
+    fn with(&self, projection: Projection) -> Option<Fitted> {
+        let observations = projection.dimensions() + self.proprio;
+        // What grippers cost is beside the action.
+        let layout = Layout {
+            observations,
+            actions: self.actions + 1,
+        };
+        let (config, discount) = (&self.config.generative_replay, self.config.discount());
+        let rows = GenerativeReplay::new(config, layout, discount, self.seed, self.device)?;
+        Some(Fitted { projection, rows })
+    }
+
+    /// Has a projection that keeps what there is to see, if there is anything. With a new one nothing that stood on the
+    /// one before it is left.
+    fn refit(&mut self, seen: &Seen) -> Result<()> {
+        let config = &self.config.generative_replay.projection;
+        let Some(some) = seen.some(&self.config, config.fit_rows) else {
+            return Ok(());
+        };
+        if let Some(Fitted { projection, .. }) = &self.fitted {
+            let keeps = projection.keeps(&some);
+            if keeps >= KEEPS * projection.explained() {
+                return Ok(());
+            }
+            tracing::info!(
+                "projection {:016x} keeps {:.1} % of the maps' variance now: what was generated by it is discarded",
+                projection.version(),
+                100.0 * keeps
+            );
+        }
+        let projection = Projection::fit(config, &some).context("generative_replay.projection")?;
+        tracing::info!(
+            "projection {:016x}: maps become {} numbers, which keep {:.1} % of their variance",
+            projection.version(),
+            projection.dimensions(),
+            100.0 * projection.explained()
+        );
+        self.fitted = self.with(projection);
+        Ok(())
+    }
+
+    fn drive<T>(
+        &mut self,
+        seen: &Seen,
+        batch: Option<&SightTransitions>,
+        act: impl FnOnce(&mut GenerativeReplay, &Experience) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let Some(Fitted { projection, rows }) = &mut self.fitted else {
+            return Ok(None);
+        };
+        let all = || {
+            let mut slices = vec![];
+            seen.each(&self.config, 1, |slice| {
+                slices.push(row_parts(projection, &slice));
+            });
+            (!slices.is_empty()).then(|| Transitions::joined(&slices))
+        };
+        let experience = Experience {
+            all: &all,
+            batch: &|| batch.map(|batch| row_parts(projection, batch)),
+            critic: &Asked {
+                projection,
+                agent: seen.agent,
+                actions: self.actions,
+            },
+        };
+        act(rows, &experience).map(Some)
+    }
+
+    /// As [`GenerativeReplay::begin`], where there has been no generation.
+    ///
+    /// # Errors
+    /// As there, or if maps cannot be projected.
+    pub fn begin(&mut self, steps: u64, seen: &Seen) -> Result<()> {
+        if self
+            .fitted
+            .as_ref()
+            .is_none_or(|fitted| fitted.rows.is_fresh())
+        {
+            self.refit(seen)?;
+            self.drive(seen, None, |rows, experience| rows.begin(steps, experience))?;
+        }
+        Ok(())
+    }
+
+    /// As [`GenerativeReplay::before`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn before(&mut self, steps: u64, seen: &Seen, stop: &AtomicBool) -> Result<Settled> {
+        let settled = self.drive(seen, None, |rows, experience| {
+            rows.before(steps, experience, stop)
+        })?;
+        Ok(settled.unwrap_or(Settled::Yes))
+    }
+
+    /// As [`GenerativeReplay::after`]; `batch` is what was learned from.
+    ///
+    /// # Errors
+    /// As there, or if maps cannot be projected.
+    pub fn after(
+        &mut self,
+        steps: u64,
+        seen: &Seen,
+        batch: &SightTransitions,
+    ) -> Result<Option<Figures>> {
+        if (self.fitted.as_ref()).is_none_or(|fitted| fitted.rows.is_due(steps)) {
+            self.refit(seen)?;
+        }
+        let figures = self.drive(seen, Some(batch), |rows, experience| {
+            rows.after(steps, experience)
+        })?;
+        Ok(figures.flatten())
+    }
+
+    /// As [`GenerativeReplay::poll`].
+    ///
+    /// # Errors
+    /// As [`GenerativeReplay::before`].
+    pub fn poll(&mut self, seen: &Seen) -> Result<()> {
+        self.drive(seen, None, |rows, experience| rows.poll(experience))?;
+        Ok(())
+    }
+
+    /// As [`GenerativeReplay::told`].
+    pub fn told(&mut self) -> Vec<(&'static str, f64)> {
+        (self.fitted.as_mut()).map_or(vec![], |fitted| fitted.rows.told())
+    }
+
+    /// Of `rows` of a batch, so many are generated.
+    pub fn share_of(&self, rows: usize) -> usize {
+        (self.fitted.as_ref()).map_or(0, |fitted| fitted.rows.share_of(rows))
+    }
+
+    /// Real rows, and so many generated ones spread evenly among them.
+    pub fn mixed(
+        &self,
+        real: &SightTransitions,
+        share: usize,
+        stream: &mut Uniforms,
+    ) -> SightTransitions {
+        let generated = (self.fitted.as_ref()).and_then(|fitted| {
+            let rows = fitted.rows.batch(stream, share)?;
+            Some(self.seen(&fitted.projection, &fitted.rows.layout().transitions(&rows)))
+        });
+        match generated.filter(|_| share > 0) {
+            None => real.first(real.rows()),
+            Some(generated) if real.rows() == 0 => generated,
+            Some(generated) => generated.interleaved(real),
+        }
+    }
+
+    /// What rows stand for. Nobody knows what their episodes still bring.
+    fn seen(&self, projection: &Projection, rows: &Transitions) -> SightTransitions {
+        let actions = rows.actions.narrow(1, 0, self.actions).contiguous();
+        for &column in &self.grippers {
+            let _ = actions.select(1, column).round_();
+        }
+        SightTransitions {
+            observations: projection.seen(&rows.observations),
+            next_observations: projection.seen(&rows.next_observations),
+            actions,
+            rewards: rows.rewards.shallow_clone(),
+            grasp_penalty: rows.actions.select(1, self.actions),
+            masks: rows.masks.shallow_clone(),
+            returns: self
+                .config
+                .return_discount()
+                .map(|_| rows.rewards.full_like(f64::from(UNKNOWN_RETURN))),
+        }
+    }
+
+    /// What a checkpoint keeps of it: nothing, until there is a projection.
+    pub fn kept(&self) -> Vec<(String, Tensor)> {
+        let Some(Fitted { projection, rows }) = &self.fitted else {
+            return vec![];
+        };
+        let named = |(name, tensor)| (format!("{PROJECTION}{name}"), tensor);
+        let mut kept: Vec<_> = projection.state().into_iter().map(named).collect();
+        kept.extend(rows.kept());
+        kept
+    }
+
+    /// Puts back what [`SightReplay::kept`] gave.
+    ///
+    /// # Errors
+    /// If it is of other widths or networks.
+    pub fn restore(&mut self, kept: &State) -> Result<()> {
+        let own: Vec<_> = (kept.iter())
+            .filter_map(|(name, tensor)| {
+                Some((
+                    name.strip_prefix(PROJECTION)?.to_owned(),
+                    tensor.shallow_clone(),
+                ))
+            })
+            .collect();
+        if own.is_empty() {
+            return Ok(());
+        }
+        let projection = Projection::restored(&own, self.device)
+            .context("the checkpoint's projection of maps")?;
+        self.fitted = self.with(projection);
+        if let Some(Fitted { rows, .. }) = &mut self.fitted {
+            rows.restore(kept)?;
+        }
+        Ok(())
+    }
+}
+
+/// What was seen and done, as rows have it.
+fn row_parts(projection: &Projection, seen: &SightTransitions) -> Transitions {
+    no_grad(|| Transitions {
+        observations: projection.project(&seen.observations),
+        actions: Tensor::cat(&[&seen.actions, &seen.grasp_penalty.unsqueeze(1)], 1),
+        rewards: seen.rewards.shallow_clone(),
+        next_observations: projection.project(&seen.next_observations),
+        masks: seen.masks.shallow_clone(),
+        returns: None,
+    })
+}

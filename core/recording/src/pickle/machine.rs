@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
 };
 
 use super::{
@@ -70,10 +70,20 @@ pub(super) struct Machine<'a> {
     /// Where the operation under way began.
     operation: usize,
     nodes: Vec<Node<'a>>,
-    stack: Vec<usize>,
+    /// So many nodes, the first, are held by a container or come again: they stay.
+    held: usize,
+    /// Places, each with the highest of those up to it.
+    stack: Vec<(usize, usize)>,
     /// Heights of the stack.
     marks: Vec<usize>,
+    /// Numbers of kept values that come again, if that is known.
+    recalled: Option<&'a HashSet<usize>>,
+    /// Values that are kept: those that come again, and those whose number is out of order.
     memo: HashMap<usize, usize>,
+    /// How many values are kept, also of those that do not come again.
+    kept: usize,
+    /// All numbers below this one are kept.
+    in_order: usize,
 }
 
 type Step<T> = Result<T, PickleFault>;
@@ -151,9 +161,25 @@ impl<'a> Machine<'a> {
         if self.nodes.len() >= MAX_VALUES {
             return Err(PickleFault::TooMany);
         }
-        self.stack.push(self.nodes.len());
+        self.stack_up(self.nodes.len());
         self.nodes.push(node);
         Ok(())
+    }
+
+    fn stack_up(&mut self, place: usize) {
+        let below = self.stack.last().map_or(0, |&(_, highest)| highest);
+        self.stack.push((place, place.max(below)));
+    }
+
+    /// Somebody refers to the node of this place.
+    fn hold(&mut self, place: usize) {
+        self.held = self.held.max(place + 1);
+    }
+
+    /// Forgets what an array was made of. Nodes refer to earlier ones, or hold them.
+    fn forget(&mut self) {
+        let in_use = self.stack.last().map_or(0, |&(_, highest)| highest + 1);
+        self.nodes.truncate(self.held.max(in_use));
     }
 
     /// The lowest place that may be taken from.
@@ -163,7 +189,7 @@ impl<'a> Machine<'a> {
 
     fn top(&self) -> Step<usize> {
         match self.stack.last() {
-            Some(&place) if self.stack.len() > self.floor() => Ok(place),
+            Some(&(place, _)) if self.stack.len() > self.floor() => Ok(place),
             _ => form(UNDERFLOW),
         }
     }
@@ -177,7 +203,7 @@ impl<'a> Machine<'a> {
     /// The last `n` values.
     fn pop_many(&mut self, n: usize) -> Step<Vec<usize>> {
         match self.stack.len().checked_sub(n) {
-            Some(start) if start >= self.floor() => Ok(self.stack.split_off(start)),
+            Some(start) if start >= self.floor() => Ok(self.pop_from(start)),
             _ => form(UNDERFLOW),
         }
     }
@@ -185,13 +211,18 @@ impl<'a> Machine<'a> {
     /// The values above the last mark.
     fn pop_marked(&mut self) -> Step<Vec<usize>> {
         match self.marks.pop() {
-            Some(mark) => Ok(self.stack.split_off(mark)),
+            Some(mark) => Ok(self.pop_from(mark)),
             None => form("an operation misses its mark"),
         }
     }
 
+    fn pop_from(&mut self, start: usize) -> Vec<usize> {
+        self.stack.drain(start..).map(|(place, _)| place).collect()
+    }
+
     fn append(&mut self, items: Vec<usize>) -> Step<()> {
         let list = self.top()?;
+        items.iter().for_each(|&item| self.hold(item));
         match &mut self.nodes[list] {
             Node::List(list) => {
                 list.extend(items);
@@ -210,6 +241,7 @@ impl<'a> Machine<'a> {
             let Node::Text(key) = self.nodes[key] else {
                 return form("a dictionary's key is no text");
             };
+            self.hold(value);
             match &mut self.nodes[dict] {
                 Node::Dict(entries) => entries.insert(key, value),
                 _ => return form("entries are added to something that is no dictionary"),
@@ -220,17 +252,32 @@ impl<'a> Machine<'a> {
 
     fn remember(&mut self, number: usize) -> Step<()> {
         let place = self.top()?;
-        if self.memo.len() >= MAX_VALUES {
+        if self.kept >= MAX_VALUES {
             return Err(PickleFault::TooMany);
         }
-        self.memo.insert(number, place);
+        let again = self.memo.contains_key(&number);
+        let comes_again = self
+            .recalled
+            .is_none_or(|recalled| recalled.contains(&number));
+        if comes_again || again || number > self.in_order {
+            self.hold(place);
+            self.memo.insert(number, place);
+        }
+        if !again && number >= self.in_order {
+            self.kept += 1;
+        }
+        while number >= self.in_order
+            && (number == self.in_order || self.memo.contains_key(&self.in_order))
+        {
+            self.in_order += 1;
+        }
         Ok(())
     }
 
     fn recall(&mut self, number: usize) -> Step<()> {
         match self.memo.get(&number) {
             Some(&place) => {
-                self.stack.push(place);
+                self.stack_up(place);
                 Ok(())
             }
             None => form("it refers to a value that it has not kept"),
@@ -369,7 +416,7 @@ impl<'a> Machine<'a> {
                 _ => return form(ARRAY),
             },
             (Global::FrozenDict, &[dict]) if matches!(self.nodes[dict], Node::Dict(_)) => {
-                self.stack.push(dict);
+                self.stack_up(dict);
                 return Ok(());
             }
             (Global::OrderedDict, []) => Node::Dict(BTreeMap::new()),
@@ -381,6 +428,7 @@ impl<'a> Machine<'a> {
             (Global::Bytes, []) => Node::Bytes(Cow::Borrowed(&[])),
             _ => return form("a function is called with other arguments than data needs"),
         };
+        self.forget();
         self.push(node)
     }
 
@@ -398,18 +446,21 @@ impl<'a> Machine<'a> {
             }
             _ => return form("a state is given to something that is no array"),
         }
+        self.forget();
         Ok(())
     }
 
     /// Runs a file's bytes to their end: all values, and the place of the one that is left.
-    /// `far` was left out of them, in order.
+    /// `far` was left out of them, in order; of the values that are kept those of the numbers `recalled` come again.
     pub(super) fn run(
         bytes: &'a [u8],
         far: &'a [Far],
+        recalled: Option<&'a HashSet<usize>>,
     ) -> Result<(Vec<Node<'a>>, usize), PickleError> {
         let mut machine = Self {
             bytes,
             far,
+            recalled,
             ..Self::default()
         };
         let root = machine.execute().map_err(|fault| {
@@ -493,7 +544,7 @@ impl<'a> Machine<'a> {
                     let pairs = self.pop_marked()?;
                     self.insert(&pairs)?;
                 }
-                op::MEMOIZE => self.remember(self.memo.len())?,
+                op::MEMOIZE => self.remember(self.kept)?,
                 op::PUT1 | op::PUT4 => {
                     let number = self.size(op::width(operation))?;
                     self.remember(number)?;
@@ -513,7 +564,7 @@ impl<'a> Machine<'a> {
             }
         }
         match self.stack[..] {
-            [root] if self.marks.is_empty() && self.next == self.bytes.len() => Ok(root),
+            [(root, _)] if self.marks.is_empty() && self.next == self.bytes.len() => Ok(root),
             _ => form("it does not end with one value"),
         }
     }

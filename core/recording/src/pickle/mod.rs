@@ -27,7 +27,10 @@ mod op;
 mod outline;
 mod writer;
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+};
 
 pub(crate) use self::writer::PickleWriter;
 pub use self::{
@@ -126,16 +129,20 @@ pub struct Value<'p, 'a> {
 impl<'a> Pickle<'a> {
     /// Reads a file's bytes. Never panics, whatever they are; takes memory in proportion to them.
     pub fn read(bytes: &'a [u8]) -> Result<Self, PickleError> {
-        Self::run(bytes, &[])
+        Self::run(bytes, &[], None)
     }
 
     /// Reads an outline. Never panics either.
     pub fn of_outline(outline: &'a Outline) -> Result<Self, PickleError> {
-        Self::run(&outline.bytes, &outline.far)
+        Self::run(&outline.bytes, &outline.far, Some(&outline.recalled))
     }
 
-    fn run(bytes: &'a [u8], far: &'a [Far]) -> Result<Self, PickleError> {
-        let (nodes, root) = Machine::run(bytes, far)?;
+    fn run(
+        bytes: &'a [u8],
+        far: &'a [Far],
+        recalled: Option<&'a HashSet<usize>>,
+    ) -> Result<Self, PickleError> {
+        let (nodes, root) = Machine::run(bytes, far, recalled)?;
         Ok(Self { nodes, root })
     }
 

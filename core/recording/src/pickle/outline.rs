@@ -1,6 +1,9 @@
 //! A pickle without its large arrays, for files that do not fit into memory.
 
-use std::io::{self, BufRead, BufReader, Read, Seek};
+use std::{
+    collections::HashSet,
+    io::{self, BufRead, BufReader, Read, Seek},
+};
 
 use sha2::{Digest, Sha256};
 
@@ -31,6 +34,8 @@ pub enum OutlineError {
 pub struct Outline {
     pub(super) bytes: Vec<u8>,
     pub(super) far: Vec<Far>,
+    /// The numbers of values that are kept and come again. Python keeps nearly all, and few come again.
+    pub(super) recalled: HashSet<usize>,
 }
 
 impl Outline {
@@ -44,6 +49,7 @@ impl Outline {
             outline: Self {
                 bytes: Vec::new(),
                 far: Vec::new(),
+                recalled: HashSet::new(),
             },
         };
         // The machine will say what is wrong where the walk ends.
@@ -66,6 +72,11 @@ impl Outline {
         }
         hash.finalize().into()
     }
+}
+
+fn little_endian(bytes: &[u8]) -> u64 {
+    let bytes = bytes.iter().rev();
+    bytes.fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 struct Walk<R> {
@@ -102,7 +113,15 @@ impl<R: Read + Seek> Walk<R> {
         }
         let operation = self.outline.bytes.last().copied().unwrap_or(op::STOP);
         match op::argument(operation) {
-            op::Argument::Fixed(bytes) => self.copy(bytes),
+            op::Argument::Fixed(bytes) => {
+                let start = self.outline.bytes.len();
+                let whole = self.copy(bytes)?;
+                if matches!(operation, op::GET1 | op::GET4) {
+                    let number = little_endian(&self.outline.bytes[start..]);
+                    self.outline.recalled.extend(usize::try_from(number));
+                }
+                Ok(whole)
+            }
             op::Argument::Counted(width) => self.counted(operation, width),
             op::Argument::Lines => Ok(self.line()? && self.line()?),
             op::Argument::End => {
@@ -127,8 +146,7 @@ impl<R: Read + Seek> Walk<R> {
         if !self.copy(width as u64)? {
             return Ok(false);
         }
-        let count = self.outline.bytes[start..].iter().rev();
-        let count = count.fold(0, |count, &byte| count << 8 | u64::from(byte));
+        let count = little_endian(&self.outline.bytes[start..]);
         if count < FAR_BYTES || count > self.left {
             return self.copy(count);
         }

@@ -1,28 +1,44 @@
 //! Recorded entries as the trainers want them: demonstrations for imitation, labelled frames for
-//! the classifier. Pure: reading files is `hilt_recording`'s, training is the trainers'.
+//! the classifier. Entries are gone through one by one; whatever is kept of them says so.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use anyhow::{Context, Result};
-use hilt_protocol::{Entry, Observation, Record, RigSpec};
-use hilt_recording::{Data, Recording, table::Table};
+use hilt_protocol::{Entry, Observation, Record, RigSpec, RunId};
+use hilt_recording::{Data, DataError, Opening, Recording, Steps, table::Table};
 
-use crate::ingest::Ingest;
+use crate::{ingest::Ingest, stopped::Stopped};
 
-/// Pairs of observation and action, in recorded order.
-#[derive(Debug, Default)]
+/// The numbers of pairs of observation and action, in recorded order. Their frames are kept by whoever needs them.
+#[derive(Debug)]
 pub struct Demonstrations {
-    /// Per sample, one RGB frame per camera (height, width, 3).
-    pub images: Vec<Vec<Arc<[u8]>>>,
     /// Per sample, `RigSpec::proprio_dim` numbers.
     pub proprio: Vec<Vec<f32>>,
     /// Per sample, `RigSpec::action_dim` numbers.
     pub actions: Vec<Vec<f32>>,
-    /// Per sample, from the tool to where the tool first closed its gripper in this episode
-    /// (metres, base frame); `None` where the episode never closes or has no tool position.
-    pub to_grasp_m: Vec<Option<[f32; 3]>>,
-    /// Per sample, the episode it comes from: held-out sets are made of whole episodes.
-    pub episode: Vec<u64>,
+    /// Entries that they were made of.
+    pub entries: u64,
+    /// Where the spec keeps the first arm's tool position, if it does.
+    tool_columns: Option<[usize; 3]>,
+    gripper_columns: Vec<usize>,
+    steps: Steps,
+    episodes: Vec<Episode>,
+}
+
+/// Samples of an episode, from the first up to the next one's.
+#[derive(Debug)]
+struct Episode {
+    run: RunId,
+    number: u64,
+    first: usize,
+    /// The sample in which a gripper is first told to close.
+    closes: Option<usize>,
 }
 
 /// Frames with a person's word on them.
@@ -34,14 +50,8 @@ pub struct LabelledFrames {
     pub labels: Vec<bool>,
     /// Episode of each frame (unique over all sources): held-out sets are made of whole episodes.
     pub episode: Vec<u64>,
-}
-
-fn frames(observation: &Observation) -> Vec<Arc<[u8]>> {
-    observation
-        .images
-        .iter()
-        .map(|image| Arc::clone(&image.rgb))
-        .collect()
+    /// Run and number of the last frame's episode, if it may go on.
+    last: Option<(RunId, u64)>,
 }
 
 /// Where the spec keeps the first arm's tool position, if it does.
@@ -50,56 +60,64 @@ fn tool_columns(spec: &RigSpec) -> Option<[usize; 3]> {
     Some([find("tool_x")?, find("tool_y")?, find("tool_z")?])
 }
 
-fn tool(columns: Option<[usize; 3]>, observation: &Observation) -> Option<[f32; 3]> {
-    let [x, y, z] = columns?;
-    let p = &observation.proprio;
-    Some([*p.get(x)?, *p.get(y)?, *p.get(z)?])
-}
-
 impl Demonstrations {
-    /// From the entries of one or more runs, each in order.
-    pub fn from_entries(entries: &[Entry], spec: &RigSpec) -> Self {
-        let tool_columns = tool_columns(spec);
-        let gripper = spec.gripper_columns();
-        let mut out = Self::default();
-        let mut by_episode: BTreeMap<(u64, u64), Vec<&Entry>> = BTreeMap::new();
-        for entry in entries {
-            by_episode
-                .entry((entry.run.0, entry.episode))
-                .or_default()
-                .push(entry);
+    /// Of a rig, without any yet.
+    pub fn of(spec: &RigSpec) -> Self {
+        Self {
+            proprio: vec![],
+            actions: vec![],
+            entries: 0,
+            tool_columns: tool_columns(spec),
+            gripper_columns: spec.gripper_columns(),
+            steps: Steps::default(),
+            episodes: vec![],
         }
-        for (ordinal, episode) in by_episode.values().enumerate() {
-            let closes = |pair: &&[&Entry]| match &pair[1].record {
-                Record::Step(step) => gripper.iter().any(|&c| step.action[c] < -0.5),
-                Record::Reset(_) => false,
-            };
-            let pairs: Vec<&[&Entry]> = episode
-                .windows(2)
-                .filter(|p| p[1].sequence == p[0].sequence + 1)
-                .collect();
-            let grasp = pairs
-                .iter()
-                .find(|p| closes(p))
-                .and_then(|p| tool(tool_columns, p[0].observation()));
-            for pair in pairs {
-                let Record::Step(step) = &pair[1].record else {
-                    continue;
-                };
-                let observation = pair[0].observation();
-                let here = tool(tool_columns, observation);
-                out.images.push(frames(observation));
-                out.proprio.push(observation.proprio.clone());
-                out.actions.push(step.action.clone());
-                out.to_grasp_m.push(
-                    grasp
-                        .zip(here)
-                        .map(|(g, h)| std::array::from_fn(|i| g[i] - h[i])),
-                );
-                out.episode.push(ordinal as u64);
-            }
+    }
+
+    /// Takes the next entry of one or more runs, each in order. What was seen where the sample begins that it makes, if
+    /// it makes one.
+    pub fn take(&mut self, entry: &Entry) -> Option<Observation> {
+        self.entries += 1;
+        let (seen, step) = self.steps.next(entry)?;
+        let (run, number, sample) = (entry.run, entry.episode, self.len());
+        let of_last = self.episodes.last().map(|last| (last.run, last.number));
+        if of_last != Some((run, number)) {
+            self.episodes.push(Episode {
+                run,
+                number,
+                first: sample,
+                closes: None,
+            });
         }
-        out
+        if (self.gripper_columns.iter()).any(|&column| step.action[column] < -0.5)
+            && let Some(episode) = self.episodes.last_mut()
+        {
+            episode.closes.get_or_insert(sample);
+        }
+        self.proprio.push(seen.proprio.clone());
+        self.actions.push(step.action.clone());
+        Some(seen)
+    }
+
+    /// Per sample, from the tool to where the tool first closed its gripper in this episode
+    /// (metres, base frame); `None` where the episode never closes or has no tool position.
+    pub fn to_grasp_m(&self) -> Vec<Option<[f32; 3]>> {
+        let next = self.episodes.iter().skip(1).map(|episode| episode.first);
+        let ends = next.chain([self.len()]);
+        let of = |(episode, end): (&Episode, usize)| {
+            let grasp = episode.closes.and_then(|sample| self.tool(sample));
+            (episode.first..end).map(move |sample| {
+                let (grasp, here) = (grasp?, self.tool(sample)?);
+                Some(std::array::from_fn(|i| grasp[i] - here[i]))
+            })
+        };
+        self.episodes.iter().zip(ends).flat_map(of).collect()
+    }
+
+    fn tool(&self, sample: usize) -> Option<[f32; 3]> {
+        let [x, y, z] = self.tool_columns?;
+        let p = &self.proprio[sample];
+        Some([*p.get(x)?, *p.get(y)?, *p.get(z)?])
     }
 
     /// Mean and standard deviation of each number of proprioception, as [`statistics`] has them.
@@ -119,22 +137,31 @@ impl Demonstrations {
 }
 
 impl LabelledFrames {
-    /// Takes every observation that a person labelled.
-    pub fn from_entries(entries: &[Entry]) -> Self {
-        let mut out = Self::default();
-        let mut episodes: BTreeMap<(u64, u64), u64> = BTreeMap::new();
-        for entry in entries {
-            let Record::Step(step) = &entry.record else {
-                continue;
-            };
-            let Some(label) = step.label else { continue };
-            let next = episodes.len() as u64;
-            let episode = *episodes.entry((entry.run.0, entry.episode)).or_insert(next);
-            out.images.push(frames(&step.next));
-            out.labels.push(label);
-            out.episode.push(episode);
-        }
-        out
+    /// Takes the observation of an entry, if a person labelled it. Entries of an episode follow one another.
+    pub fn take(&mut self, entry: &Entry) {
+        let Record::Step(step) = &entry.record else {
+            return;
+        };
+        let Some(label) = step.label else { return };
+        let here = (entry.run, entry.episode);
+        let goes_on = self.last.replace(here) == Some(here);
+        let episode = match self.episode.last() {
+            Some(&last) if goes_on => last,
+            Some(&last) => last + 1,
+            None => 0,
+        };
+        let images = step.next.images.iter();
+        self.images
+            .push(images.map(|image| Arc::clone(&image.rgb)).collect());
+        self.labels.push(label);
+        self.episode.push(episode);
+    }
+
+    /// Adds a frame of this episode, counted from 0 without a gap.
+    pub fn push(&mut self, images: Vec<Arc<[u8]>>, label: bool, episode: u64) {
+        self.images.push(images);
+        self.labels.push(label);
+        self.episode.push(episode);
     }
 
     /// Takes more frames. Their episodes are taken as other ones.
@@ -143,6 +170,7 @@ impl LabelledFrames {
         self.images.extend(more.images);
         self.labels.extend(more.labels);
         self.episode.extend(more.episode.iter().map(|e| first + e));
+        self.last = None;
     }
 
     /// Leaves out the oldest beyond `most` frames.
@@ -183,21 +211,61 @@ pub fn statistics(rows: &[Vec<f32>]) -> (Vec<f32>, Vec<f32>) {
         .unzip()
 }
 
-/// Everything of a recording at once, and what it has to be read with; `rig` is that of one that does not say it.
-pub fn read_all(path: &Path, rig: Option<&RigSpec>) -> Result<(RigSpec, Vec<Entry>)> {
-    let recording = Recording::open(path, rig)?;
-    let entries = recording.entries().collect::<Result<_, _>>()?;
-    Ok((recording.spec().clone(), entries))
+/// Told to end, and what that comes before.
+pub type Until<'a> = (&'a AtomicBool, &'static str);
+
+/// Opens data, until it is told to end. `rig` is that of a recording that does not say it itself; `as_it_is` as in
+/// [`Opening`].
+pub fn open_data(
+    path: &Path,
+    rig: Option<&RigSpec>,
+    as_it_is: bool,
+    (stop, before): Until<'_>,
+) -> Result<Data> {
+    let opening = Opening {
+        told: rig,
+        as_it_is,
+        go_on: &|| !stop.load(Ordering::Relaxed),
+    };
+    let opened = Data::open_as(path, &opening);
+    if opened.is_err() {
+        Stopped::check(stop, before)?;
+    }
+    Ok(opened?)
 }
 
-/// [`read_all`] of what is to be imitated: a number that is none, or that no action can have, is an error before
-/// anything is trained.
-pub fn read_demonstrations(path: &Path, rig: Option<&RigSpec>) -> Result<(RigSpec, Vec<Entry>)> {
-    let (spec, entries) = read_all(path, rig)?;
-    (entries.iter())
-        .try_for_each(Ingest::check)
-        .with_context(|| format!("--demos {}", path.display()))?;
-    Ok((spec, entries))
+/// [`open_data`] of a recording that is learned from; a table is an error.
+pub fn open_recording(path: &Path, rig: Option<&RigSpec>, until: Until<'_>) -> Result<Recording> {
+    match open_data(path, rig, false, until)? {
+        Data::Recording(recording) => Ok(recording),
+        Data::Table(_) => Err(DataError::NoCameras(path.to_owned()).into()),
+    }
+}
+
+/// Goes through the entries of a recording, until it is told to end. An error of `take` names the entry's place.
+pub fn each_entry(
+    recording: &Recording,
+    (stop, before): Until<'_>,
+    mut take: impl FnMut(&Entry) -> Result<()>,
+) -> Result<()> {
+    for entry in recording.entries() {
+        Stopped::check(stop, before)?;
+        let entry = entry?;
+        take(&entry).with_context(|| recording.place_of(&entry))?;
+    }
+    Ok(())
+}
+
+/// [`each_entry`] of what is to be imitated: a number that is none, or that no action can have, is an error.
+pub fn each_demonstration(
+    recording: &Recording,
+    until: Until<'_>,
+    mut take: impl FnMut(&Entry) -> Result<()>,
+) -> Result<()> {
+    each_entry(recording, until, |entry| {
+        Ingest::check(entry)?;
+        take(entry)
+    })
 }
 
 /// A table of state vectors.
@@ -277,6 +345,20 @@ mod tests {
         }
     }
 
+    fn demonstrations(entries: &[Entry]) -> Demonstrations {
+        let mut demonstrations = Demonstrations::of(&spec());
+        let before = entries.iter().map(|entry| demonstrations.take(entry));
+        let begun: Vec<_> = before.flatten().map(|seen| seen.proprio).collect();
+        assert_eq!(begun, demonstrations.proprio);
+        demonstrations
+    }
+
+    fn labelled(entries: &[Entry]) -> LabelledFrames {
+        let mut frames = LabelledFrames::default();
+        entries.iter().for_each(|entry| frames.take(entry));
+        frames
+    }
+
     #[test]
     fn pairs_observation_with_the_action_taken_there() {
         let entries = [
@@ -285,13 +367,14 @@ mod tests {
             step(2, 0.2, -1.0, None),
             step(3, 0.3, 0.0, None),
         ];
-        let d = Demonstrations::from_entries(&entries, &spec());
+        let d = demonstrations(&entries);
         assert_eq!(d.len(), 3);
         assert_eq!(d.actions[1], [0.5, -1.0]);
         assert_eq!(d.proprio[1][0], 0.1);
         // It closed at x = 0.1, the observation before the closing action.
-        assert_eq!(d.to_grasp_m[0].unwrap()[0], 0.1);
-        assert!((d.to_grasp_m[2].unwrap()[0] + 0.1).abs() < 1e-6);
+        let to_grasp_m = d.to_grasp_m();
+        assert_eq!(to_grasp_m[0].unwrap()[0], 0.1);
+        assert!((to_grasp_m[2].unwrap()[0] + 0.1).abs() < 1e-6);
         let (mean, std) = d.proprio_statistics();
         assert!((mean[0] - 0.1).abs() < 1e-6 && (std[0] - 0.0816).abs() < 1e-3);
         assert_eq!(std[1], 1.0, "a constant is left as it is");
@@ -300,7 +383,7 @@ mod tests {
     #[test]
     fn a_gap_makes_no_pair() {
         let entries = [reset(), step(2, 0.2, 0.0, None), step(3, 0.3, 0.0, None)];
-        assert_eq!(Demonstrations::from_entries(&entries, &spec()).len(), 1);
+        assert_eq!(demonstrations(&entries).len(), 1);
     }
 
     #[test]
@@ -311,8 +394,41 @@ mod tests {
             step(2, 0.2, 0.0, Some(false)),
             step(3, 0.3, 0.0, Some(true)),
         ];
-        let f = LabelledFrames::from_entries(&entries);
+        let f = labelled(&entries);
         assert_eq!((f.len(), f.positives()), (2, 1));
+    }
+
+    #[test]
+    fn each_episode_has_a_grasp_of_its_own_or_none() {
+        let of = |episode: u64, entries: Vec<Entry>| {
+            entries.into_iter().map(move |mut entry| {
+                (entry.episode, entry.sequence) = (episode, entry.sequence + 10 * episode);
+                entry
+            })
+        };
+        let closes = vec![
+            reset(),
+            step(1, 0.1, -1.0, Some(true)),
+            step(2, 0.3, 0.0, Some(true)),
+        ];
+        let never = vec![reset(), step(1, 0.1, 0.0, Some(false))];
+        let all: Vec<Entry> = of(0, closes.clone())
+            .chain(of(1, never))
+            .chain(of(2, closes))
+            .collect();
+        let d = demonstrations(&all);
+        let along_x: Vec<_> = d.to_grasp_m().iter().map(|to| to.map(|to| to[0])).collect();
+        assert_eq!(
+            along_x,
+            [Some(0.0), Some(-0.1), None, Some(0.0), Some(-0.1)]
+        );
+        let mut frames = labelled(&all);
+        assert_eq!(frames.episode, [0, 0, 1, 2, 2]);
+        frames.append(labelled(&all));
+        assert_eq!(frames.episode[5..], [3, 3, 4, 5, 5]);
+        // The last of these was appended: what comes now goes on with none.
+        frames.take(&all[7]);
+        assert_eq!(frames.episode[10..], [6]);
     }
 
     #[test]
@@ -320,7 +436,7 @@ mod tests {
         let labels = [Some(false), Some(true), Some(true)];
         let steps = (1..).zip(labels).map(|(i, label)| step(i, 0.0, 0.0, label));
         let entries: Vec<Entry> = [reset()].into_iter().chain(steps).collect();
-        let mut frames = LabelledFrames::from_entries(&entries);
+        let mut frames = labelled(&entries);
         frames.keep_newest(5);
         assert_eq!(frames.len(), 3);
         frames.keep_newest(2);

@@ -6,7 +6,7 @@
 //!   images.
 //! - [`agents`]: one file per algorithm.
 //! - [`tasks`]: what they can be tried on without a robot; [`evaluation`]: how well they do there.
-//! - [`dataset`]: recorded entries as demonstrations and labelled frames.
+//! - [`dataset`]: recorded entries as demonstrations and labelled frames. [`frames`]: more of them than fit into memory.
 //! - [`replay`]: transitions in memory-mapped segments, each frame once; [`ingest`] fills it from
 //!   the link. [`vectors`]: the same for tasks on state vectors, from tables and from learning on them.
 //! - [`generative`]: more of what was experienced, by a diffusion model.
@@ -31,6 +31,7 @@ pub mod dataset;
 pub mod encoder;
 pub mod evaluation;
 pub mod export;
+pub mod frames;
 pub mod generative;
 pub mod hybrid;
 pub mod imitation;

@@ -328,12 +328,23 @@ pub fn encode_entry(entry: &Entry) -> Vec<u8> {
 /// An entry from its bytes.
 pub fn decode_entry(bytes: &[u8]) -> Result<Entry> {
     const M: &str = "entry";
+    let entry = decode_entry_as_it_is(bytes)?;
+    finite(M, "proprio", &entry.observation().proprio)?;
+    if let Record::Step(step) = &entry.record {
+        finite(M, "action", &step.action)?;
+        finite(M, "reward", &[step.reward, step.grasp_penalty])?;
+    }
+    Ok(entry)
+}
+
+/// [`decode_entry`] of one whose numbers may be NaN or infinite: for whoever counts them.
+pub fn decode_entry_as_it_is(bytes: &[u8]) -> Result<Entry> {
+    const M: &str = "entry";
     let entry: pb::Entry = parse(M, bytes, |m: &pb::Entry| m.version)?;
     let observation = entry.observation.ok_or(WireError::Missing {
         message: M,
         field: "observation",
     })?;
-    finite(M, "proprio", &observation.proprio)?;
     let image = |image: pb::Image| {
         let expected = u64::from(image.height) * u64::from(image.width) * 3;
         if image.rgb.len() as u64 != expected {
@@ -358,22 +369,18 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry> {
     };
     let record = match entry.step {
         None => Record::Reset(observation),
-        Some(step) => {
-            finite(M, "action", &step.action)?;
-            finite(M, "reward", &[step.reward, step.grasp_penalty])?;
-            Record::Step(Step {
-                action: step.action,
-                source: member(&SOURCES, step.source, M, "source")?,
-                reward: step.reward,
-                grasp_penalty: step.grasp_penalty,
-                terminated: step.terminated,
-                truncated: step.truncated,
-                label: step.label,
-                policy_version: step.policy_version,
-                noise_seed: step.noise_seed,
-                next: observation,
-            })
-        }
+        Some(step) => Record::Step(Step {
+            action: step.action,
+            source: member(&SOURCES, step.source, M, "source")?,
+            reward: step.reward,
+            grasp_penalty: step.grasp_penalty,
+            terminated: step.terminated,
+            truncated: step.truncated,
+            label: step.label,
+            policy_version: step.policy_version,
+            noise_seed: step.noise_seed,
+            next: observation,
+        }),
     };
     Ok(Entry {
         run: RunId(entry.run),

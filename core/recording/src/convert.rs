@@ -4,20 +4,24 @@
 //! whole or not there at all.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     collections::BTreeMap,
-    fmt, fs, io,
+    fmt, fs,
     path::{Path, PathBuf},
     str::FromStr,
 };
 
-use hilt_protocol::{Entry, Record, RigSpec};
+use hilt_protocol::{Entry, Record, RigSpec, RunId};
 
 use crate::{
-    Data, DataError, LOG_FILE, ReadError, RecordingError, RunWriter, WriteError, beside,
+    Data, DataError, LOG_FILE, NotWritten, Opening, ReadError, RecordingError, RunWriter, Steps,
+    WriteError,
+    asked::unless_ended,
+    beside,
     foxglove::{self, FoxgloveError},
     hil_serl, lerobot, read_spec,
     table::{Columns, Table, TableError, hdf5, npz},
+    whole::not_written,
 };
 
 /// A form of data that is written.
@@ -146,13 +150,11 @@ pub enum ConvertError {
     #[error("a table of state vectors cannot become {0}, which is of a robot with cameras")]
     NoPictures(Format),
     /// The system refused.
-    #[error("{path}: {cause}; free some space or choose another place")]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What it said.
-        cause: io::Error,
-    },
+    #[error(transparent)]
+    Place(#[from] NotWritten),
+    /// A run comes twice.
+    #[error("run {0} is in it twice, as in a folder and a copy of it: take one of them out")]
+    Again(RunId),
 }
 
 /// What LeRobot is told where nobody says what the robot was to do.
@@ -177,7 +179,7 @@ pub struct Conversion {
 
 impl Conversion {
     /// Does it; see [`convert`]. What was written, in words.
-    pub fn run(&self, go_on: impl FnMut(u64) -> bool) -> Result<String, ConvertError> {
+    pub fn run(&self, mut go_on: impl FnMut(u64) -> bool) -> Result<String, ConvertError> {
         let format = self.format.or_else(|| Format::of(&self.to));
         let format = format.ok_or_else(|| ConvertError::Unsaid(self.to.clone()))?;
         let told = self.spec.as_deref().map(read_spec).transpose()?;
@@ -187,7 +189,13 @@ impl Conversion {
                 "what becomes a dataset of LeRobot's",
             ));
         }
-        let data = Data::open(&self.from, told.as_ref())?;
+        let asked = RefCell::new(&mut go_on);
+        let opening = Opening {
+            told: told.as_ref(),
+            go_on: &|| (asked.borrow_mut())(0),
+            ..Opening::default()
+        };
+        let data = Data::open_as(&self.from, &opening)?;
         if let (Data::Table(_), Some(_)) = (&data, self.image_side) {
             return Err(ConvertError::Idle(
                 "--image-size",
@@ -212,14 +220,14 @@ impl Conversion {
 }
 
 /// Writes data to a path in another form. How many entries of a recording, or rows of what holds transitions, were
-/// written. Before each entry it asks `go_on`, which is told how many there were; at a no it ends with [`RecordingError::Ended`] and
-/// leaves nothing.
+/// written. Before each entry, and again and again while a table is written, it asks `go_on`, which is told how many entries there
+/// were; at a no it ends with [`RecordingError::Ended`] and leaves nothing.
 pub fn convert(
     data: &Data,
     to: &Path,
     format: Format,
     task: &str,
-    mut go_on: impl FnMut(u64) -> bool,
+    go_on: impl FnMut(u64) -> bool,
 ) -> Result<u64, ConvertError> {
     if to.exists() {
         return Err(ConvertError::Exists(to.to_owned()));
@@ -228,16 +236,16 @@ pub fn convert(
         return Err(ConvertError::LogFile(to.to_owned()));
     }
     if let Some(folder) = to.parent() {
-        fs::create_dir_all(folder).map_err(in_path(folder))?;
+        fs::create_dir_all(folder).map_err(not_written(folder))?;
     }
-    match data {
-        Data::Table(table) => write_table(table, to, format),
+    let (asked, taken) = (RefCell::new(go_on), Cell::new(0));
+    let go_on = || (asked.borrow_mut())(taken.get());
+    unless_ended(&go_on, |go_on| match data {
+        Data::Table(table) => write_table(table, to, format, go_on),
         Data::Recording(recording) => {
-            let counted = (0..).zip(recording.entries());
-            let taken = Cell::new(0);
-            let entries = counted.map(|(count, entry)| match go_on(count) {
+            let entries = recording.entries().map(|entry| match go_on() {
                 true => {
-                    taken.set(count + 1);
+                    taken.set(taken.get() + 1);
                     entry
                 }
                 false => Err(RecordingError::Ended),
@@ -257,17 +265,24 @@ pub fn convert(
                     recording.spec(),
                     entries,
                 )?),
-                Format::Npz | Format::Hdf5 => write_table(&table(entries)?, to, format),
+                Format::Npz | Format::Hdf5 => write_table(&table(entries)?, to, format, go_on),
             }
         }
-    }
+    })
 }
 
-fn write_table(table: &Table, to: &Path, format: Format) -> Result<u64, ConvertError> {
+fn write_table(
+    table: &Table,
+    to: &Path,
+    format: Format,
+    go_on: &dyn Fn() -> bool,
+) -> Result<u64, ConvertError> {
     match format {
-        Format::Npz => npz::write(to, table)?,
-        Format::Hdf5 => hdf5::write(to, table)?,
-        Format::HilSerl => hil_serl::write_table(to, table).map_err(RecordingError::from)?,
+        Format::Npz => npz::save(to, table, go_on)?,
+        Format::Hdf5 => hdf5::save(to, table, go_on)?,
+        Format::HilSerl => {
+            hil_serl::save_table(to, table, go_on).map_err(RecordingError::from)?;
+        }
         Format::Runs | Format::LeRobot | Format::Foxglove => {
             return Err(ConvertError::NoPictures(format));
         }
@@ -281,24 +296,21 @@ pub fn table(
     entries: impl Iterator<Item = Result<Entry, RecordingError>>,
 ) -> Result<Table, ConvertError> {
     let mut columns = Columns::default();
-    let mut before: Option<Entry> = None;
+    let mut steps = Steps::default();
     for entry in entries {
         let entry = entry?;
-        if let (Record::Step(step), Some(before)) = (&entry.record, &before)
-            && (before.run, before.sequence + 1) == (entry.run, entry.sequence)
-        {
-            let now = &before.observation().proprio;
-            (columns.observation, columns.action) = (now.len(), step.action.len());
-            columns.observations.extend_from_slice(now);
-            columns.actions.extend_from_slice(&step.action);
-            columns.rewards.push(step.reward);
-            columns
-                .next_observations
-                .extend_from_slice(&step.next.proprio);
-            columns.terminals.push(step.terminated);
-            columns.timeouts.push(step.truncated);
-        }
-        before = Some(entry);
+        let Some((before, step)) = steps.next(&entry) else {
+            continue;
+        };
+        (columns.observation, columns.action) = (before.proprio.len(), step.action.len());
+        columns.observations.extend(before.proprio);
+        columns.actions.extend_from_slice(&step.action);
+        columns.rewards.push(step.reward);
+        columns
+            .next_observations
+            .extend_from_slice(&step.next.proprio);
+        columns.terminals.push(step.terminated);
+        columns.timeouts.push(step.truncated);
     }
     Ok(Table::new(columns)?)
 }
@@ -312,13 +324,13 @@ fn runs(
     in_folder(to, |beside| {
         let (count, runs) = write_runs(spec, entries, beside)?;
         if let [only] = &runs[..] {
-            let mut files = fs::read_dir(only).map_err(in_path(only))?;
+            let mut files = fs::read_dir(only).map_err(not_written(only))?;
             let moved = files.try_for_each(|file| {
                 file.and_then(|file| fs::rename(file.path(), beside.join(file.file_name())))
             });
             moved
                 .and_then(|()| fs::remove_dir(only))
-                .map_err(in_path(only))?;
+                .map_err(not_written(only))?;
         }
         Ok(count)
     })
@@ -332,10 +344,10 @@ fn in_folder<T>(
     let beside = beside(to);
     if beside.exists() {
         // Of a conversion that was killed.
-        fs::remove_dir_all(&beside).map_err(in_path(&beside))?;
+        fs::remove_dir_all(&beside).map_err(not_written(&beside))?;
     }
     let written = write(&beside).and_then(|written| {
-        fs::rename(&beside, to).map_err(in_path(to))?;
+        fs::rename(&beside, to).map_err(not_written(to))?;
         Ok(written)
     });
     if written.is_err() {
@@ -343,14 +355,6 @@ fn in_folder<T>(
         let _ = fs::remove_dir_all(&beside);
     }
     written
-}
-
-fn in_path(path: &Path) -> impl Fn(io::Error) -> ConvertError {
-    let path = path.to_owned();
-    move |cause| ConvertError::Io {
-        path: path.clone(),
-        cause,
-    }
 }
 
 fn write_runs(
@@ -362,12 +366,18 @@ fn write_runs(
     for entry in entries {
         let entry = entry?;
         let mut current = match writer.take() {
-            Some((run, current)) if run == entry.run => current,
+            Some((run, last, _)) if run == entry.run && last >= entry.sequence => {
+                return Err(ConvertError::Again(run));
+            }
+            Some((run, _, current)) if run == entry.run => current,
             other => {
-                if let Some((_, ended)) = other {
+                if let Some((.., ended)) = other {
                     RunWriter::finish(ended)?;
                 }
                 let run = to.join(entry.run.to_string());
+                if runs.contains(&run) {
+                    return Err(ConvertError::Again(entry.run));
+                }
                 let writer = RunWriter::create(&run, entry.run, spec, BTreeMap::new())?;
                 runs.push(run);
                 writer
@@ -377,11 +387,11 @@ fn write_runs(
         if matches!(entry.record, Record::Reset(_)) {
             current.flush()?;
         }
-        writer = Some((entry.run, current));
+        writer = Some((entry.run, entry.sequence, current));
         count += 1;
     }
     match writer {
-        Some((_, ended)) => ended.finish()?,
+        Some((.., ended)) => ended.finish()?,
         None => return Err(TableError::Empty.into()),
     }
     Ok((count, runs))

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use hilt_protocol::RigSpec;
 
 use crate::{
-    LOG_FILE, Recording, RecordingError, find_runs,
+    LOG_FILE, Recording, RecordingError,
+    asked::unless_ended,
+    find_runs,
     hil_serl::{self, Opened},
     lerobot::Dataset,
     table::{Table, hdf5, npz},
@@ -32,12 +34,37 @@ pub enum DataError {
     /// It is a table, and cameras are needed.
     #[error("{0}: a table of state vectors; a recording with cameras is needed here")]
     NoCameras(PathBuf),
+    /// It is a table, and a rig was told.
+    #[error("{0} is a table of state vectors, which has no rig: leave --spec out")]
+    NoRig(PathBuf),
     /// A file of another kind.
     #[error(
         "{0}: data is a table of transitions (.npz, .hdf5, .h5), a folder of a robot's runs, a dataset of LeRobot's, or \
          transitions of HIL-SERL's (.pkl)"
     )]
     Kind(PathBuf),
+}
+
+/// How data is opened.
+#[derive(Clone, Copy)]
+pub struct Opening<'a> {
+    /// The rig of a recording that does not say it itself; a run does, and is refused if it says another.
+    pub told: Option<&'a RigSpec>,
+    /// What nobody should learn from, and is an error else, is read as well, for whoever looks at it: numbers that are NaN
+    /// or infinite, files that are copies of others.
+    pub as_it_is: bool,
+    /// Asked again and again while files are looked through; at a no it ends with [`RecordingError::Ended`].
+    pub go_on: &'a dyn Fn() -> bool,
+}
+
+impl Default for Opening<'_> {
+    fn default() -> Self {
+        Self {
+            told: None,
+            as_it_is: false,
+            go_on: &|| true,
+        }
+    }
 }
 
 /// Transitions on state vectors, or what a robot saw and did.
@@ -50,9 +77,28 @@ pub enum Data {
 }
 
 impl Data {
-    /// Opens what lies at `path`. `told` is the rig of a recording that does not say it itself; a run does, and is
-    /// refused if it says another.
+    /// Opens what lies at `path`. `told` is the rig of a recording that does not say it itself.
     pub fn open(path: &Path, told: Option<&RigSpec>) -> Result<Self, DataError> {
+        let opening = Opening {
+            told,
+            ..Opening::default()
+        };
+        Self::open_as(path, &opening)
+    }
+
+    /// Opens what lies at `path`.
+    pub fn open_as(path: &Path, opening: &Opening<'_>) -> Result<Self, DataError> {
+        let opened = unless_ended(opening.go_on, |go_on| {
+            Self::look(path, &Opening { go_on, ..*opening })
+        })?;
+        match opened {
+            Self::Table(_) if opening.told.is_some() => Err(DataError::NoRig(path.to_owned())),
+            opened => Ok(opened),
+        }
+    }
+
+    fn look(path: &Path, opening: &Opening<'_>) -> Result<Self, DataError> {
+        let told = opening.told;
         if Dataset::is_at(path) {
             let dataset = Dataset::open(path).map_err(RecordingError::from)?;
             return Ok(match dataset.has_cameras() {
@@ -68,7 +114,7 @@ impl Data {
                 return Err(DataError::Both(path.to_owned()));
             }
             return Ok(
-                match hil_serl::open(path, told).map_err(RecordingError::from)? {
+                match hil_serl::open_as(path, opening).map_err(RecordingError::from)? {
                     Opened::Rig(demonstrations) => {
                         Self::Recording(Recording::of_hil_serl(demonstrations))
                     }
@@ -80,15 +126,15 @@ impl Data {
         let log = path.file_name().is_some_and(|name| name == LOG_FILE);
         let path = path.parent().filter(|_| log).unwrap_or(path);
         if path.is_dir() {
-            let recording = Recording::of_runs(path)?;
+            let recording = Recording::of_runs_as(path, opening.as_it_is)?;
             if told.is_some_and(|told| told != recording.spec()) {
                 return Err(RecordingError::Told(path.to_owned()).into());
             }
             return Ok(Self::Recording(recording));
         }
         match path.extension().and_then(|ending| ending.to_str()) {
-            Some("npz") => Ok(Self::Table(npz::read(path)?)),
-            Some("hdf5" | "h5") => Ok(Self::Table(hdf5::read(path)?)),
+            Some("npz") => Ok(Self::Table(npz::open(path, opening)?)),
+            Some("hdf5" | "h5") => Ok(Self::Table(hdf5::open(path, opening)?)),
             _ => Err(DataError::Kind(path.to_owned())),
         }
     }

@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::beside;
+use crate::{NotWritten, beside, whole::not_written};
 
 /// Why there is no film.
 #[derive(Debug, thiserror::Error)]
@@ -59,13 +59,8 @@ pub enum FilmError {
         said: String,
     },
     /// The system failed.
-    #[error("the video {}: {cause}", path.display())]
-    Io {
-        /// Of the video.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
+    #[error("the video {0}")]
+    Io(NotWritten),
 }
 
 /// How pictures are made small.
@@ -298,8 +293,7 @@ pub fn join(parts: &[&Path], path: &Path, codec: Codec) -> Result<(), FilmError>
 }
 
 fn io_error(path: &Path, cause: io::Error) -> FilmError {
-    let path = path.to_owned();
-    FilmError::Io { path, cause }
+    FilmError::Io(not_written(path)(cause))
 }
 
 fn started(path: &Path, program: &OsStr, error: io::Error) -> FilmError {

@@ -9,11 +9,7 @@
 //!
 //! Times are those of the run's clock. Several runs follow each other, each a second after the one before.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use hilt_protocol::{ActionSource, Entry, Image, Record, RigSpec, RunId, Step};
 use image::{
@@ -24,8 +20,9 @@ use prost::{Message, encoding};
 use prost_types::Timestamp;
 
 use crate::{
-    Channel, ChannelWriter, RecordingError, WriteError, beside,
+    Channel, ChannelWriter, NotWritten, RecordingError, WriteError, beside,
     descriptor::{self, Type, enumeration, field, message},
+    whole::not_written,
 };
 
 const IMAGE: &str = "foxglove.CompressedImage";
@@ -42,13 +39,8 @@ pub enum FoxgloveError {
     #[error(transparent)]
     Write(#[from] WriteError),
     /// It cannot be put in its place.
-    #[error("{path}: {cause}")]
-    Place {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
+    #[error(transparent)]
+    Place(#[from] NotWritten),
     /// A picture is none.
     #[error(
         "run {run}, entry {sequence}: the picture of camera `{camera}` cannot be kept: {reason}"
@@ -109,10 +101,7 @@ pub fn write(
     spec: &RigSpec,
     entries: impl Iterator<Item = Result<Entry, RecordingError>>,
 ) -> Result<u64, FoxgloveError> {
-    let place = |cause| FoxgloveError::Place {
-        path: path.to_owned(),
-        cause,
-    };
+    let place = |cause| FoxgloveError::from(not_written(path)(cause));
     if path.exists() {
         return Err(WriteError::Exists(path.to_owned()).into());
     }

@@ -14,7 +14,7 @@
 //!
 //! - [`Data`] is anything that can be learned from, told apart by what lies at a path: a [`Recording`], which is a rig's
 //!   spec and the entries of what a robot saw and did, or a [`table`] of transitions on state vectors (`.npz`, HDF5).
-//!   [`guess`] has the spec of a rig where a program kept none.
+//!   [`guess`] has the spec of a rig where a program kept none. [`Steps`] puts to each step what was seen before it.
 //! - [`lerobot`]: LeRobot's datasets, with videos by [`film`]. [`hil_serl`]: its demonstrations and labelled frames;
 //!   [`pickle`] is beneath it, which runs nothing of what it reads. [`foxglove`]: MCAP files for viewers.
 //! - [`mod@convert`]: from one form into another.
@@ -23,6 +23,7 @@
 //! entries have to be read with.
 #![deny(missing_docs)]
 
+mod asked;
 mod channels;
 pub mod convert;
 mod data;
@@ -36,15 +37,19 @@ pub mod pickle;
 mod reader;
 mod recording;
 mod schema;
+mod steps;
 pub mod table;
+mod whole;
 mod writer;
 
 use std::path::{Path, PathBuf};
 
 pub use channels::{Channel, ChannelReader, ChannelWriter, Message};
-pub use data::{Data, DataError};
+pub use data::{Data, DataError, Opening};
 pub use reader::{ReadError, RecoveryReport, RunReader, find_runs, read_spec, recover};
 pub use recording::{Recording, RecordingError};
+pub use steps::Steps;
+pub use whole::NotWritten;
 pub use writer::{RunWriter, WriteError};
 
 /// The file of a run's entries, in the run's folder.

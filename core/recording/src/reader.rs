@@ -50,6 +50,7 @@ pub enum ReadError {
 /// A run's entries, in order.
 pub struct RunReader {
     messages: ChannelReader,
+    as_it_is: bool,
     read: u64,
     failed: bool,
 }
@@ -57,6 +58,11 @@ pub struct RunReader {
 impl RunReader {
     /// Opens the run in `dir` (or the `.mcap` file itself).
     pub fn open(dir: &Path) -> Result<Self, ReadError> {
+        Self::open_as(dir, false)
+    }
+
+    /// With `as_it_is` also entries that hold NaN or infinities.
+    pub(crate) fn open_as(dir: &Path, as_it_is: bool) -> Result<Self, ReadError> {
         let path = if dir.is_dir() {
             dir.join(LOG_FILE)
         } else {
@@ -64,6 +70,7 @@ impl RunReader {
         };
         Ok(Self {
             messages: ChannelReader::open(&path, &[TOPIC])?,
+            as_it_is,
             read: 0,
             failed: false,
         })
@@ -85,7 +92,11 @@ impl RunReader {
     }
 
     fn decode(&mut self, message: &Message) -> Result<Entry, ReadError> {
-        let entry = wire::decode_entry(&message.bytes).map_err(|reason| ReadError::Entry {
+        let decode = match self.as_it_is {
+            true => wire::decode_entry_as_it_is,
+            false => wire::decode_entry,
+        };
+        let entry = decode(&message.bytes).map_err(|reason| ReadError::Entry {
             path: self.messages.path().to_owned(),
             index: self.read,
             reason,

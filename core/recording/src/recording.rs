@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hilt_protocol::{CameraSpec, Entry, Image, Record, RigSpec, RunId};
+use hilt_protocol::{CameraSpec, Entry, Image, Record, RigSpec};
 use image::{
     RgbImage,
     imageops::{self, FilterType},
@@ -73,8 +73,8 @@ pub struct Recording {
 /// Who wrote it.
 #[derive(Clone, Debug)]
 enum Form {
-    /// Our own logs.
-    Runs(Vec<PathBuf>),
+    /// Our own logs, and whether any number is read as it is.
+    Runs(Vec<PathBuf>, bool),
     /// HIL-SERL.
     HilSerl(Box<Demonstrations>),
     /// LeRobot.
@@ -86,6 +86,10 @@ type Entries<'a> = Box<dyn Iterator<Item = Result<Entry, RecordingError>> + 'a>;
 impl Recording {
     /// The runs in a folder, or the one that it is.
     pub fn of_runs(path: &Path) -> Result<Self, RecordingError> {
+        Self::of_runs_as(path, false)
+    }
+
+    pub(crate) fn of_runs_as(path: &Path, as_it_is: bool) -> Result<Self, RecordingError> {
         let runs = find_runs(path)?;
         let [first, others @ ..] = runs.as_slice() else {
             return Err(RecordingError::Nothing(path.to_owned()));
@@ -97,7 +101,7 @@ impl Recording {
                 return Err(RecordingError::Rigs { first, other });
             }
         }
-        Ok(Self::of(spec, Form::Runs(runs)))
+        Ok(Self::of(spec, Form::Runs(runs, as_it_is)))
     }
 
     /// A dataset of LeRobot's that has cameras.
@@ -132,16 +136,23 @@ impl Recording {
         self
     }
 
-    /// The folder of a run of ours, to be named to a person.
-    pub fn place_of(&self, run: RunId) -> Option<&Path> {
-        let Form::Runs(runs) = &self.form else {
-            return None;
+    /// Where an entry is, in words for a person: the folder of its run, or its file and row there.
+    pub fn place_of(&self, entry: &Entry) -> String {
+        let place = match &self.form {
+            Form::Runs(runs, _) => {
+                let is_it = |place: &&PathBuf| {
+                    let first = RunReader::open(place).ok().and_then(|mut run| run.next());
+                    matches!(first, Some(Ok(first)) if first.run == entry.run)
+                };
+                (runs.iter().find(is_it)).map(|folder| folder.display().to_string())
+            }
+            Form::HilSerl(files) => files.place_of(entry),
+            Form::LeRobot(_) => None,
         };
-        let is_it = |place: &&PathBuf| {
-            let first = RunReader::open(place).ok().and_then(|mut run| run.next());
-            matches!(first, Some(Ok(entry)) if entry.run == run)
-        };
-        runs.iter().find(is_it).map(PathBuf::as_path)
+        place.unwrap_or_else(|| {
+            let (episode, index) = (entry.episode, entry.index);
+            format!("run {}, episode {episode}, index {index}", entry.run)
+        })
     }
 
     /// Whether the observation before an action seems to be what it led to, as in some datasets of LeRobot's.
@@ -157,7 +168,9 @@ impl Recording {
     /// Its entries from the first on, run after run, each run in order.
     pub fn entries(&self) -> Entries<'_> {
         let entries: Entries<'_> = match &self.form {
-            Form::Runs(runs) => Box::new(runs.iter().flat_map(|run| of_run(run))),
+            Form::Runs(runs, as_it_is) => {
+                Box::new(runs.iter().flat_map(|run| of_run(run, *as_it_is)))
+            }
             Form::HilSerl(files) => Box::new(files.entries().map(|entry| Ok(entry?))),
             Form::LeRobot(dataset) => match dataset.entries(&self.as_written) {
                 Ok(entries) => Box::new(entries.map(|entry| Ok(entry?))),
@@ -181,8 +194,8 @@ impl Recording {
     }
 }
 
-fn of_run(run: &Path) -> Entries<'static> {
-    match RunReader::open(run) {
+fn of_run(run: &Path, as_it_is: bool) -> Entries<'static> {
+    match RunReader::open_as(run, as_it_is) {
         Ok(entries) => Box::new(entries.map(|entry| Ok(entry?))),
         Err(error) => Box::new(iter::once(Err(error.into()))),
     }

@@ -137,6 +137,11 @@ impl Folder {
         self.begun.as_ref()
     }
 
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// A file in it.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.join(name)

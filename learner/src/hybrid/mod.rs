@@ -39,7 +39,7 @@ use crate::{
     agents::guard::Watch,
     checkpoint::{read_agent, read_tensors, write_agent},
     config::{Algorithm, LearnerConfig},
-    dataset::{Demonstrations, LabelledFrames},
+    dataset::LabelledFrames,
     export,
     generative::sight::SightReplay,
     ingest::Ingest,
@@ -136,17 +136,16 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
     let device = config.device.resolve()?;
     tch::set_num_threads(config.train.sight_threads());
     let Prepared {
-        spec,
         demos,
+        proprio: (mean, std),
         encoder,
         mut reward,
         from,
     } = prepare(options, device, stop)?;
-    let (spec, demos, encoder) = (&spec, &demos, &encoder);
+    let (spec, encoder) = (demos.spec(), &encoder);
 
     let map = encoder.config().map_shape();
     let mut agent = config.sight_agent(spec, map, device, options.seed);
-    let (mean, std) = Demonstrations::from_entries(demos, spec).proprio_statistics();
     agent.centre_proprio(&mean, &std);
     let state_file = options.out.join("state.json");
     let agent_file = options.out.join("agent.safetensors");
@@ -209,11 +208,11 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         toml::to_string(config)?.as_bytes(),
     )?;
     let replay = RwLock::new(store);
-    for entry in demos {
+    for entry in demos.entries() {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        ingest.push(entry, true, &replay)?;
+        ingest.push(&entry?, true, &replay)?;
     }
     let resume: BTreeMap<RunId, u64> = {
         let store = read(&replay);
@@ -268,8 +267,7 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         // The encoder's copy moves along: tensors cannot be shared between threads.
         let take = |entry: &Entry| {
             entries.fetch_add(1, Ordering::Relaxed);
-            let said = LabelledFrames::from_entries(std::slice::from_ref(entry));
-            lock(words).append(said);
+            lock(words).take(entry);
         };
         let ingesting = scope.spawn(move || ingest.run(link, replay, ended, take));
         let mut update = UpdateLoop {

@@ -6,14 +6,16 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use anyhow::Result;
-use hilt_protocol::{Entry, RigSpec};
+use anyhow::{Context, Result};
+use hilt_protocol::RigSpec;
+use hilt_recording::Recording;
 use tch::{Device, Kind};
 
 use super::HybridOptions;
 use crate::{
-    dataset::{LabelledFrames, read_all, read_demonstrations},
+    dataset::{Demonstrations, LabelledFrames, each_demonstration, each_entry, open_recording},
     encoder::Encoder,
+    frames::Frames,
     imitation::train_encoder,
     reward::{
         RewardInput, RewardTraining,
@@ -24,12 +26,23 @@ use crate::{
     trained_on_runs::TrainedOnRuns,
 };
 
+/// What Ctrl-C comes before.
+const STOPPED: &str = "encoder and classifier were trained";
+
+/// What the encoder of a training that begins comes from.
+enum Trunk {
+    /// Somebody made it.
+    Made(Encoder),
+    /// Imitation will make it, of these frames of demonstrations.
+    Imitating(Frames),
+}
+
 /// All that the update loop starts from.
 pub(super) struct Prepared {
-    /// The rig's spec.
-    pub spec: RigSpec,
-    /// The demonstrations.
-    pub demos: Vec<Entry>,
+    /// The demonstrations, with the rig's spec.
+    pub demos: Recording,
+    /// Mean and standard deviation of their proprioception, number by number.
+    pub proprio: (Vec<f32>, Vec<f32>),
     /// The encoder, frozen from now on.
     pub encoder: Encoder,
     /// The classifier, which a person's words may still correct.
@@ -46,14 +59,12 @@ pub(super) fn prepare(
     stop: &AtomicBool,
 ) -> Result<Prepared> {
     let config = &options.config;
-    let (spec, demos) = read_demonstrations(&options.demos, options.rig.as_ref())?;
-    let labels = read_labels(options, &spec)?;
+    let demos = open_recording(&options.demos, options.rig.as_ref(), (stop, STOPPED))?;
+    let spec = demos.spec().clone();
     config.encoder.check(&spec.cameras)?;
     let from = (options.from.as_deref())
         .map(|dir| TrainedOnRuns::open(dir, &spec, config, device))
         .transpose()?;
-    // A person's words count wherever they were recorded.
-    let frames = LabelledFrames::from_entries(&[labels, demos.clone()].concat());
     let given = given_classifier(options, &spec)?;
     let model = config.reward_model(&spec.cameras, device, options.seed)?;
     let encoder_file = options.out.join("encoder.safetensors");
@@ -64,6 +75,26 @@ pub(super) fn prepare(
         let map = config.encoder.map_shape();
         from.begin(&mut *config.sight_agent(&spec, map, device, options.seed))?;
     }
+    let mut trunk = match (resumed, &from) {
+        (true, _) => None,
+        (false, Some(from)) => Some(Trunk::Made(from.encoder().copy())),
+        (false, None) => Some(match config.given_encoder(device, options.seed)? {
+            Some(encoder) => Trunk::Made(encoder),
+            None => Trunk::Imitating(Frames::begin(&options.out, &spec.cameras)?),
+        }),
+    };
+    // A person's words count wherever they were recorded.
+    let mut frames = read_labels(options, &spec, stop)?;
+    let mut samples = Demonstrations::of(&spec);
+    let read = each_demonstration(&demos, (stop, STOPPED), |entry| {
+        frames.take(entry);
+        let seen = samples.take(entry);
+        if let (Some(seen), Some(Trunk::Imitating(frames))) = (seen, &mut trunk) {
+            frames.push(&seen.images)?;
+        }
+        Ok(())
+    });
+    read.with_context(|| format!("--demos {}", options.demos.display()))?;
     match &given {
         _ if resumed => model.load(&classifier_file)?,
         Some(given) => model.load(&given.weights())?,
@@ -73,23 +104,19 @@ pub(super) fn prepare(
         Some(_) => RewardTraining::given(model, &frames, &spec.cameras, &config.reward),
         None => RewardTraining::new(model, &frames, &spec.cameras, &config.reward, options.seed)?,
     };
-    let encoder = if resumed {
-        let encoder = Encoder::new(config.encoder.clone(), Kind::Float, device, options.seed);
-        encoder.load(&encoder_file)?;
-        check_given(options, &encoder)?;
-        encoder
-    } else {
-        let made = match &from {
-            Some(from) => Some(from.encoder().copy()),
-            None => config.given_encoder(device, options.seed)?,
-        };
-        let encoder = train(options, &spec, &demos, made, &mut reward, device, stop)?;
+    let encoder = if let Some(trunk) = trunk {
+        let encoder = train(options, &spec, &samples, trunk, &mut reward, device, stop)?;
         if let Some(given) = &given {
             given.check_encoder(Some(&encoder))?;
         }
-        Stopped::check(stop, "encoder and classifier were trained")?;
+        Stopped::check(stop, STOPPED)?;
         encoder.save(&encoder_file)?;
         reward.model().save(&classifier_file)?;
+        encoder
+    } else {
+        let encoder = Encoder::new(config.encoder.clone(), Kind::Float, device, options.seed);
+        encoder.load(&encoder_file)?;
+        check_given(options, &encoder)?;
         encoder
     };
     if config.reward.input == RewardInput::Maps {
@@ -97,8 +124,8 @@ pub(super) fn prepare(
     }
     println!("{}", in_words(&frames, &reward, given.as_ref()));
     Ok(Prepared {
-        spec,
         demos,
+        proprio: samples.proprio_statistics(),
         encoder,
         reward,
         from,
@@ -123,8 +150,13 @@ fn check_given(options: &HybridOptions, encoder: &Encoder) -> Result<()> {
     Ok(())
 }
 
-/// The runs with labelled frames. A classifier that is trained already can do without.
-fn read_labels(options: &HybridOptions, spec: &RigSpec) -> Result<Vec<Entry>> {
+/// The frames that were labelled in runs of their own. A classifier that is trained already can do without.
+fn read_labels(
+    options: &HybridOptions,
+    spec: &RigSpec,
+    stop: &AtomicBool,
+) -> Result<LabelledFrames> {
+    let mut frames = LabelledFrames::default();
     let beside = || {
         // From its components: `demos/` is `demos`.
         let demos: PathBuf = options.demos.components().collect();
@@ -134,15 +166,19 @@ fn read_labels(options: &HybridOptions, spec: &RigSpec) -> Result<Vec<Entry>> {
     };
     let dir = options.labels.clone().unwrap_or_else(beside);
     if options.labels.is_none() && options.classifier.is_some() && !dir.exists() {
-        return Ok(Vec::new());
+        return Ok(frames);
     }
-    let (theirs, labels) = read_all(&dir, options.rig.as_ref())?;
+    let labels = open_recording(&dir, options.rig.as_ref(), (stop, STOPPED))?;
     anyhow::ensure!(
-        theirs == *spec,
+        labels.spec() == spec,
         "{} was recorded on another rig",
         dir.display()
     );
-    Ok(labels)
+    each_entry(&labels, (stop, STOPPED), |entry| {
+        frames.take(entry);
+        Ok(())
+    })?;
+    Ok(frames)
 }
 
 /// The classifier to start from, if there is one and it fits.
@@ -197,8 +233,8 @@ fn in_words(
 fn train(
     options: &HybridOptions,
     spec: &RigSpec,
-    demos: &[Entry],
-    made: Option<Encoder>,
+    demos: &Demonstrations,
+    trunk: Trunk,
     reward: &mut RewardTraining,
     device: Device,
     stop: &AtomicBool,
@@ -218,20 +254,21 @@ fn train(
     // A classifier with a trunk of its own needs no encoder.
     let on_images = config.reward.input == RewardInput::Images;
     let trained = options.classifier.is_some();
-    let encoder = match made {
-        Some(encoder) => encoder,
-        None if trained || !on_images => {
-            train_encoder(config, spec, demos, (device, options.seed), go_on)?
-        }
+    let imitated = |frames: &Frames| {
+        train_encoder(config, spec, (demos, frames), (device, options.seed), go_on)
+    };
+    let encoder = match &trunk {
+        Trunk::Made(encoder) => encoder.copy(),
+        Trunk::Imitating(frames) if trained || !on_images => imitated(frames)?,
         // The two share the cores and the time.
-        None => {
+        Trunk::Imitating(frames) => {
             return std::thread::scope(|scope| {
                 let judging = scope.spawn(|| {
                     tch::set_num_threads(share);
                     reward.train(go_on);
                 });
                 tch::set_num_threads(share);
-                let encoder = train_encoder(config, spec, demos, (device, options.seed), go_on);
+                let encoder = imitated(frames);
                 tch::set_num_threads(threads);
                 match judging.join() {
                     Err(_) => Err(anyhow::anyhow!("the classifier's training panicked")),

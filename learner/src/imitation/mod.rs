@@ -8,7 +8,9 @@
 
 pub mod config;
 
-use hilt_protocol::{Entry, RigSpec};
+use std::io;
+
+use hilt_protocol::RigSpec;
 use tch::{Device, Kind, Tensor};
 
 pub use self::config::ImitationConfig;
@@ -18,6 +20,7 @@ use crate::{
     config::LearnerConfig,
     dataset::Demonstrations,
     encoder::{Encoder, EncoderConfig},
+    frames::Frames,
     nn::{
         Adam, AdamConfig, ParamSpec, Params,
         layers::{linear, linear_specs},
@@ -71,14 +74,19 @@ pub struct Imitation {
     pub loss: f64,
 }
 
-/// Why there is nothing to imitate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no demonstration to imitate; record some with `hilt record`")]
-pub struct NoDemonstrations;
+/// Why nothing is imitated.
+#[derive(Debug, thiserror::Error)]
+pub enum ImitationError {
+    /// There is nothing.
+    #[error("there is no demonstration to imitate; record some with `hilt record`")]
+    NoDemonstrations,
+    /// Frames cannot be read back.
+    #[error(transparent)]
+    Frames(#[from] io::Error),
+}
 
-/// Demonstrations as tensors: images u8 \[N, H, W, 3\] per camera.
+/// The numbers of demonstrations as tensors.
 struct Samples {
-    images: Vec<Tensor>,
     proprio: Tensor,
     actions: Tensor,
     to_grasp: Tensor,
@@ -86,35 +94,22 @@ struct Samples {
 }
 
 impl Samples {
-    fn of(d: &Demonstrations, spec: &RigSpec, device: Device) -> Self {
+    fn of(d: &Demonstrations, device: Device) -> Self {
         let n = d.len() as i64;
-        let camera = |(k, c): (usize, &hilt_protocol::CameraSpec)| {
-            let bytes: Vec<u8> = d
-                .images
-                .iter()
-                .flat_map(|frames| frames[k].iter().copied())
-                .collect();
-            Tensor::from_slice(&bytes)
-                .view([n, i64::from(c.height), i64::from(c.width), 3])
-                .to_device(device)
-        };
         let rows = |rows: &[Vec<f32>]| {
             Tensor::from_slice(&rows.concat())
                 .view([n, -1])
                 .to_device(device)
         };
-        let to_grasp: Vec<f32> = d
-            .to_grasp_m
-            .iter()
+        let to_grasp_m = d.to_grasp_m();
+        let to_grasp: Vec<f32> = (to_grasp_m.iter())
             .flat_map(|g| g.unwrap_or_default())
             .collect();
-        let has_grasp: Vec<f32> = d
-            .to_grasp_m
+        let has_grasp: Vec<f32> = to_grasp_m
             .iter()
             .map(|g| f32::from(u8::from(g.is_some())))
             .collect();
         Self {
-            images: spec.cameras.iter().enumerate().map(camera).collect(),
             proprio: rows(&d.proprio),
             actions: rows(&d.actions),
             to_grasp: Tensor::from_slice(&to_grasp).view([n, 3]).to_device(device),
@@ -125,16 +120,16 @@ impl Samples {
     }
 }
 
-/// Trains on the demonstrations until all steps are made or `go_on` says no. `go_on` sees steps made
-/// and the running loss.
+/// Trains on the demonstrations, each with its frames, until all steps are made or `go_on` says no. `go_on` sees steps
+/// made and the running loss. What is in memory does not grow with the frames.
 pub fn imitate(
-    demonstrations: &Demonstrations,
+    (demonstrations, frames): (&Demonstrations, &Frames),
     spec: &RigSpec,
     setup: Setup<'_>,
     mut go_on: impl FnMut(u64, f64) -> bool,
-) -> Result<Imitation, NoDemonstrations> {
+) -> Result<Imitation, ImitationError> {
     if demonstrations.is_empty() {
-        return Err(NoDemonstrations);
+        return Err(ImitationError::NoDemonstrations);
     }
     let Setup {
         trunk,
@@ -182,15 +177,17 @@ pub fn imitate(
     let mut head_adam = Adam::new(adam, policy.params(), policy.params().select(trained));
     let mut aux_adam = Adam::new(adam, &aux, aux.select(|_| true));
 
-    let samples = Samples::of(demonstrations, spec, device);
+    let samples = Samples::of(demonstrations, device);
     let n = demonstrations.len() as i64;
     let (mut steps, mut running) = (0u64, f64::NAN);
     while steps < config.steps && go_on(steps, running) {
         let batch = config.batch;
-        let rows = Tensor::randint(n, [batch], (Kind::Int64, device));
-        let augment = |images: &Tensor| {
+        let rows = Tensor::randint(n, [batch], (Kind::Int64, Device::Cpu));
+        let mut places = vec![0; batch as usize];
+        rows.copy_data(&mut places, batch as usize);
+        let augment = |images: Tensor| {
             let picked = shift(
-                &images.index_select(0, &rows),
+                &images.to_device(device),
                 &draw_offsets(batch, config.shift_px, device),
                 config.shift_px,
             );
@@ -200,7 +197,7 @@ pub fn imitate(
             (picked.to_kind(Kind::Float) * gain).clamp(0.0, 255.0)
         };
         // All cameras through the trunk in one pass.
-        let images: Vec<Tensor> = samples.images.iter().map(augment).collect();
+        let images: Vec<Tensor> = frames.of(&places)?.into_iter().map(augment).collect();
         let images = Tensor::cat(&images, 0);
         let maps = if frozen {
             encoder.encode(&images)
@@ -208,6 +205,7 @@ pub fn imitate(
             encoder.forward(&images)
         };
         let maps = maps.split(batch, 0);
+        let rows = rows.to_device(device);
         let proprio = samples.proprio.index_select(0, &rows);
         let actions = samples.actions.index_select(0, &rows);
         let encoded = policy.encoded(&maps, &proprio);
@@ -256,20 +254,19 @@ pub fn imitate(
     })
 }
 
-/// The encoder that imitation of recorded entries makes, as it is configured; the user sees how that goes.
+/// The encoder that imitation of demonstrations makes, as it is configured; the user sees how that goes.
 /// `go_on` as in [`imitate`].
 pub fn train_encoder(
     config: &LearnerConfig,
     spec: &RigSpec,
-    entries: &[Entry],
+    samples: (&Demonstrations, &Frames),
     (device, seed): (Device, u64),
     go_on: impl Fn(u64, f64) -> bool,
-) -> Result<Encoder, NoDemonstrations> {
-    let samples = Demonstrations::from_entries(entries, spec);
+) -> Result<Encoder, ImitationError> {
     println!(
         "imitation: {} samples of {} entries, {} steps",
-        samples.len(),
-        entries.len(),
+        samples.0.len(),
+        samples.0.entries,
         config.imitation.steps
     );
     let setup = Setup {
@@ -280,7 +277,7 @@ pub fn train_encoder(
         seed,
     };
     let mut show = Phase::new("imitation", config.imitation.steps);
-    let made = imitate(&samples, spec, setup, |steps, loss| {
+    let made = imitate(samples, spec, setup, |steps, loss| {
         show.stand(steps, loss);
         go_on(steps, loss)
     })?;
@@ -291,7 +288,9 @@ pub fn train_encoder(
 
 #[cfg(test)]
 mod tests {
-    use hilt_protocol::{Axis, CameraSpec, SetupMode};
+    use hilt_protocol::{
+        ActionSource, Axis, CameraSpec, Entry, Image, Observation, Record, RunId, SetupMode, Step,
+    };
 
     use super::*;
 
@@ -309,27 +308,60 @@ mod tests {
         }
     }
 
+    /// Demonstrations whose picture has a level and whose action is this, with their frames.
+    fn demonstrations(of: &[(u8, [f32; 2])]) -> (Demonstrations, Frames) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut frames = Frames::begin(dir.path(), &spec().cameras).unwrap();
+        let mut demonstrations = Demonstrations::of(&spec());
+        for sequence in 0..=of.len() {
+            let level = of.get(sequence).map_or(0, |(level, _)| *level);
+            let seen = Observation {
+                captured_ns: 0,
+                proprio: vec![0.0],
+                images: vec![Image {
+                    captured_ns: 0,
+                    height: 16,
+                    width: 16,
+                    rgb: vec![level; 16 * 16 * 3].into(),
+                }],
+            };
+            let record = match sequence.checked_sub(1) {
+                None => Record::Reset(seen),
+                Some(before) => Record::Step(Step {
+                    action: of[before].1.to_vec(),
+                    source: ActionSource::Human,
+                    reward: 0.0,
+                    grasp_penalty: 0.0,
+                    terminated: false,
+                    truncated: false,
+                    label: None,
+                    policy_version: 0,
+                    noise_seed: 0,
+                    next: seen,
+                }),
+            };
+            let entry = Entry {
+                run: RunId(1),
+                sequence: sequence as u64,
+                episode: 0,
+                index: sequence as u32,
+                record,
+            };
+            if let Some(seen) = demonstrations.take(&entry) {
+                frames.push(&seen.images).unwrap();
+            }
+        }
+        assert_eq!(demonstrations.len() as u64, frames.len());
+        (demonstrations, frames)
+    }
+
     /// The picture's brightness says where to go and when to close: imitation finds out, whether
     /// or not it may train the trunk.
     #[test]
     fn it_imitates_what_the_picture_says() {
         tch::set_num_threads(1);
-        let mut demonstrations = Demonstrations::default();
-        for i in 0..60u8 {
-            let bright = i % 2 == 0;
-            let level = if bright { 220 } else { 40 };
-            demonstrations
-                .images
-                .push(vec![vec![level; 16 * 16 * 3].into()]);
-            demonstrations.proprio.push(vec![0.0]);
-            demonstrations.actions.push(if bright {
-                vec![0.6, -1.0]
-            } else {
-                vec![-0.6, 0.0]
-            });
-            demonstrations.to_grasp_m.push(None);
-            demonstrations.episode.push(u64::from(i) / 10);
-        }
+        let shown = [(220, [0.6, -1.0]), (40, [-0.6, 0.0])];
+        let (demonstrations, frames) = demonstrations(&shown.repeat(30));
         let encoder = EncoderConfig {
             image_size: 16,
             stem_kernel: 5,
@@ -359,7 +391,8 @@ mod tests {
                 device: Device::Cpu,
                 seed: 1,
             };
-            let out = imitate(&demonstrations, &spec(), setup, go_on).unwrap();
+            let samples = (&demonstrations, &frames);
+            let out = imitate(samples, &spec(), setup, go_on).unwrap();
             if matches!(trunk, Trunk::Frozen(_)) {
                 assert_eq!(out.encoder.hash(), given.hash());
             }
@@ -389,7 +422,8 @@ mod tests {
             device: Device::Cpu,
             seed: 1,
         };
-        let none = imitate(&Demonstrations::default(), &spec(), setup, |_, _| true);
-        assert_eq!(none.err(), Some(NoDemonstrations));
+        let (nothing, frames) = demonstrations(&[]);
+        let none = imitate((&nothing, &frames), &spec(), setup, |_, _| true);
+        assert!(matches!(none, Err(ImitationError::NoDemonstrations)));
     }
 }

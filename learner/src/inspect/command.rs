@@ -19,6 +19,7 @@ use super::{
     summary::{Summary, grouped},
 };
 use crate::{
+    dataset::open_data,
     metrics::{check_writable, write_atomically},
     stopped::Stopped,
 };
@@ -36,6 +37,9 @@ pub struct InspectOptions {
     pub json: bool,
 }
 
+/// What Ctrl-C comes before.
+const STOPPED: &str = "all of it was looked at";
+
 /// Looks at data and says what it is. However bad that is, it is no error; only what cannot be read is one, and then the
 /// figures of what could be are told before it.
 pub fn run(options: &InspectOptions, stop: &AtomicBool) -> Result<()> {
@@ -48,7 +52,7 @@ pub fn run(options: &InspectOptions, stop: &AtomicBool) -> Result<()> {
         .context("--spec")?;
     let name = options.data.display().to_string();
     let with_films = options.page.is_some();
-    let data = Data::open(&options.data, told.as_ref())?;
+    let data = open_data(&options.data, told.as_ref(), true, (stop, STOPPED))?;
     let seen_late = matches!(&data, Data::Recording(recording) if recording.seen_late());
     let (gather, failed) = match data {
         Data::Table(table) => (Gather::table(name, &table, with_films), None),
@@ -77,7 +81,7 @@ fn go_through(
     stop: &AtomicBool,
 ) -> Result<(Gather, Option<anyhow::Error>)> {
     for (read, entry) in (0u64..).zip(recording.entries()) {
-        Stopped::check(stop, "all of it was looked at")?;
+        Stopped::check(stop, STOPPED)?;
         match entry {
             Ok(entry) => gather.entry(entry),
             Err(error) => return Ok((gather, Some(error.into()))),

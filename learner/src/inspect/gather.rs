@@ -130,10 +130,22 @@ impl Gather {
                 add_all(&mut gather.action, table.action(row), place);
                 let flags = (columns_of.terminals[row], columns_of.timeouts[row]);
                 gather.stepped(&[columns_of.rewards[row]], flags, place);
+                if table.ends(row) {
+                    gather.led_to(table.next_observation(row), place);
+                }
             }
             gather.close(false);
         }
         gather
+    }
+
+    /// What an episode's last row led to is no other row's observation. Numbers that are none are met there too.
+    fn led_to(&mut self, observed: &[f32], place: impl Fn() -> Place + Copy) {
+        for (column, value) in self.observation.iter_mut().zip(observed) {
+            if !value.is_finite() {
+                column.not_finite.at(place);
+            }
+        }
     }
 
     fn new(data: String, with_films: bool) -> Self {
@@ -265,7 +277,7 @@ impl Gather {
                 }
             }
         }
-        let moved = before.proprio != now.proprio;
+        let moved = !alike(&before.proprio, &now.proprio);
         let mut stale = std::mem::take(&mut last.stale);
         if !moved && is_last(entry) && is_again(before, now) {
             return stale;
@@ -450,6 +462,12 @@ fn follows(troubles: &mut Troubles, before: Option<&Last>, entry: &Entry) -> boo
 
 fn is_last(entry: &Entry) -> bool {
     matches!(&entry.record, Record::Step(step) if step.terminated || step.truncated)
+}
+
+/// Whether numbers are the same; what is none in both is.
+fn alike(before: &[f32], now: &[f32]) -> bool {
+    let same = |(a, b): (&f32, &f32)| a == b || (a.is_nan() && b.is_nan());
+    before.len() == now.len() && before.iter().zip(now).all(same)
 }
 
 /// Whether an observation is the one before over again. At the end of an episode it stands for one that a format does

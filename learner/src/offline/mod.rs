@@ -37,6 +37,7 @@ use crate::{
         judge::Judge,
         training::{Checkpoints, Pace, Training},
     },
+    dataset::open_data,
     metrics::write_atomically,
     stopped::Stopped,
     tasks::{self, Task},
@@ -62,6 +63,9 @@ pub struct OfflineOptions {
     pub config: LearnerConfig,
 }
 
+/// What Ctrl-C comes before.
+const STOPPED: &str = "the first update";
+
 /// Tells the episodes of an evaluation from those of `hilt-learner evaluate`, and of another training.
 const EPISODES: u64 = 0x6a75_6467_6531;
 
@@ -70,7 +74,12 @@ pub fn run(options: &OfflineOptions, stop: &AtomicBool) -> Result<()> {
     let (config, began) = (&options.config, Instant::now());
     let folder = Folder::open(&options.out, options.resume)?;
     let device = config.device.resolve()?;
-    let data = Data::open(&options.data, options.rig.as_ref()).context("--data")?;
+    let in_words = |error: anyhow::Error| match folder.is_begun() && error.is::<Stopped>() {
+        true => Stopped::Resumed.into(),
+        false => error,
+    };
+    let data = open_data(&options.data, options.rig.as_ref(), false, (stop, STOPPED));
+    let data = data.context("--data").map_err(in_words)?;
     tch::set_num_threads(match &data {
         Data::Recording(_) => config.train.sight_threads(),
         Data::Table(_) => config.train.vector_threads(),
@@ -79,11 +88,8 @@ pub fn run(options: &OfflineOptions, stop: &AtomicBool) -> Result<()> {
     let task = (env.map(tasks::open).transpose()).context("--env")?;
     let opened = open(options, data, &folder, task.as_deref(), device, stop);
     let (mut course, facts) = opened
-        .and_then(|opened| Ok(Stopped::check(stop, "the first update").map(|()| opened)?))
-        .map_err(|error| match folder.is_begun() && error.is::<Stopped>() {
-            true => Stopped::Resumed.into(),
-            false => error,
-        })?;
+        .and_then(|opened| Ok(Stopped::check(stop, STOPPED).map(|()| opened)?))
+        .map_err(in_words)?;
     let offline = &config.offline;
     let judge = Judge {
         task,

@@ -20,8 +20,9 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{
+    STOPPED,
     held_out::{self, Judged, Values},
-    survey::{Survey, each_entry, episode_of},
+    survey::{Survey, episode_of},
 };
 use crate::{
     agents::{
@@ -34,8 +35,10 @@ use crate::{
         folder::{Facts, Folder, RUNS},
         read_so_far, so_far,
     },
+    dataset::{Demonstrations, each_entry},
     encoder::Encoder,
     export::RobotAgent,
+    frames::Frames,
     generative::{
         replay::Settled,
         sight::{Seen, SightReplay},
@@ -120,15 +123,20 @@ impl RunsCourse {
                 encoder
             }
             None => {
-                let mut entries = vec![];
-                each_entry(recording, stop, |entry| {
-                    if !apart.contains(&episode_of(&entry)) {
-                        entries.push(entry);
+                let mut samples = Demonstrations::of(&spec);
+                let mut frames = Frames::begin(folder.dir(), &spec.cameras)?;
+                each_entry(recording, (stop, STOPPED), |entry| {
+                    if apart.contains(&episode_of(entry)) {
+                        return Ok(());
+                    }
+                    if let Some(seen) = samples.take(entry) {
+                        frames.push(&seen.images)?;
                     }
                     Ok(())
                 })?;
                 let go_on = |_, _| !stop.load(Ordering::Relaxed);
-                let encoder = train_encoder(config, &spec, &entries, (device, seed), go_on)?;
+                let samples = (&samples, &frames);
+                let encoder = train_encoder(config, &spec, samples, (device, seed), go_on)?;
                 Stopped::check(stop, "the encoder was trained")?;
                 encoder
             }
@@ -161,8 +169,8 @@ impl RunsCourse {
             Replay::open(&dir.join(name), layout, identity, usize::MAX).map(RwLock::new)
         };
         let (replay, held_out) = (open(REPLAY, &ingest)?, open(HELD_OUT, &plain)?);
-        each_entry(recording, stop, |entry| {
-            let (ingest, replay) = match apart.contains(&episode_of(&entry)) {
+        each_entry(recording, (stop, STOPPED), |entry| {
+            let (ingest, replay) = match apart.contains(&episode_of(entry)) {
                 true => (&plain, &held_out),
                 false => (&ingest, &replay),
             };
@@ -170,7 +178,7 @@ impl RunsCourse {
                 .row(entry.run, entry.sequence)
                 .is_some();
             if !there {
-                ingest.push(&entry, true, replay)?;
+                ingest.push(entry, true, replay)?;
             }
             Ok(())
         })?;

@@ -6,36 +6,19 @@ use std::{
     sync::atomic::AtomicBool,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use hilt_protocol::{Entry, noise::mix, wire::encode_entry};
 use hilt_recording::Recording;
 use sha2::{Digest, Sha256};
 
-use crate::{dataset::statistics, stopped::Stopped};
+use super::STOPPED;
+use crate::dataset::{each_entry, statistics};
 
 /// An episode: run and number.
 pub(super) type Episode = (u64, u64);
 
 pub(super) fn episode_of(entry: &Entry) -> Episode {
     (entry.run.0, entry.episode)
-}
-
-/// Goes through the entries of a recording. An error names the entry's run.
-pub(super) fn each_entry(
-    recording: &Recording,
-    stop: &AtomicBool,
-    mut take: impl FnMut(Entry) -> Result<()>,
-) -> Result<()> {
-    for entry in recording.entries() {
-        Stopped::check(stop, "the first update")?;
-        let entry = entry?;
-        let (run, sequence) = (entry.run, entry.sequence);
-        take(entry).with_context(|| match recording.place_of(run) {
-            Some(folder) => folder.display().to_string(),
-            None => format!("run {run}, entry {sequence}"),
-        })?;
-    }
-    Ok(())
 }
 
 /// All that is to be known of runs in order to compare them with those of a training that is resumed.
@@ -54,11 +37,11 @@ impl Survey {
     pub(super) fn of(recording: &Recording, stop: &AtomicBool) -> Result<Self> {
         let (mut episodes, mut entries) = (BTreeSet::new(), BTreeMap::new());
         let (mut proprio, mut hash) = (vec![], Sha256::new());
-        each_entry(recording, stop, |entry| {
-            let episode = episode_of(&entry);
+        each_entry(recording, (stop, STOPPED), |entry| {
+            let episode = episode_of(entry);
             episodes.insert(episode);
             *entries.entry(entry.run.to_string()).or_default() += 1;
-            hash.update(encode_entry(&entry));
+            hash.update(encode_entry(entry));
             proprio.push((episode, entry.observation().proprio.clone()));
             Ok(())
         })?;

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     config::LearnerConfig,
-    dataset::{LabelledFrames, read_all},
+    dataset::{LabelledFrames, each_entry, open_recording},
     show::Phase,
     stopped::Stopped,
 };
@@ -146,18 +146,23 @@ fn gather(
             pickles.push(Pickles::open(dir, None)?);
             continue;
         }
-        let (spec, entries) = read_all(dir, options.rig.as_ref())?;
-        Stopped::check(stop, STOPPED)?;
+        let recording = open_recording(dir, options.rig.as_ref(), (stop, STOPPED))?;
+        let theirs = &recording.spec().cameras;
         match &rig {
             Some((first, cameras)) => ensure!(
-                *cameras == spec.cameras,
+                cameras == theirs,
                 "--runs {} was recorded with other cameras than {}",
                 dir.display(),
                 first.display()
             ),
-            None => rig = Some((dir, spec.cameras)),
+            None => rig = Some((dir, theirs.clone())),
         }
-        frames.append(LabelledFrames::from_entries(&entries));
+        let mut labelled = LabelledFrames::default();
+        each_entry(&recording, (stop, STOPPED), |entry| {
+            labelled.take(entry);
+            Ok(())
+        })?;
+        frames.append(labelled);
     }
     let cameras = match (rig, pickles.first()) {
         (Some((dir, cameras)), _) => {
@@ -268,11 +273,8 @@ fn read_folder(
     for (i, moment) in moments.iter().enumerate() {
         show.stand(i as u64, || format!("images of {}", dir.display()));
         Stopped::check(stop, STOPPED)?;
-        frames
-            .images
-            .push(read_moment(moment, cameras, &mut resized)?);
-        frames.labels.push(label);
-        frames.episode.push((i * PIECES / moments.len()) as u64);
+        let images = read_moment(moment, cameras, &mut resized)?;
+        frames.push(images, label, (i * PIECES / moments.len()) as u64);
     }
     show.end();
     resized.tell(dir, cameras);

@@ -75,9 +75,7 @@ impl Pickles {
                 note(k, &picture);
                 images.push(picture.rgb);
             }
-            frames.images.push(images);
-            frames.labels.push(frame.success);
-            frames.episode.push((i * pieces / count) as u64);
+            frames.push(images, frame.success, (i * pieces / count) as u64);
         }
         show.end();
         Ok(frames)

@@ -43,12 +43,14 @@ use std::{
 
 use hilt_protocol::ActionSource;
 
+pub(crate) use self::{reader::open_as, writer::save_table};
 pub use self::{
     reader::{Demonstrations, Entries, Labelled, LabelledFrame, Opened, labelled, open, read_from},
     spec::NOISE,
     writer::{write, write_table},
 };
 use crate::{
+    NotWritten,
     guess::GuessError,
     pickle::{OutlineError, PickleError},
     table::TableError,
@@ -65,6 +67,9 @@ pub enum HilSerlError {
         /// What it said.
         source: io::Error,
     },
+    /// It cannot be written.
+    #[error(transparent)]
+    Write(#[from] NotWritten),
     /// It is no pickle of plain data.
     #[error("{path}: {source}")]
     Pickle {
@@ -87,6 +92,16 @@ pub enum HilSerlError {
     /// A folder without a file.
     #[error("{0} holds no file of HIL-SERL's (.pkl)")]
     Nothing(PathBuf),
+    /// A file is there twice.
+    #[error(
+        "{copy} holds the same transitions as {first}: take one of them out of the folder, or each would count twice"
+    )]
+    Copy {
+        /// The first file.
+        first: PathBuf,
+        /// The one that is like it.
+        copy: PathBuf,
+    },
     /// A row is not what it should be.
     #[error("{path}: row {row}: `{key}` {fault}")]
     Row {

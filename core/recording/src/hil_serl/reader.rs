@@ -16,6 +16,8 @@ use super::{
     spec::Fit,
 };
 use crate::{
+    Opening,
+    asked::Asked,
     pickle::Outline,
     table::{Columns, Table},
 };
@@ -32,23 +34,44 @@ pub enum Opened<R> {
 /// Files with images, of one rig.
 #[derive(Clone, Debug)]
 pub struct Demonstrations {
-    files: Vec<PathBuf>,
+    files: Vec<(PathBuf, RunId)>,
     form: Form,
     fit: Fit,
+    as_it_is: bool,
 }
 
 /// Opens a file or a folder of files, and looks at every number in them; at images only when they are asked for.
 /// `told` is their rig, if it is known.
 pub fn open(path: &Path, told: Option<&RigSpec>) -> Result<Opened<Demonstrations>, HilSerlError> {
+    let opening = Opening {
+        told,
+        ..Opening::default()
+    };
+    open_as(path, &opening)
+}
+
+pub(crate) fn open_as(
+    path: &Path,
+    opening: &Opening<'_>,
+) -> Result<Opened<Demonstrations>, HilSerlError> {
+    let as_it_is = opening.as_it_is;
     let files = files(path).map_err(in_file(path))?;
     let Some(first) = files.first() else {
         return Err(HilSerlError::Nothing(path.to_owned()));
     };
     let mut rig: Option<(Form, usize)> = None;
     let mut columns = Columns::default();
+    let mut runs: Vec<(PathBuf, RunId)> = vec![];
     for file in &files {
-        let (mut handle, length) = opened(file)?;
-        let (rows, _) = transitions(&mut handle, length, file)?;
+        let (handle, length) = opened(file)?;
+        let mut handle = Asked::new(handle, opening.go_on);
+        let (rows, run) = transitions(&mut handle, length, file, as_it_is)?;
+        let like_it = runs.iter().find(|(_, other)| *other == run);
+        if let (Some((first, _)), false) = (like_it, as_it_is) {
+            let (first, copy) = (first.clone(), file.clone());
+            return Err(HilSerlError::Copy { first, copy });
+        }
+        runs.push((file.clone(), run));
         let action = rows.rows.first().map_or(0, |row| row.action.len());
         let (form, of_first) = rig.get_or_insert_with(|| (rows.form.clone(), action));
         same_rig((form, *of_first), (&rows.form, action), first, file)?;
@@ -58,10 +81,15 @@ pub fn open(path: &Path, told: Option<&RigSpec>) -> Result<Opened<Demonstrations
     }
     match rig {
         Some((form, action)) if !form.cameras.is_empty() => {
-            let fit = Fit::of(&form, action, told, first)?;
-            Ok(Opened::Rig(Demonstrations { files, form, fit }))
+            let fit = Fit::of(&form, action, opening.told, first)?;
+            Ok(Opened::Rig(Demonstrations {
+                files: runs,
+                form,
+                fit,
+                as_it_is,
+            }))
         }
-        _ => table(columns, path).map(Opened::Table),
+        _ => table(columns, path, as_it_is).map(Opened::Table),
     }
 }
 
@@ -72,11 +100,11 @@ pub fn read_from<F: Read + Seek>(
     path: &Path,
     told: Option<&RigSpec>,
 ) -> Result<Opened<(RigSpec, Entries<F>)>, HilSerlError> {
-    let (rows, run) = transitions(&mut file, length, path)?;
+    let (rows, run) = transitions(&mut file, length, path, false)?;
     if rows.form.cameras.is_empty() {
         let mut columns = Columns::default();
         add(&mut columns, rows);
-        return table(columns, path).map(Opened::Table);
+        return table(columns, path, false).map(Opened::Table);
     }
     let action = rows.rows.first().map_or(0, |row| row.action.len());
     let fit = Fit::of(&rows.form, action, told, path)?;
@@ -95,13 +123,23 @@ impl Demonstrations {
 
     /// The entries of all files, each a run.
     pub fn entries(&self) -> impl Iterator<Item = Result<Entry, HilSerlError>> + '_ {
-        let of_file = |file: &PathBuf| (self.of_file(file)).unwrap_or_else(|error| failed(error));
+        let of_file =
+            |(file, _): &(PathBuf, _)| (self.of_file(file)).unwrap_or_else(|error| failed(error));
         self.files.iter().flat_map(of_file)
+    }
+
+    /// The file and row of an entry: of a step its own, else that of the step which begins there.
+    pub fn place_of(&self, entry: &Entry) -> Option<String> {
+        let (file, _) = self.files.iter().find(|(_, run)| *run == entry.run)?;
+        // Each episode has one entry more than it has rows.
+        let step = u64::from(matches!(entry.record, Record::Step(_)));
+        let row = entry.sequence.checked_sub(entry.episode + step)?;
+        Some(format!("{}: row {row}", file.display()))
     }
 
     fn of_file(&self, path: &Path) -> Result<Each<Entry>, HilSerlError> {
         let (mut file, length) = opened(path)?;
-        let (rows, run) = transitions(&mut file, length, path)?;
+        let (rows, run) = transitions(&mut file, length, path, self.as_it_is)?;
         if rows.form != self.form {
             return Err(in_file(path)(changed()));
         }
@@ -126,9 +164,12 @@ fn transitions<F: Read + Seek>(
     file: &mut F,
     length: u64,
     path: &Path,
+    as_it_is: bool,
 ) -> Result<(Rows<Row>, RunId), HilSerlError> {
     let outline = Outline::of(&mut *file, length).map_err(in_outline(path))?;
-    let rows = rows::read(&outline, file, path, |at, form| at.transition(form))?;
+    let rows = rows::read(&outline, file, path, as_it_is, |at, form| {
+        at.transition(form)
+    })?;
     let columns = rows.rows.first().map_or(0, |row| row.action.len());
     let other = rows.rows.iter().position(|row| row.action.len() != columns);
     if let Some(row) = other {
@@ -175,8 +216,8 @@ fn add(columns: &mut Columns, rows: Rows<Row>) {
     }
 }
 
-fn table(columns: Columns, path: &Path) -> Result<Table, HilSerlError> {
-    Table::new(columns).map_err(|source| HilSerlError::Table {
+fn table(columns: Columns, path: &Path, as_it_is: bool) -> Result<Table, HilSerlError> {
+    Table::of(columns, as_it_is).map_err(|source| HilSerlError::Table {
         path: path.to_owned(),
         source,
     })
@@ -346,7 +387,9 @@ impl<F: Read + Seek> Frames<F> {
         images: &Images,
         begins: &Seen,
     ) -> Result<Compared, HilSerlError> {
-        if next.state != begins.state {
+        // What is no number in both is the same.
+        let same = |(a, b): (&f32, &f32)| a == b || (a.is_nan() && b.is_nan());
+        if !next.state.iter().zip(&begins.state).all(same) {
             return Ok(Compared::Other(None));
         }
         let one_array = |(place, _): &(usize, _)| next.frames[*place].is(&begins.frames[*place]);
@@ -436,7 +479,7 @@ fn words<F: Read + Seek>(
         return Err(HilSerlError::Named(path.to_owned()));
     }
     let outline = Outline::of(&mut *file, length).map_err(in_outline(path))?;
-    rows::read(&outline, file, path, |at, form| {
+    rows::read(&outline, file, path, false, |at, form| {
         let seen = at.seen("observations", form)?;
         if let Some(label) = success.or(at.label()?).or(by_name) {
             return Ok(Some((seen, label)));

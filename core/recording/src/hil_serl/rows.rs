@@ -90,13 +90,17 @@ pub(super) struct At<'p, 'a, 'f, F> {
     row: Value<'p, 'a>,
     place: Place<'f>,
     file: &'f mut F,
+    /// Numbers may be none.
+    as_it_is: bool,
 }
 
-/// The rows of an outline, each made by `one`, which is given the form of the rows before.
+/// The rows of an outline, each made by `one`, which is given the form of the rows before. `as_it_is`: numbers that
+/// somebody would learn may be none.
 pub(super) fn read<T, F: Read + Seek>(
     outline: &Outline,
     file: &mut F,
     path: &Path,
+    as_it_is: bool,
     one: impl Fn(&mut At<'_, '_, '_, F>, &mut Option<Form>) -> Result<T, HilSerlError>,
 ) -> Result<Rows<T>, HilSerlError> {
     let pickle = Pickle::of_outline(outline).map_err(|source| HilSerlError::Pickle {
@@ -120,6 +124,7 @@ pub(super) fn read<T, F: Read + Seek>(
             row: value,
             place,
             file,
+            as_it_is,
         };
         rows.push(one(&mut at, &mut form)?);
     }
@@ -136,16 +141,16 @@ impl<'p, 'a, F: Read + Seek> At<'p, 'a, '_, F> {
         let next = self.seen("next_observations", form)?;
         let action = self.value("actions")?;
         let action = self.vector("actions", action)?;
-        let reward = self.number("rewards")?;
+        let reward = self.one("rewards", self.value("rewards")?)?;
         let info = |key| self.info(key);
         let penalty = self.row.get("grasp_penalty").or(info("grasp_penalty"));
         let grasp_penalty = match penalty {
-            Some(value) => self.finite("grasp_penalty", value)?,
+            Some(value) => self.one("grasp_penalty", value)?,
             None => 0.0,
         };
-        let done = self.number("dones")? != 0.0;
+        let done = self.flag_at("dones", self.value("dones")?)? != 0.0;
         let mask = match self.row.get("masks") {
-            Some(mask) => self.finite("masks", mask)?,
+            Some(mask) => self.flag_at("masks", mask)?,
             None => f32::from(u8::from(!done)),
         };
         let flag = |key| self.flag(key);
@@ -307,22 +312,27 @@ impl<'p, 'a, F: Read + Seek> At<'p, 'a, '_, F> {
         self.place.error(key, Fault::Kind(wanted, value.describe()))
     }
 
-    /// A number that must be there.
-    fn number(&self, key: &'static str) -> Result<f32, HilSerlError> {
-        self.finite(key, self.value(key)?)
-    }
-
-    fn finite(&self, key: &str, value: Value<'p, 'a>) -> Result<f32, HilSerlError> {
+    /// A single number.
+    fn one(&self, key: &str, value: Value<'p, 'a>) -> Result<f32, HilSerlError> {
         match value.number() {
             Some(number) => self.checked(key, 0, number),
             None => Err(self.kind(key, "a number", value)),
         }
     }
 
+    /// A single number that says yes or no: there it must be one.
+    fn flag_at(&self, key: &str, value: Value<'p, 'a>) -> Result<f32, HilSerlError> {
+        let number = self.one(key, value)?;
+        match number.is_finite() {
+            true => Ok(number),
+            false => Err(self.place.error(key, Fault::NotFinite(0, number.into()))),
+        }
+    }
+
     /// The nearest number of 32 bits.
     fn checked(&self, key: &str, index: usize, number: f64) -> Result<f32, HilSerlError> {
         let near = number as f32;
-        match near.is_finite() {
+        match near.is_finite() || self.as_it_is {
             true => Ok(near),
             false => Err(self.place.error(key, Fault::NotFinite(index, number))),
         }

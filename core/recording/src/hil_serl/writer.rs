@@ -1,17 +1,18 @@
 //! Transitions as HIL-SERL keeps them.
 
 use std::{
-    fs::{self, File},
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     path::Path,
 };
 
-use hilt_protocol::{ActionSource, Entry, Observation, Record, RigSpec, Step};
+use hilt_protocol::{ActionSource, Entry, Observation, RigSpec, Step};
 
-use super::{HilSerlError, SOURCES, STATE, in_file};
+use super::{HilSerlError, SOURCES, STATE};
 use crate::{
+    Steps,
     pickle::{DType, PickleWriter},
     table::Table,
+    whole::{NotWritten, not_written, whole},
 };
 
 /// Writes the transitions of entries to a file, which appears once it is whole. Each image is written once: what a
@@ -27,58 +28,46 @@ pub fn write<E: From<HilSerlError>>(
     if spec.cameras.iter().any(|camera| camera.name == STATE) {
         return Err(HilSerlError::Camera(path.to_owned()).into());
     }
-    beside(path, |out| {
-        let mut rows = Rows::new(out).map_err(in_file(path))?;
-        let mut before: Option<Entry> = None;
-        for entry in entries {
-            let entry = entry?;
-            if let (Some(before), Record::Step(step)) = (&before, &entry.record)
-                && (before.run, before.sequence + 1) == (entry.run, entry.sequence)
-            {
-                let observation = before.observation();
-                (rows.step(spec, observation, step)).map_err(in_file(path))?;
-            } else {
-                rows.forget();
+    let refused = |error: NotWritten| HilSerlError::from(error);
+    let named = |cause| refused(not_written(path)(cause));
+    whole(
+        path,
+        &|| true,
+        |error| refused(error).into(),
+        |out| {
+            let mut rows = Rows::new(out).map_err(named)?;
+            let mut steps = Steps::default();
+            for entry in entries {
+                let entry = entry?;
+                match steps.next(&entry) {
+                    Some((before, step)) => {
+                        (rows.step(spec, &before, step)).map_err(named)?;
+                    }
+                    None => rows.forget(),
+                }
             }
-            before = Some(entry);
-        }
-        match rows.finish().map_err(in_file(path))? {
-            0 => Err(HilSerlError::Empty(path.to_owned()).into()),
-            count => Ok(count),
-        }
-    })
+            match rows.finish().map_err(named)? {
+                0 => Err(HilSerlError::Empty(path.to_owned()).into()),
+                count => Ok(count),
+            }
+        },
+    )
 }
 
 /// Writes a table of states as transitions without images.
 pub fn write_table(path: &Path, table: &Table) -> Result<(), HilSerlError> {
-    beside(path, |out| {
-        let written = write_rows(out, table);
-        written.map_err(in_file(path))
-    })
+    save_table(path, table, &|| true)
 }
 
-/// Has a file written beside `path`, which takes its name when it is whole and on the disk.
-fn beside<T, E: From<HilSerlError>>(
+/// [`write_table`], unless `go_on` says no.
+pub(crate) fn save_table(
     path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
-) -> Result<T, E> {
-    let beside = crate::beside(path);
-    let written = (|| {
-        let file = File::create(&beside).map_err(in_file(path))?;
-        let mut out = BufWriter::new(file);
-        let written = write(&mut out)?;
-        let file = out
-            .into_inner()
-            .map_err(|e| in_file(path)(e.into_error()))?;
-        file.sync_all().map_err(in_file(path))?;
-        fs::rename(&beside, path).map_err(in_file(path))?;
-        Ok(written)
-    })();
-    if written.is_err() {
-        // Whatever is there of it is of no use; that it cannot be removed either says nothing more.
-        let _ = fs::remove_file(&beside);
-    }
-    written
+    table: &Table,
+    go_on: &dyn Fn() -> bool,
+) -> Result<(), HilSerlError> {
+    whole(path, go_on, HilSerlError::from, |out| {
+        Ok(write_rows(out, table).map_err(not_written(path))?)
+    })
 }
 
 /// The list of transitions.

@@ -9,7 +9,7 @@ use arrow_schema::ArrowError;
 use hilt_protocol::{RunId, SpecError};
 use parquet::errors::ParquetError;
 
-use crate::{RecordingError, film::FilmError};
+use crate::{NotWritten, RecordingError, film::FilmError, whole::not_written};
 
 /// Why a dataset cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +50,7 @@ pub enum WriteError {
     #[error(transparent)]
     Film(#[from] FilmError),
     /// A table was not written.
-    #[error("{}: {cause}", path.display())]
+    #[error("{}: {cause}; free some space or choose another place", path.display())]
     Table {
         /// Its file.
         path: PathBuf,
@@ -58,18 +58,12 @@ pub enum WriteError {
         cause: ParquetError,
     },
     /// The system failed.
-    #[error("{}: {cause}", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What it said.
-        cause: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] NotWritten),
 }
 
 pub(super) fn io_error(path: &Path, cause: io::Error) -> WriteError {
-    let path = path.to_owned();
-    WriteError::Io { path, cause }
+    not_written(path)(cause).into()
 }
 
 pub(super) fn table_error(path: &Path, cause: ArrowError) -> WriteError {

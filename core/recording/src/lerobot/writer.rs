@@ -20,7 +20,7 @@ use super::{
     store::Store,
     write_error::{WriteError, io_error},
 };
-use crate::RecordingError;
+use crate::{RecordingError, Steps};
 
 /// How a dataset is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,8 +86,7 @@ pub struct Writer {
     beside: PathBuf,
     spec: RigSpec,
     features: Vec<Feature>,
-    /// What was seen last, and by which entry.
-    seen: Option<Seen>,
+    steps: Steps,
     /// The episode that goes on, once it has a step.
     ongoing: Option<Ongoing>,
     /// What was handed over to the thread.
@@ -100,11 +99,6 @@ pub struct Writer {
 struct Background {
     episodes: SyncSender<Ongoing>,
     thread: JoinHandle<Result<Written, WriteError>>,
-}
-
-struct Seen {
-    entry: [u64; 3],
-    observation: Observation,
 }
 
 impl Writer {
@@ -134,7 +128,7 @@ impl Writer {
             beside,
             features: Feature::of(spec),
             spec: spec.clone(),
-            seen: None,
+            steps: Steps::default(),
             ongoing: None,
             handed: Written::default(),
             thread: Some(Background {
@@ -150,26 +144,16 @@ impl Writer {
     /// What is wrong with the entry, or went wrong with an episode before it; then the dataset is to be dropped.
     pub fn add(&mut self, entry: &Entry) -> Result<(), WriteError> {
         self.check(entry)?;
-        let here = [entry.run.0, entry.episode, u64::from(entry.index)];
-        let before = self.seen.take();
         let mut ended = true;
         // Where what the step began with is not there, it is no frame.
-        if let (Record::Step(step), Some(before)) = (&entry.record, before) {
-            let [run, episode, index] = before.entry;
-            if [run, episode, index + 1] == here {
-                self.add_frame(&before.observation, step)
-                    .map_err(|error| self.cause_of(error))?;
-                ended = step.terminated || step.truncated;
-            }
+        if let Some((before, step)) = self.steps.next(entry) {
+            self.add_frame(&before, step)
+                .map_err(|error| self.cause_of(error))?;
+            ended = step.terminated || step.truncated;
         }
         if ended {
             self.end_episode()?;
         }
-        let observation = entry.observation().clone();
-        self.seen = Some(Seen {
-            entry: here,
-            observation,
-        });
         Ok(())
     }
 

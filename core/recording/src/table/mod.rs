@@ -92,13 +92,28 @@ pub enum TableError {
 /// CORL's `get_return_to_go`).
 const CONTINUES: f64 = 1e-6;
 
-/// Columns of one length, at least one row, every number finite.
+/// Columns of one length, at least one row; every number finite, unless it is [to be looked at](Table::to_be_looked_at).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table(Columns);
 
 impl Table {
     /// Checks the columns.
     pub fn new(columns: Columns) -> Result<Self, TableError> {
+        let table = Self::to_be_looked_at(columns)?;
+        table.check_numbers()?;
+        Ok(table)
+    }
+
+    /// [`Table::new`], or with `as_it_is` [`Table::to_be_looked_at`].
+    pub(crate) fn of(columns: Columns, as_it_is: bool) -> Result<Self, TableError> {
+        match as_it_is {
+            true => Self::to_be_looked_at(columns),
+            false => Self::new(columns),
+        }
+    }
+
+    /// A table whose numbers may be NaN or infinite: for whoever counts them. Nobody can learn from it.
+    pub fn to_be_looked_at(columns: Columns) -> Result<Self, TableError> {
         let rows = columns.rewards.len();
         let (observation, action) = (columns.observation, columns.action);
         if rows == 0 || observation == 0 || action == 0 {
@@ -128,7 +143,22 @@ impl Table {
                 });
             }
         }
-        for (column, values, width) in numbers {
+        Ok(Self(columns))
+    }
+
+    /// The first number that is none.
+    fn check_numbers(&self) -> Result<(), TableError> {
+        let columns = &self.0;
+        for (column, values, width) in [
+            ("observations", &columns.observations, columns.observation),
+            ("actions", &columns.actions, columns.action),
+            ("rewards", &columns.rewards, 1),
+            (
+                "next_observations",
+                &columns.next_observations,
+                columns.observation,
+            ),
+        ] {
             if let Some(at) = values.iter().position(|value| !value.is_finite()) {
                 let (row, place, value) = (at / width, at % width, values[at]);
                 return Err(TableError::NotFinite {
@@ -139,7 +169,7 @@ impl Table {
                 });
             }
         }
-        Ok(Self(columns))
+        Ok(())
     }
 
     /// N, at least 1.
@@ -186,6 +216,8 @@ impl Table {
     /// Whether the row after `row` begins where it led to.
     fn continues(&self, row: usize) -> bool {
         let pairs = (self.next_observation(row).iter()).zip(self.observation(row + 1));
+        // What is no number in both is the same.
+        let pairs = pairs.filter(|(a, b)| a.is_finite() || b.is_finite());
         let square = |(&a, &b): (&f32, &f32)| (f64::from(a) - f64::from(b)).powi(2);
         pairs.map(square).sum::<f64>() <= CONTINUES * CONTINUES
     }

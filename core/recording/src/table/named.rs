@@ -84,7 +84,9 @@ pub(super) trait Arrays {
 /// Without `timeouts` no row is one. Without `next_observations`, where there are `timeouts`, it is the next row's observation, as in
 /// `d4rl.qlearning_dataset`: the last row, and rows in which time ran out, have none and are left out; a terminal
 /// row has that of the next episode, from which nothing is learned.
-pub(super) fn table<A: Arrays>(mut arrays: A) -> Result<Table, A::Error> {
+///
+/// With `as_it_is` it is a table to be looked at, see [`Table::to_be_looked_at`].
+pub(super) fn table<A: Arrays>(mut arrays: A, as_it_is: bool) -> Result<Table, A::Error> {
     let (observations, rows, observation) = matrix(&mut arrays, OBSERVATIONS, None, None)?;
     let (actions, _, action) = matrix(&mut arrays, ACTIONS, Some(rows), None)?;
     let rewards = vector(&mut arrays, REWARDS, rows, |value| value as f32)?;
@@ -126,7 +128,7 @@ pub(super) fn table<A: Arrays>(mut arrays: A) -> Result<Table, A::Error> {
         true => followed(columns),
         false => columns,
     };
-    Table::new(columns).map_err(|error| arrays.wrong(error.into()))
+    Table::of(columns, as_it_is).map_err(|error| arrays.wrong(error.into()))
 }
 
 /// Each row's next observation is the next row's observation; rows that have none are left out.

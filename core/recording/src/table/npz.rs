@@ -10,8 +10,8 @@
 //! Memory is that of the table: what a header says is believed only as far as numbers come.
 
 use std::{
-    fs::{self, File},
-    io::{self, BufReader, BufWriter, Read, Seek, Write},
+    fs::File,
+    io::{self, BufReader, Read, Seek, Write},
     path::{Path, PathBuf},
 };
 
@@ -25,7 +25,12 @@ use super::{
     },
     npy::{ArrayError, Header},
 };
-use crate::{beside, pickle::DType};
+use crate::{
+    NotWritten, Opening,
+    asked::Asked,
+    pickle::DType,
+    whole::{not_written, whole},
+};
 
 /// Why a table cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -66,30 +71,48 @@ pub enum NpzError {
         /// Why.
         cause: NamedError,
     },
+    /// It cannot be written.
+    #[error(transparent)]
+    Write(#[from] NotWritten),
 }
 
 /// Reads a table.
 pub fn read(path: &Path) -> Result<Table, NpzError> {
+    open(path, &Opening::default())
+}
+
+pub(crate) fn open(path: &Path, opening: &Opening<'_>) -> Result<Table, NpzError> {
     let io = |cause| NpzError::Io {
         path: path.to_owned(),
         cause,
     };
     let file = File::open(path).map_err(io)?;
     let bytes = file.metadata().map_err(io)?.len();
-    read_from(BufReader::new(file), bytes, path)
+    let file = BufReader::new(Asked::new(file, opening.go_on));
+    table(file, bytes, path, opening.as_it_is)
 }
 
 /// Reads a table from an archive of so many bytes; `path` is what errors call it.
 pub fn read_from(archive: impl Read + Seek, bytes: u64, path: &Path) -> Result<Table, NpzError> {
+    table(archive, bytes, path, false)
+}
+
+fn table(
+    archive: impl Read + Seek,
+    bytes: u64,
+    path: &Path,
+    as_it_is: bool,
+) -> Result<Table, NpzError> {
     let archive = ZipArchive::new(archive).map_err(|cause| NpzError::Archive {
         path: path.to_owned(),
         cause,
     })?;
-    named::table(Archive {
+    let archive = Archive {
         archive,
         bytes,
         path,
-    })
+    };
+    named::table(archive, as_it_is)
 }
 
 struct Archive<'a, R> {
@@ -155,22 +178,20 @@ fn io_error(error: ZipError) -> ArrayError {
 
 /// Writes a table as `numpy.savez` would: beside its place, then renamed into it.
 pub fn write(path: &Path, table: &Table) -> Result<(), NpzError> {
-    let beside = beside(path);
-    let written = write_whole(&beside, table).and_then(|()| fs::rename(&beside, path));
-    written.map_err(|cause| {
-        // Whatever is there of it is of no use; that it cannot be removed either says nothing more.
-        let _ = fs::remove_file(&beside);
-        NpzError::Io {
-            path: path.to_owned(),
-            cause,
-        }
+    save(path, table, &|| true)
+}
+
+/// [`write()`], unless `go_on` says no.
+pub(crate) fn save(path: &Path, table: &Table, go_on: &dyn Fn() -> bool) -> Result<(), NpzError> {
+    whole(path, go_on, NpzError::from, |file| {
+        Ok(write_to(file, table).map_err(not_written(path))?)
     })
 }
 
-fn write_whole(path: &Path, table: &Table) -> io::Result<()> {
+fn write_to(out: impl Write + Seek, table: &Table) -> io::Result<()> {
     let columns = table.columns();
     let rows = table.len();
-    let mut archive = ZipWriter::new(BufWriter::new(File::create(path)?));
+    let mut archive = ZipWriter::new(out);
     let wide = [
         (OBSERVATIONS, &columns.observations, columns.observation),
         (ACTIONS, &columns.actions, columns.action),
@@ -199,8 +220,8 @@ fn write_whole(path: &Path, table: &Table) -> io::Result<()> {
         let bytes = flags.iter().map(|&flag| [u8::from(flag)]);
         write_array(&mut archive, names, DType::Bool, vec![rows], bytes)?;
     }
-    let file = archive.finish()?.into_inner().map_err(|e| e.into_error())?;
-    file.sync_all()
+    archive.finish()?;
+    Ok(())
 }
 
 fn write_array<const N: usize>(

@@ -5,6 +5,7 @@
 mod args;
 
 use std::{
+    fs,
     io::IsTerminal,
     path::Path,
     sync::{
@@ -18,12 +19,13 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use hilt_learner::{
     config::{DeviceChoice, LearnerConfig},
-    dataset::{Demonstrations, read_demonstrations},
+    dataset::{Demonstrations, each_demonstration, open_recording},
     evaluation::{
         command::{self as evaluation, EvaluateOptions, Length, Video},
         render::{self, RenderOptions},
     },
     export,
+    frames::Frames,
     hybrid::{
         self, HybridOptions,
         task::{self, TaskOptions},
@@ -310,9 +312,21 @@ fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {
         "--out {} holds the results of a training; choose another folder",
         options.common.out.display()
     );
-    let (spec, entries) = read_demonstrations(&options.demos, options.common.rig()?.as_ref())?;
+    let until = (stop, "imitation was over");
+    let demos = open_recording(&options.demos, options.common.rig()?.as_ref(), until)?;
+    let spec = demos.spec().clone();
     config.encoder.check(&spec.cameras)?;
-    let samples = Demonstrations::from_entries(&entries, &spec);
+    let out = &options.common.out;
+    fs::create_dir_all(out).with_context(|| format!("creating {}", out.display()))?;
+    let mut samples = Demonstrations::of(&spec);
+    let mut frames = Frames::begin(out, &spec.cameras)?;
+    let read = each_demonstration(&demos, until, |entry| {
+        if let Some(seen) = samples.take(entry) {
+            frames.push(&seen.images)?;
+        }
+        Ok(())
+    });
+    read.with_context(|| format!("--demos {}", options.demos.display()))?;
     println!(
         "imitation: {} samples, {} steps",
         samples.len(),
@@ -330,12 +344,12 @@ fn run_imitation(options: &Imitation, stop: &AtomicBool) -> Result<()> {
         seed: options.common.seed,
     };
     let mut show = Phase::new("imitation", config.imitation.steps);
-    let out = imitate(&samples, &spec, setup, |steps, loss| {
+    let out = imitate((&samples, &frames), &spec, setup, |steps, loss| {
         show.stand(steps, loss);
         go_on(steps, loss)
     })?;
     show.end();
-    Stopped::check(stop, "imitation was over")?;
+    Stopped::check(until.0, until.1)?;
     println!("imitation: {} steps, loss {:.4}", out.steps, out.loss);
     export::write_folder(
         &options.common.out.join("export"),

@@ -29,12 +29,13 @@ use hdf5_reader::{
     SliceInfoElem, dtype_element_size, error::Error, group::Group,
 };
 
+pub(crate) use self::writer::save;
 pub use self::writer::write;
 use super::{
     Table,
     named::{self, Arrays, NamedError},
 };
-use crate::pickle::DType;
+use crate::{NotWritten, Opening, pickle::DType};
 
 /// Deflate makes at most so many bytes of one.
 const DEFLATED: u64 = 1032;
@@ -115,10 +116,17 @@ pub enum Hdf5Error {
         /// Why.
         cause: NamedError,
     },
+    /// It cannot be written.
+    #[error(transparent)]
+    Write(#[from] NotWritten),
 }
 
 /// Reads a table.
 pub fn read(path: &Path) -> Result<Table, Hdf5Error> {
+    open(path, &Opening::default())
+}
+
+pub(crate) fn open(path: &Path, opening: &Opening<'_>) -> Result<Table, Hdf5Error> {
     let io = |cause| Hdf5Error::Io {
         path: path.to_owned(),
         cause,
@@ -127,14 +135,14 @@ pub fn read(path: &Path) -> Result<Table, Hdf5Error> {
     let bytes = file.metadata().map_err(io)?.len();
     let opened = FileStorage::from_file(file)
         .and_then(|storage| Hdf5File::from_storage_with_options(Arc::new(storage), options(bytes)));
-    table(opened, bytes, path)
+    table(opened, bytes, path, opening)
 }
 
 /// Reads a table from a file's bytes; `path` is what errors call it.
 pub fn read_from(file: Vec<u8>, path: &Path) -> Result<Table, Hdf5Error> {
     let bytes = file.len() as u64;
     let opened = Hdf5File::from_vec_with_options(file, options(bytes));
-    table(opened, bytes, path)
+    table(opened, bytes, path, &Opening::default())
 }
 
 /// What a file of so many bytes may ask for. Every chunk is decoded once.
@@ -147,7 +155,12 @@ fn options(bytes: u64) -> OpenOptions {
         .with_max_read_bytes(AT_A_TIME.saturating_mul(16))
 }
 
-fn table(opened: Result<Hdf5File, Error>, bytes: u64, path: &Path) -> Result<Table, Hdf5Error> {
+fn table(
+    opened: Result<Hdf5File, Error>,
+    bytes: u64,
+    path: &Path,
+    opening: &Opening<'_>,
+) -> Result<Table, Hdf5Error> {
     let whole = |cause| Hdf5Error::File {
         path: path.to_owned(),
         cause,
@@ -168,8 +181,9 @@ fn table(opened: Result<Hdf5File, Error>, bytes: u64, path: &Path) -> Result<Tab
         keys,
         bytes,
         path,
+        go_on: opening.go_on,
     };
-    named::table(sets)
+    named::table(sets, opening.as_it_is)
 }
 
 /// The data sets of the root group.
@@ -179,6 +193,8 @@ struct Sets<'a> {
     /// Of the file.
     bytes: u64,
     path: &'a Path,
+    /// Asked before every piece that is read.
+    go_on: &'a dyn Fn() -> bool,
 }
 
 impl Arrays for Sets<'_> {
@@ -220,9 +236,10 @@ impl Arrays for Sets<'_> {
         })?;
         let count = plausible(&set, kind, self.bytes).ok_or_else(size)?;
         let numbers = match set.chunks() {
-            None => stored(&set, count, one).map_err(at)?,
+            None => stored(&set, count, self.go_on, one).map_err(at)?,
             Some(_) => {
-                let (numbers, found) = chunked(&set, kind, &shape, count, one).map_err(at)?;
+                let (numbers, found) =
+                    chunked(&set, kind, &shape, count, self.go_on, one).map_err(at)?;
                 if found != count {
                     return Err(size());
                 }
@@ -265,7 +282,12 @@ fn plausible(set: &Dataset, kind: Kind, bytes: u64) -> Option<usize> {
 }
 
 /// The numbers of a data set that lies in one piece, some rows at a time.
-fn stored<T>(set: &Dataset, count: usize, one: impl Fn(f64) -> T) -> Result<Vec<T>, Error> {
+fn stored<T>(
+    set: &Dataset,
+    count: usize,
+    go_on: &dyn Fn() -> bool,
+    one: impl Fn(f64) -> T,
+) -> Result<Vec<T>, Error> {
     let mut numbers = Vec::with_capacity(count);
     let (rows, row) = match set.shape() {
         [] => return Ok(numbers),
@@ -275,6 +297,7 @@ fn stored<T>(set: &Dataset, count: usize, one: impl Fn(f64) -> T) -> Result<Vec<
     let step = (AT_A_TIME as u64 / width.max(1)).max(1);
     let mut start = 0;
     while start < rows {
+        ask(go_on)?;
         let end = (start + step).min(rows);
         let mut selections = vec![SliceInfoElem::Slice {
             start,
@@ -299,6 +322,7 @@ fn chunked<T: Copy + Default>(
     kind: Kind,
     shape: &[usize],
     count: usize,
+    go_on: &dyn Fn() -> bool,
     one: impl Fn(f64) -> T,
 ) -> Result<(Vec<T>, usize), Error> {
     let beyond = || Error::InvalidData("a chunk lies outside the data set".into());
@@ -307,6 +331,7 @@ fn chunked<T: Copy + Default>(
     // Zeros that nobody writes over take no memory yet.
     let (mut numbers, mut found) = (vec![T::default(); count], 0);
     for chunk in set.iter_chunks()? {
+        ask(go_on)?;
         let chunk = chunk?;
         let place = |sides: &[u64], axis: usize, missing: usize| match sides.get(axis) {
             Some(&side) => usize::try_from(side).map_err(|_| beyond()),
@@ -329,6 +354,14 @@ fn chunked<T: Copy + Default>(
         }
     }
     Ok((numbers, found))
+}
+
+/// The library reads by itself: it cannot be given a file that asks.
+fn ask(go_on: &dyn Fn() -> bool) -> Result<(), Error> {
+    match go_on() {
+        true => Ok(()),
+        false => Err(Error::InvalidData("ended".into())),
+    }
 }
 
 /// What a number's bytes mean.

@@ -2,8 +2,7 @@
 //! version 1 object headers, contiguous data (HDF5 File Format Specification 3.0, II.A, III.A–D, IV.A).
 
 use std::{
-    fs::{self, File},
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     path::Path,
 };
 
@@ -14,7 +13,7 @@ use super::{
     },
     Hdf5Error,
 };
-use crate::beside;
+use crate::whole::{not_written, whole};
 
 /// There is nothing at this address.
 const NOWHERE: u64 = u64::MAX;
@@ -31,15 +30,13 @@ const HEADER: usize = 16;
 
 /// Writes a table as h5py would: beside its place, then renamed into it.
 pub fn write(path: &Path, table: &Table) -> Result<(), Hdf5Error> {
-    let beside = beside(path);
-    let written = write_whole(&beside, table.columns()).and_then(|()| fs::rename(&beside, path));
-    written.map_err(|cause| {
-        // Whatever is there of it is of no use; that it cannot be removed either says nothing more.
-        let _ = fs::remove_file(&beside);
-        Hdf5Error::Io {
-            path: path.to_owned(),
-            cause,
-        }
+    save(path, table, &|| true)
+}
+
+/// [`write()`], unless `go_on` says no.
+pub(crate) fn save(path: &Path, table: &Table, go_on: &dyn Fn() -> bool) -> Result<(), Hdf5Error> {
+    whole(path, go_on, Hdf5Error::from, |file| {
+        Ok(write_to(file, table).map_err(not_written(path))?)
     })
 }
 
@@ -98,9 +95,8 @@ fn sets(columns: &Columns) -> Vec<Set<'_>> {
     sets
 }
 
-fn write_whole(path: &Path, columns: &Columns) -> io::Result<()> {
-    let sets = sets(columns);
-    let mut file = BufWriter::new(File::create(path)?);
+fn write_to(mut file: impl Write, table: &Table) -> io::Result<()> {
+    let sets = sets(table.columns());
     file.write_all(&front(&sets))?;
     for set in &sets {
         match set.numbers {
@@ -117,7 +113,7 @@ fn write_whole(path: &Path, columns: &Columns) -> io::Result<()> {
         }
         file.write_all(&vec![0; padding(set.numbers.bytes()) as usize])?;
     }
-    (file.into_inner().map_err(|error| error.into_error())?).sync_all()
+    Ok(())
 }
 
 /// What comes up to the next multiple of 8.

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{
-    robot::{entries, spec},
+    robot::{entries, spec, write_run},
     sound::{at, change, place, sound, step},
 };
 use hilt_learner::inspect::{
@@ -14,6 +14,10 @@ use hilt_learner::inspect::{
     gather::Gather,
 };
 use hilt_protocol::{ActionSource, Entry, Record, RunId, Step};
+use hilt_recording::{
+    Data, Opening, hil_serl,
+    table::{Columns, Table, hdf5, npz},
+};
 
 fn gathered(entries: Vec<Entry>) -> (Figures, Vec<Finding>) {
     let mut gather = Gather::recording("data".into(), &spec(), false);
@@ -320,6 +324,94 @@ fn numbers_that_are_none_and_actions_too_large_are_found_by_name_and_place() {
         "outside ±1, up to 3.5: x (1 ×), z (1 ×)",
         &[place(1, 1, 1)],
     );
+}
+
+/// Training refuses these data at their first NaN; whoever looks at them is told of all.
+#[test]
+fn every_form_of_data_is_looked_at_with_its_nan() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let looked_at = |name: &str| {
+        let learned = Data::open(&path(name), None).map(|data| match data {
+            Data::Recording(recording) => recording.entries().all(|entry| entry.is_ok()),
+            Data::Table(_) => true,
+        });
+        assert!(!learned.unwrap_or(false), "{name} can be learned from");
+        let opening = Opening {
+            as_it_is: true,
+            ..Opening::default()
+        };
+        let gather = match Data::open_as(&path(name), &opening).unwrap() {
+            Data::Table(table) => Gather::table("data".into(), &table, false),
+            Data::Recording(recording) => {
+                let mut gather = Gather::recording("data".into(), recording.spec(), false);
+                recording
+                    .entries()
+                    .for_each(|entry| gather.entry(entry.unwrap()));
+                gather
+            }
+        };
+        let (figures, _) = gather.finish();
+        let found: Vec<String> = findings(&figures).into_iter().map(|f| f.what).collect();
+        let met = figures
+            .numbers
+            .into_iter()
+            .filter(|n| n.not_finite.times > 0);
+        let met = met.map(|n| (n.name, n.not_finite.times, n.not_finite.places[0].clone()));
+        (met.collect::<Vec<_>>(), found)
+    };
+    // Two rows of an episode; what the last one led to is no other row's observation.
+    let columns = Columns {
+        observation: 2,
+        action: 1,
+        observations: vec![0.0, f32::NAN, 0.1, 0.0],
+        actions: vec![0.5, f32::INFINITY],
+        rewards: vec![0.0, f32::NAN],
+        next_observations: vec![0.1, 0.0, f32::NAN, 0.3],
+        terminals: vec![false, true],
+        timeouts: vec![false; 2],
+    };
+    let table = Table::to_be_looked_at(columns).unwrap();
+    npz::write(&path("a.npz"), &table).unwrap();
+    hdf5::write(&path("a.hdf5"), &table).unwrap();
+    hil_serl::write_table(&path("a.pkl"), &table).unwrap();
+    let row = |row| Place::Row { row };
+    let wanted = [
+        ("[0]".to_owned(), 1, row(1)),
+        ("[1]".to_owned(), 1, row(0)),
+        ("[0]".to_owned(), 1, row(1)),
+        ("reward".to_owned(), 1, row(1)),
+    ];
+    for name in ["a.npz", "a.hdf5", "a.pkl"] {
+        assert_eq!(looked_at(name).0, wanted, "{name}");
+    }
+    // One run, as its log and as a file of HIL-SERL's.
+    let mut all = sound();
+    all.truncate(21);
+    change(at(&mut all, 0, 3), |o| o.proprio[1] = f32::NAN);
+    change(at(&mut all, 1, 2), |o| o.proprio[1] = f32::NEG_INFINITY);
+    step(at(&mut all, 2, 1)).reward = f32::NAN;
+    write_run(&path("run"), &spec(), &all);
+    let entries = all.iter().cloned().map(Ok::<_, hil_serl::HilSerlError>);
+    hil_serl::write(&path("b.pkl"), &spec(), entries).unwrap();
+    for name in ["run", "b.pkl"] {
+        let (met, found) = looked_at(name);
+        let met: Vec<_> = met
+            .iter()
+            .map(|(_, times, place)| (*times, place.to_string()))
+            .collect();
+        let wanted = [(2, "episode 0, index 3"), (1, "episode 2, index 1")];
+        for ((times, place), (wanted, words)) in met.iter().zip(wanted) {
+            assert!(*times == wanted && place.contains(words), "{name}: {met:?}");
+        }
+        assert_eq!(met.len(), 2, "{name}");
+        assert!(
+            found
+                .iter()
+                .any(|what| what.contains("2 × NaN or infinite")),
+            "{name}: {found:?}"
+        );
+    }
 }
 
 #[test]

@@ -1,16 +1,30 @@
-//! `hilt-learner inspect` needs no more memory for a long recording than for a short one.
+//! `hilt-learner inspect`, and demonstrations that are imitated, need no more memory for a long recording than for a short one.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicUsize, Ordering},
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
-use hilt_learner::inspect::gather::Gather;
+use hilt_learner::{
+    dataset::{Demonstrations, LabelledFrames, each_demonstration, open_recording},
+    frames::Frames,
+    inspect::gather::Gather,
+    stopped::Stopped,
+};
 use hilt_protocol::{
     ActionSource, Axis, CameraSpec, Entry, Image, Observation, Record, RigSpec, RunId, SetupMode,
     Step,
 };
+use hilt_recording::RunWriter;
+
+/// One test at a time: what others hold counts too.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// Counts what is held, and the most that ever was.
 struct Counting;
@@ -103,6 +117,7 @@ fn most(entries: u64, length: u64) -> usize {
 
 #[test]
 fn memory_does_not_grow_with_steps() {
+    let _alone = ALONE.lock().unwrap();
     let frame = (SIDE * SIDE * 3) as usize;
     let short = most(3000, 100);
     let long = most(30_000, 100);
@@ -117,4 +132,78 @@ fn memory_does_not_grow_with_steps() {
         stretched < short + episodes,
         "{stretched} after {short} bytes"
     );
+}
+
+/// A run of so many entries, written as they come.
+fn write_run(dir: &Path, entries: u64) {
+    let mut writer = RunWriter::create(dir, RunId(1), &spec(), BTreeMap::new()).unwrap();
+    for sequence in 0..entries {
+        writer.append(&entry(sequence, 100)).unwrap();
+        if sequence % 20 == 0 {
+            writer.flush().unwrap();
+        }
+    }
+    writer.finish().unwrap();
+}
+
+/// The most that is held at once, bytes, while so many entries are read to be imitated.
+fn most_of_demonstrations(dir: &Path, entries: u64) -> usize {
+    write_run(dir, entries);
+    let before = HELD.load(Ordering::Relaxed);
+    MOST.store(before, Ordering::Relaxed);
+    let stop = AtomicBool::new(false);
+    let until = (&stop, "all was read");
+    let recording = open_recording(dir, None, until).unwrap();
+    let mut demonstrations = Demonstrations::of(recording.spec());
+    let mut frames = Frames::begin(dir, &recording.spec().cameras).unwrap();
+    let mut labelled = LabelledFrames::default();
+    each_demonstration(&recording, until, |entry| {
+        labelled.take(entry);
+        if let Some(seen) = demonstrations.take(entry) {
+            frames.push(&seen.images)?;
+        }
+        Ok(())
+    })
+    .unwrap();
+    let samples = entries - entries / 100;
+    assert_eq!(
+        (demonstrations.len() as u64, frames.len()),
+        (samples, samples)
+    );
+    assert_eq!(labelled.len(), 0);
+    // The last but one is what the last step began with.
+    let drawn = frames.of(&[samples as i64 - 1]).unwrap();
+    let level = i64::from((entries - 2) as u8);
+    assert_eq!(drawn[0].get(0).max().int64_value(&[]), level);
+    MOST.load(Ordering::Relaxed) - before
+}
+
+#[test]
+fn demonstrations_are_read_in_the_memory_of_their_numbers_and_until_somebody_ends_it() {
+    let _alone = ALONE.lock().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let short = most_of_demonstrations(&dir.path().join("short"), 500);
+    let long = most_of_demonstrations(&dir.path().join("long"), 5000);
+    let frame = (SIDE * SIDE * 3) as usize;
+    // 4500 frames more are 55 MB; of each step its few numbers stay.
+    assert!(
+        long < short + 40 * frame + 4500 * 200,
+        "{long} after {short} bytes"
+    );
+
+    let stop = AtomicBool::new(false);
+    let recording = open_recording(&dir.path().join("long"), None, (&stop, "")).unwrap();
+    let mut read = 0;
+    let ended = each_demonstration(&recording, (&stop, "all was read"), |_| {
+        read += 1;
+        stop.store(read == 3, Ordering::Relaxed);
+        Ok(())
+    });
+    assert_eq!(read, 3);
+    assert_eq!(
+        ended.unwrap_err().downcast::<Stopped>().unwrap().0,
+        "all was read"
+    );
+    let pickles = open_recording(Path::new("nowhere"), None, (&stop, "all was read"));
+    assert!(pickles.unwrap_err().downcast::<Stopped>().is_ok());
 }

@@ -265,15 +265,15 @@ fn what_cannot_be_read_is_an_error_and_what_could_be_is_told_before() {
     let empty = dir.path().join("empty");
     fs::create_dir(&empty).unwrap();
     assert!(error(&empty).contains("hilt record"));
-    // A number that is none, in the midst: the log's reader refuses it.
+    // A picture that is none, in the midst: the log's reader refuses it.
     let mut all = sound();
     all.truncate(21);
-    change(&mut all[12], |o| o.proprio[0] = f32::NAN);
+    change(&mut all[12], |o| o.images[0].rgb = [7; 5].into());
     let run = dir.path().join("run");
     write_run(&run, &spec(), &all);
     let page = dir.path().join("page.html");
     let refused = format!("{:#}", go(&options(&run, Some(&page))).unwrap_err());
-    for words in ["run.mcap", "entry 12", "proprio", "not all of it"] {
+    for words in ["run.mcap", "entry 12", "images.rgb", "not all of it"] {
         assert!(refused.contains(words), "{words}: {refused}");
     }
     let html = fs::read_to_string(&page).unwrap();

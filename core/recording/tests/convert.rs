@@ -8,7 +8,7 @@ use hilt_protocol::{
     Step,
 };
 use hilt_recording::{
-    Data, Recording, RunWriter,
+    Data, Opening, Recording, RunWriter,
     convert::{Conversion, ConvertError, Format, convert},
 };
 
@@ -167,6 +167,113 @@ fn a_table_has_the_steps_that_are_whole() {
     );
     let said = runs.unwrap_err().to_string();
     assert!(said.contains("cameras"), "{said}");
+}
+
+#[test]
+fn copies_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let (run, demos, to) = (path("run"), path("demos"), path("to"));
+    write_run(&run, 1);
+    fs::create_dir(&demos).unwrap();
+    asked(&run, &demos.join("a.pkl")).run(|_| true).unwrap();
+    fs::copy(demos.join("a.pkl"), demos.join("b.pkl")).unwrap();
+    let as_runs = |from: &Path| Conversion {
+        format: Some(Format::Runs),
+        ..asked(from, &to)
+    };
+    let said = as_runs(&demos).run(|_| true).unwrap_err().to_string();
+    for words in ["a.pkl", "b.pkl", "take one of them out"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    // Whoever looks at them sees both.
+    let told = spec();
+    let opening = Opening {
+        told: Some(&told),
+        as_it_is: true,
+        ..Opening::default()
+    };
+    let Data::Recording(recording) = Data::open_as(&demos, &opening).unwrap() else {
+        panic!("there are pictures");
+    };
+    let runs = recording.entries().map(|entry| entry.unwrap().run);
+    let runs: Vec<RunId> = runs.collect();
+    assert_eq!(runs[..runs.len() / 2], runs[runs.len() / 2..]);
+    // A folder of runs and its copy, beside each other or with another between them.
+    write_run(&path("runs/a"), 1);
+    write_run(&path("runs/b"), 1);
+    let said = as_runs(&path("runs"))
+        .run(|_| true)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.contains("twice") && said.contains("take one"),
+        "{said}"
+    );
+    write_run(&path("others/a"), 1);
+    write_run(&path("others/b"), 2);
+    write_run(&path("others/c"), 1);
+    let said = as_runs(&path("others"))
+        .run(|_| true)
+        .unwrap_err()
+        .to_string();
+    assert!(said.contains("twice"), "{said}");
+    assert!(!to.exists());
+}
+
+#[test]
+fn a_table_has_no_rig_and_may_be_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    write_run(&path("run"), 1);
+    for name in ["a.npz", "a.hdf5"] {
+        asked(&path("run"), &path(name)).run(|_| true).unwrap();
+        let told = Conversion {
+            spec: Some(path("run/spec.json")),
+            ..asked(&path(name), &path("b.npz"))
+        };
+        let said = told.run(|_| true).unwrap_err().to_string();
+        assert!(
+            said.contains(name) && said.contains("leave --spec out"),
+            "{said}"
+        );
+        // While it is read, and while it is written.
+        let mut asked_for = 0;
+        asked(&path(name), &path("whole.pkl"))
+            .run(|_| {
+                asked_for += 1;
+                true
+            })
+            .unwrap();
+        fs::remove_file(path("whole.pkl")).unwrap();
+        for last in 0..asked_for {
+            let mut count = 0;
+            let ended = asked(&path(name), &path("b.pkl")).run(|_| {
+                count += 1;
+                count <= last
+            });
+            let said = ended.unwrap_err().to_string();
+            assert_eq!(said, "ended before the recording did", "{name}, {last}");
+            assert!(!path("b.pkl").exists() && !path("b.pkl.partial").exists());
+        }
+        assert!(asked_for >= 2, "{asked_for}");
+    }
+}
+
+#[test]
+fn where_nothing_can_be_written_the_remedy_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    write_run(&path("run"), 1);
+    for name in ["a.npz", "a.hdf5", "a.pkl"] {
+        // A folder where the file is to be made.
+        fs::create_dir(path(&format!("{name}.partial"))).unwrap();
+        let said = asked(&path("run"), &path(name)).run(|_| true).unwrap_err();
+        let said = said.to_string();
+        for words in [name, "directory", "free some space or choose another place"] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+    }
 }
 
 #[test]

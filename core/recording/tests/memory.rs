@@ -101,7 +101,7 @@ fn reading_needs_the_memory_of_some_frames_however_many_there_are() {
     println!("run, LeRobot, HIL-SERL: {sizes:?} bytes; a frame is {frame}");
     // How much more 400 more frames may need: nothing; as many decoded ones as may wait, by how the threads happen to
     // run; the numbers of a pickle's rows, which are one list.
-    let more = [frame, 40 * frame, 400 * (8 << 10)];
+    let more = [frame, 40 * frame, 400 * (4 << 10)];
     for (form, more) in more.into_iter().enumerate() {
         let [short, long] = [sizes[0][form], sizes[1][form]];
         assert!(long < short + more, "{form}: {long} after {short} bytes");

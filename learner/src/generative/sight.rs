@@ -50,10 +50,13 @@ struct Fitted {
     rows: GenerativeReplay,
 }
 
+/// Shows a replay, for a moment.
+pub type Shows<'a> = dyn Fn(&mut dyn FnMut(&Replay)) + 'a;
+
 /// What was really experienced.
 pub struct Seen<'a> {
-    /// Shows the replay, for a moment.
-    pub replay: &'a dyn Fn(&mut dyn FnMut(&Replay)),
+    /// All of it.
+    pub replay: &'a Shows<'a>,
     /// What frames become maps by.
     pub encoder: &'a Encoder,
     /// What the agent thinks of it.

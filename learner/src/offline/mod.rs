@@ -74,12 +74,12 @@ pub fn run(options: &OfflineOptions, stop: &AtomicBool) -> Result<()> {
     let (config, began) = (&options.config, Instant::now());
     let folder = Folder::open(&options.out, options.resume)?;
     let device = config.device.resolve()?;
-    let in_words = |error: anyhow::Error| match folder.is_begun() && error.is::<Stopped>() {
+    let as_it_was = |error: anyhow::Error| match folder.is_begun() && error.is::<Stopped>() {
         true => Stopped::Resumed.into(),
         false => error,
     };
     let data = open_data(&options.data, options.rig.as_ref(), false, (stop, STOPPED));
-    let data = data.context("--data").map_err(in_words)?;
+    let data = data.context("--data").map_err(as_it_was)?;
     tch::set_num_threads(match &data {
         Data::Recording(_) => config.train.sight_threads(),
         Data::Table(_) => config.train.vector_threads(),
@@ -89,7 +89,7 @@ pub fn run(options: &OfflineOptions, stop: &AtomicBool) -> Result<()> {
     let opened = open(options, data, &folder, task.as_deref(), device, stop);
     let (mut course, facts) = opened
         .and_then(|opened| Ok(Stopped::check(stop, STOPPED).map(|()| opened)?))
-        .map_err(in_words)?;
+        .map_err(as_it_was)?;
     let offline = &config.offline;
     let judge = Judge {
         task,

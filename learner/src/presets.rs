@@ -5,7 +5,7 @@
 pub const DEFAULT: &str = "lift";
 
 /// Names and texts.
-pub const PRESETS: [(&str, &str); 14] = [
+pub const PRESETS: [(&str, &str); 17] = [
     ("lift", include_str!("../presets/lift.toml")),
     ("hil-serl", include_str!("../presets/hil-serl.toml")),
     ("pytorch-serl", include_str!("../presets/pytorch-serl.toml")),
@@ -20,6 +20,9 @@ pub const PRESETS: [(&str, &str); 14] = [
     ("sac", include_str!("../presets/sac.toml")),
     ("redq", include_str!("../presets/redq.toml")),
     ("rlpd", include_str!("../presets/rlpd.toml")),
+    ("pgr", include_str!("../presets/pgr.toml")),
+    ("pgr-guide", include_str!("../presets/pgr-guide.toml")),
+    ("pgr-cpu", include_str!("../presets/pgr-cpu.toml")),
 ];
 
 /// There is no preset of this name.

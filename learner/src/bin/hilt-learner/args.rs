@@ -65,7 +65,7 @@ pub struct Common {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Where the configuration begins [default: lift; a training that is resumed: what it was]. With a robot lift, hil-serl or pytorch-serl; for data at hand
-    /// and for tasks bc, td3-bc, iql, iql-antmaze, awac, cql, cql-antmaze, cal-ql, sac, redq or rlpd.
+    /// and for tasks bc, td3-bc, iql, iql-antmaze, awac, cql, cql-antmaze, cal-ql, sac, redq, rlpd, pgr, pgr-guide or pgr-cpu.
     #[arg(long)]
     pub preset: Option<String>,
     /// Configuration file, over the preset.

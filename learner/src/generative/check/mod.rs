@@ -264,7 +264,9 @@ pub fn check(
             ("check_distance_real", apart.real),
             ("check_copies", apart.copies),
         ]);
-        let far = apart.real + config.most_distance * (apart.shuffled - apart.real).max(0.0);
+        // Where shuffled columns lie no farther than held-out rows, a distance says nothing.
+        let far = apart.real + config.most_distance * (apart.shuffled - apart.real);
+        let far = far.max(sample::UNSURE * apart.real);
         let verdict = if outside > config.most_outside {
             Err(Reason::Outside {
                 column: layout.name(column),

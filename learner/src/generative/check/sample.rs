@@ -16,7 +16,7 @@ const NO_DISTANCE: f64 = 1e-4;
 /// A row so near to a real one, in median distances of held-out rows, is a copy of it.
 const COPY: f64 = 0.05;
 /// Held-out errors are known to so much: a bound never lies nearer to them.
-const UNSURE: f64 = 1.5;
+pub(super) const UNSURE: f64 = 1.5;
 
 /// Smallest and largest number of each column \[d\], f64.
 pub(super) struct Range {

@@ -398,14 +398,18 @@ fn has_emulated_buses(rig: &Path) -> Result<bool> {
     Ok(table.get("device").and_then(|device| device.as_str()) == Some("emulated"))
 }
 
-/// Keys under `learner.` are the learner's, without that prefix; the rest are the rig's.
+/// Keys under `learner.` are the learner's, without that prefix, and so are those under `generative_replay.`, which no rig
+/// has; the rest are the rig's.
 fn split_settings(settings: &[String]) -> (Vec<String>, Vec<String>) {
-    let (learner, rig): (Vec<_>, Vec<_>) = settings.iter().partition(|s| s.starts_with("learner."));
-    let learner = learner
-        .iter()
-        .map(|s| s["learner.".len()..].to_owned())
-        .collect();
-    (learner, rig.into_iter().cloned().collect())
+    let (mut learner, mut rig) = (vec![], vec![]);
+    for setting in settings {
+        match setting.strip_prefix("learner.") {
+            Some(own) => learner.push(own.to_owned()),
+            None if setting.starts_with("generative_replay.") => learner.push(setting.clone()),
+            None => rig.push(setting.clone()),
+        }
+    }
+    (learner, rig)
 }
 
 fn set_arguments(settings: &[String]) -> impl Iterator<Item = &str> {
@@ -478,13 +482,15 @@ mod tests {
             "learner.sac_grasp.discount=0.97",
             "scene.cube_range_m=0.2",
             "learners=1",
+            "generative_replay.enabled=true",
         ]
         .map(str::to_owned);
         let (learner, rig) = split_settings(&settings);
-        assert_eq!(learner, ["sac_grasp.discount=0.97"]);
+        let wanted = ["sac_grasp.discount=0.97", "generative_replay.enabled=true"];
+        assert_eq!(learner, wanted);
         assert_eq!(rig, ["scene.cube_range_m=0.2", "learners=1"]);
         assert_eq!(
-            set_arguments(&learner).collect::<Vec<_>>(),
+            set_arguments(&learner[..1]).collect::<Vec<_>>(),
             ["--set", "sac_grasp.discount=0.97"]
         );
     }

@@ -5,13 +5,15 @@
 //! Where there is AVX-512 this goes its own way, and else torch's.
 //!
 //! The scheme is the usual one (Goto and van de Geijn 2008): panels of the right factor, 32 columns wide, are
-//! copied so that they lie in the first cache as they are read; a tile of 14 rows of the left factor meets
-//! a panel in 28 registers.
+//! copied so that they lie in a cache as they are read, and so are rows of a left factor whose numbers lie far
+//! apart; a tile of 14 rows of it meets a panel in 28 registers.
 //!
 //! Shapes: B rows, and M members of an ensemble before all dimensions or none. Weights \[out, in\].
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -122,6 +124,36 @@ pub fn forward(x: &Tensor, weight: &Tensor, bias: &Tensor, relu: bool) -> Tensor
         });
         y
     })
+}
+
+/// x Wᵀ + b \[B, out\] for x \[B, in\] and one network, of rows and weights rounded to bf16 where the processor
+/// multiplies such numbers, else as [`forward`]. Twice as fast and exact to between two and three digits; sums are f32.
+/// For who wants an output only, not a gradient's share in a weight.
+pub fn forward_rounded(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
+    #[cfg(target_arch = "x86_64")]
+    if ours(x) && is_x86_feature_detected!("avx512bf16") {
+        return no_grad(|| {
+            assert!((x.dim(), weight.dim()) == (2, 2));
+            let [rows, inputs, outputs] = sizes(x, weight);
+            assert!(inputs > 0, "a product of empty matrices");
+            let (x, weight, bias) = (rowwise(x), weight.contiguous(), bias.contiguous());
+            let y = Tensor::empty([rows as i64, outputs as i64], (Kind::Float, Device::Cpu));
+            let of_x = Members::of(&x, rows * inputs);
+            let (of_w, of_b) = (
+                Members::of(&weight, outputs * inputs),
+                Members::of(&bias, outputs),
+            );
+            walk(&y, rows, outputs, |_, first, c| {
+                let x = Factor::new(of_x.get(0), inputs, 1).below(first);
+                let w = Factor::new(of_w.get(0), 1, inputs);
+                assert!(x.holds(c.len() / outputs, inputs) && w.holds(inputs, outputs));
+                // SAFETY: the processor has been asked, and above is what the walk needs.
+                unsafe { bf16::multiply(x, w, inputs, outputs, c, of_b.get(0)) }
+            });
+            y
+        });
+    }
+    forward(x, weight, bias, false)
 }
 
 fn forward_by_torch(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
@@ -325,6 +357,7 @@ fn multiply(a: Factor, b: Factor, depth: usize, columns: usize, c: &mut [f32], a
         "a product of empty matrices: a batch without rows?"
     );
     assert!(a.holds(rows, depth) && b.holds(depth, columns));
+    assert!([a, b].iter().all(|of| of.row == 1 || of.column == 1));
     match after {
         After::Nothing | After::Added => (),
         After::Bias(bias, _) => assert!(bias.len() >= columns),
@@ -339,6 +372,8 @@ fn multiply(a: Factor, b: Factor, depth: usize, columns: usize, c: &mut [f32], a
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -399,6 +434,50 @@ mod tests {
                     let both = part(first, rest, Some(part(0, first, None)));
                     near("weight in parts", &both, &of_w);
                 }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Sizes beyond one panel's depth, and such that a left factor's tiles are copied. A sum may be off by as
+        /// much as its rounding (Higham 2002, 3.1).
+        #[test]
+        fn wide_products_are_those_of_torch_on_any_threads(
+            rows in 1i64..40,
+            inputs in prop_oneof![1i64..40, 500i64..530, 1000i64..1100],
+            outputs in prop_oneof![1i64..40, 500i64..530, 1020i64..1100],
+            seed in 0i64..1000,
+        ) {
+            tch::manual_seed(seed);
+            let x = Tensor::randn([rows, inputs], F32);
+            let weight = Tensor::randn([outputs, inputs], F32);
+            let bias = Tensor::randn([outputs], F32);
+            let grad = Tensor::randn([rows, outputs], F32);
+            let double = |t: &Tensor| t.to_kind(Kind::Double);
+            let check = |what: &str, product: &dyn Fn() -> Tensor, [a, b]: [&Tensor; 2], bias: Option<&Tensor>| {
+                tch::set_num_threads(1);
+                let ours = product();
+                tch::set_num_threads(3);
+                assert!(ours.equal(&product()), "{what}");
+                let zero = Tensor::zeros([1], (Kind::Double, Device::Cpu));
+                let bias = bias.map_or(zero, double);
+                let (a, b) = (double(a), double(b));
+                let off = (double(&ours) - a.matmul(&b) - &bias).abs();
+                let terms = a.size()[1] as f64 + 2.0;
+                let bound = (a.abs().matmul(&b.abs()) + bias.abs()) * (terms * 2f64.powi(-24));
+                let most = (off / bound).max().double_value(&[]);
+                assert!(most < 1.0, "{what}: {most} of what it may be off");
+            };
+            let back = weight.transpose(0, 1);
+            check("forward", &|| forward(&x, &weight, &bias, false), [&x, &back], Some(&bias));
+            check("input", &|| of_input(&grad, &weight, None), [&grad, &weight], None);
+            check("weight", &|| of_weight(&grad, &x, None), [&grad.transpose(0, 1), &x], None);
+            #[cfg(target_arch = "x86_64")]
+            if is_x86_feature_detected!("avx512bf16") {
+                let [x2, back] = [&x, &back].map(|t| t.to_kind(Kind::BFloat16));
+                check("rounded", &|| forward_rounded(&x, &weight, &bias), [&x2, &back], Some(&bias));
             }
         }
     }

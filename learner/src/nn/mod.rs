@@ -1,6 +1,7 @@
 //! What every algorithm stands on: named parameters in one flat buffer, layers as pure functions
 //! of them, perceptrons and ensembles of them and the products they spend their time with, spatial embeddings by hand, Adam over slices of that buffer, and the threads for these.
 
+pub mod activation;
 pub mod adam;
 pub mod layers;
 pub mod mlp;

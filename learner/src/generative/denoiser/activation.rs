@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use crate::nn::activation;
+
 /// A function of single numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -21,7 +23,7 @@ impl Activation {
     /// Of every number.
     pub fn of(self, x: &Tensor) -> Tensor {
         match self {
-            Self::Mish => x.mish(),
+            Self::Mish => activation::mish(x),
             Self::Relu => x.relu(),
             Self::Silu => x.silu(),
             Self::Gelu => x.gelu("none"),
@@ -31,7 +33,7 @@ impl Activation {
     /// The gradient at `x` from that at [`Activation::of`] it.
     pub fn backward(self, x: &Tensor, grad: &Tensor) -> Tensor {
         match self {
-            Self::Mish => x.mish_backward(grad),
+            Self::Mish => activation::mish_backward(x, grad),
             Self::Relu => x.threshold_backward(grad, 0),
             Self::Silu => x.silu_backward(grad),
             Self::Gelu => x.gelu_backward(grad, "none"),

@@ -128,7 +128,7 @@ impl Case {
         let remembered = self.denoiser.remember(&self.params, condition);
         for row in 0..x.size()[0] {
             let time = t.narrow(0, row, 1);
-            let all = (self.denoiser).at_level(&self.params, x, &time, &remembered);
+            let all = (self.denoiser).at_level(&self.params, x, &time, &remembered, false);
             let (one, want) = (all.narrow(0, row, 1), out.narrow(0, row, 1));
             compare("at one level", &one, &want, self.kind)?;
         }

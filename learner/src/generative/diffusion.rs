@@ -326,7 +326,7 @@ impl Model for Averaged<'_> {
             .to_kind(x.kind())
             .to_device(x.device());
         let seen = (x * &scales.input).repeat([asked.len() as i64, 1]);
-        let said = denoiser.at_level(ema.params(), &seen, &time, remembered);
+        let said = denoiser.at_level(ema.params(), &seen, &time, remembered, config.sampler.bf16);
         let said = said.chunk(asked.len() as i64, 0);
         let denoised = said.iter().map(|said| scales.denoised(x, said));
         denoised.collect()

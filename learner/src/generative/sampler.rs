@@ -47,6 +47,9 @@ pub struct SamplerConfig {
     /// w.
     #[serde(rename = "cfg_scale")]
     pub guidance: f64,
+    /// The network's blocks round rows and weights to bf16, where the processor multiplies those: nearly twice as
+    /// fast, and no farther from the data than seeds are from each other.
+    pub bf16: bool,
 }
 
 impl Default for SamplerConfig {
@@ -59,6 +62,7 @@ impl Default for SamplerConfig {
             churn_max_sigma: 50.0,
             churn_noise: 1.003,
             guidance: 2.0,
+            bf16: false,
         }
     }
 }

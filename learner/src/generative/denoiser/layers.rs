@@ -30,6 +30,11 @@ pub fn linear(params: &Params, name: &str, x: &Tensor) -> Tensor {
     product::forward(x, &weight(params, name), &bias(params, name), false)
 }
 
+/// The same of rounded numbers: see [`product::forward_rounded`].
+pub fn linear_rounded(params: &Params, name: &str, x: &Tensor) -> Tensor {
+    product::forward_rounded(x, &weight(params, name), &bias(params, name))
+}
+
 /// One gradient for each parameter; undefined as long as it is not known.
 #[derive(Debug)]
 pub struct Gradients<'a> {

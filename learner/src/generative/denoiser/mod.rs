@@ -233,17 +233,18 @@ impl Denoiser {
     }
 
     /// F for rows \[B, d\] all at the same time \[1\], with what [`Denoiser::remember`] gave of their conditions.
-    /// Keeps nothing.
+    /// Keeps nothing. With `bf16` the blocks round rows and weights.
     pub fn at_level(
         &self,
         params: &Params,
         x: &Tensor,
         time: &Tensor,
         remembered: &Tensor,
+        bf16: bool,
     ) -> Tensor {
         no_grad(|| {
             let inner = self.head.at_level(params, x, time, remembered);
-            self.trunk.value(params, inner)
+            self.trunk.value(params, inner, bf16)
         })
     }
 }

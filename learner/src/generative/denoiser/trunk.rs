@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::{
     activation::Activation,
-    layers::{Gradients, bias, column_sums, linear, linear_specs, weight},
+    layers::{Gradients, bias, column_sums, linear, linear_rounded, linear_specs, weight},
 };
 use crate::nn::{
     ParamSpec, Params,
@@ -22,6 +22,9 @@ struct Branch {
     linear: String,
     sizes: [i64; 2],
 }
+
+/// What goes through the linear layer of a name.
+type Linear = fn(&Params, &str, &Tensor) -> Tensor;
 
 /// What a pass through a branch leaves for the way back.
 #[derive(Debug)]
@@ -43,7 +46,13 @@ impl Branch {
         specs
     }
 
-    fn forward(&self, params: &Params, activation: Activation, x: &Tensor) -> (Tensor, BranchSeen) {
+    fn forward(
+        &self,
+        params: &Params,
+        activation: Activation,
+        linear: Linear,
+        x: &Tensor,
+    ) -> (Tensor, BranchSeen) {
         let (norm, before) = match &self.norm {
             None => (None, x.shallow_clone()),
             Some(name) => {
@@ -146,25 +155,32 @@ impl Trunk {
         all.flat_map(Branch::specs).collect()
     }
 
-    /// \[B, width\] to \[B, outputs\].
-    pub fn value(&self, params: &Params, x: Tensor) -> Tensor {
-        self.run(params, x, &mut |_| ())
+    /// \[B, width\] to \[B, outputs\]; in bf16 if asked.
+    pub fn value(&self, params: &Params, x: Tensor, bf16: bool) -> Tensor {
+        let of_block = if bf16 { linear_rounded } else { linear };
+        self.run(params, x, of_block, &mut |_| ())
     }
 
     /// The same, and what the way back needs.
     pub fn forward(&self, params: &Params, x: Tensor) -> (Tensor, Seen) {
         let mut seen = Vec::with_capacity(self.blocks.len() + 1);
-        let out = self.run(params, x, &mut |branch| seen.push(branch));
+        let out = self.run(params, x, linear, &mut |branch| seen.push(branch));
         (out, Seen(seen))
     }
 
-    fn run(&self, params: &Params, mut x: Tensor, keep: &mut dyn FnMut(BranchSeen)) -> Tensor {
+    fn run(
+        &self,
+        params: &Params,
+        mut x: Tensor,
+        of_block: Linear,
+        keep: &mut dyn FnMut(BranchSeen),
+    ) -> Tensor {
         for block in &self.blocks {
-            let (mut out, seen) = block.forward(params, self.activation, &x);
+            let (mut out, seen) = block.forward(params, self.activation, of_block, &x);
             keep(seen);
             x = out.g_add_(&x);
         }
-        let (out, seen) = self.last.forward(params, self.activation, &x);
+        let (out, seen) = self.last.forward(params, self.activation, linear, &x);
         keep(seen);
         out
     }

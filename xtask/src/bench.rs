@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{process, setup};
 
 /// Name, package, its folder, example.
-const BENCHES: [(&str, &str, &str, &str); 13] = [
+const BENCHES: [(&str, &str, &str, &str); 14] = [
     (
         "kinematics",
         "hilt-kinematics",
@@ -28,6 +28,7 @@ const BENCHES: [(&str, &str, &str, &str); 13] = [
     ("snapshot", "hilt-tests", "tests", "bench_snapshot"),
     ("replay", "hilt-learner", "learner", "bench_replay"),
     ("data", "hilt-learner", "learner", "bench_data"),
+    ("generative", "hilt-learner", "learner", "bench_generative"),
     ("proof", "hilt-runtime", "runtime", "bench_proof"),
     ("loop", "hilt-tests", "tests", "bench_loop"),
     ("bus", "hilt-drivers", "drivers", "bench_bus"),

@@ -3,11 +3,12 @@
 //! [`Show`] is one piece of work: a bar on a terminal, and where standard error is no terminal (a
 //! file, a pipe, a service) a plain line now and then, so that a log can be read afterwards.
 //! [`Rate`] makes rates from counts. [`on_ctrl_c`] tells a wish to end from an order to.
-//! [`html`] and [`plot`] are for the pages that it leaves.
+//! [`page`], [`html`] and [`plot`] are for the pages that it leaves.
 #![deny(missing_docs)]
 
 mod ctrl_c;
 pub mod html;
+pub mod page;
 pub mod plot;
 mod rate;
 

@@ -1,9 +1,10 @@
 //! The page of data: one HTML file that holds all it shows.
 
-use std::{fmt::Write, io};
+use std::io;
 
 use hilt_show::{
     html::{base64, escape},
+    page::{Page, SMALL, Tone, legend},
     plot::{BLUE, GREEN, ORANGE, Plot, RED, number},
 };
 
@@ -25,254 +26,197 @@ const BARS: u32 = 51;
 const HISTOGRAMS: usize = 40;
 /// Films by colour: the first, a middle and the last.
 const OF_FILMS: [&str; 3] = [BLUE, ORANGE, GREEN];
-/// Plots are this large where there are many.
-const SMALL: (f64, f64) = (262.0, 150.0);
-
-const STYLE: &str = "body{font:15px/1.45 sans-serif;max-width:1110px;margin:2em auto;padding:0 1em;color:#222}\
-h1{font-size:1.5em;margin-bottom:0}h2{font-size:1.15em;margin:1.8em 0 .4em}h3{font-size:1em;font-weight:normal;margin:1em 0 .3em}\
-.kind{color:#666;margin:.2em 0 1em}.finding{padding:.5em 1em;border-left:6px solid;margin:.5em 0}\
-.fault{background:#fdeeec;border-color:#c83c32}.look{background:#fff6e0;border-color:#e0a030}\
-.good{background:#e9f6ec;border-color:#28a03c}.place{color:#666;font-size:.85em;font-family:monospace}\
-table{border-collapse:collapse}th,td{text-align:left;padding:.15em .9em .15em 0;vertical-align:top;font-weight:normal}\
-th{color:#666}td.n{text-align:right;font-variant-numeric:tabular-nums}.out{color:#b03020}\
-p.note{color:#666;font-size:.9em;margin:.2em 0 .8em}.plots svg{margin:0 .6em .6em 0;background:#fff}\
-.film{display:flex;align-items:flex-start;margin-bottom:.4em}.film b{font-weight:normal;color:#666;width:5.5em;flex:none;overflow-wrap:anywhere}\
-.film figure{margin:0 4px 0 0}.film img{width:106px;display:block;image-rendering:pixelated}.film figcaption{font-size:.75em;color:#888}\
-i{display:inline-block;width:.7em;height:.7em;border-radius:50%;margin:0 .3em 0 .9em}";
+const STYLE: &str = ".film{display:flex;align-items:flex-start;margin-bottom:.4em}\
+.film b{font-weight:normal;color:#666;width:5.5em;flex:none;overflow-wrap:anywhere}\
+.film figure{margin:0 4px 0 0}.film img{width:106px;display:block;image-rendering:pixelated}.film figcaption{font-size:.75em;color:#888}";
 
 /// The whole file.
 ///
 /// # Errors
 /// If a picture cannot be compressed.
 pub fn html(figures: &Figures, findings: &[Finding], drawn: &Drawn) -> io::Result<String> {
-    let mut page = Page(String::new());
-    let title = escape(&figures.data);
-    page.push(format_args!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n<style>{STYLE}</style></head>\n\
-         <body><h1>{title}</h1>\n<p class=\"kind\">{}</p>\n",
-        escape(&what_it_is(figures))
-    ));
-    page.findings(findings);
+    let mut page = Page::new(&figures.data, &what_it_is(figures)).styled(STYLE);
+    notices(&mut page, findings);
     page.heading("Figures");
-    page.facts(figures);
+    page.facts(facts(figures));
     page.heading("Episodes");
-    page.episodes(figures, drawn);
-    page.films(figures, &drawn.films)?;
-    page.curves(figures, &drawn.films);
-    page.histograms(drawn);
+    episodes(&mut page, figures, drawn);
+    films(&mut page, figures, &drawn.films)?;
+    curves(&mut page, figures, &drawn.films);
+    histograms(&mut page, drawn);
     page.heading("Every number");
-    page.numbers(&figures.numbers);
-    page.push(format_args!("</body></html>\n"));
-    Ok(page.0)
+    numbers(&mut page, &figures.numbers);
+    Ok(page.html())
 }
 
-struct Page(String);
-
-impl Page {
-    fn push(&mut self, text: std::fmt::Arguments) {
-        // A String takes all that it is given.
-        let _ = self.0.write_fmt(text);
+fn notices(page: &mut Page, findings: &[Finding]) {
+    if findings.is_empty() {
+        let text = "Nothing was found that would hurt a training.";
+        page.notice(Tone::Good, text, "", []);
     }
-
-    fn heading(&mut self, text: &str) {
-        self.push(format_args!("<h2>{}</h2>\n", escape(text)));
-    }
-
-    fn note(&mut self, text: &str) {
-        self.push(format_args!("<p class=\"note\">{text}</p>\n"));
-    }
-
-    fn findings(&mut self, findings: &[Finding]) {
-        if findings.is_empty() {
-            let text = "Nothing was found that would hurt a training.";
-            self.push(format_args!("<div class=\"finding good\">{text}</div>\n"));
-        }
-        for finding in findings {
-            let class = match finding.weight {
-                Weight::Fault => "fault",
-                Weight::Look => "look",
-            };
-            let (what, remedy) = (escape(&finding.what), escape(&finding.remedy));
-            self.push(format_args!(
-                "<div class=\"finding {class}\"><b>{what}</b><br>{remedy}"
-            ));
-            for place in &finding.places {
-                let place = escape(&place.to_string());
-                self.push(format_args!("<br><span class=\"place\">{place}</span>"));
-            }
-            self.push(format_args!("</div>\n"));
-        }
-    }
-
-    fn facts(&mut self, figures: &Figures) {
-        self.push(format_args!("<table>\n"));
-        for (name, value) in facts(figures) {
-            let (name, value) = (escape(name), escape(&value));
-            self.push(format_args!("<tr><th>{name}</th><td>{value}</td></tr>\n"));
-        }
-        self.push(format_args!("</table>\n"));
-    }
-
-    /// The plots in a row, as far as there is anything to draw.
-    fn plots(&mut self, plots: impl IntoIterator<Item = Plot>) {
-        self.push(format_args!("<div class=\"plots\">"));
-        for svg in plots.into_iter().filter_map(|plot| plot.svg()) {
-            self.push(format_args!("{svg}\n"));
-        }
-        self.push(format_args!("</div>\n"));
-    }
-
-    fn episodes(&mut self, figures: &Figures, drawn: &Drawn) {
-        let episodes = &figures.episodes;
-        let mut plots = vec![
-            over_episodes(episodes, "steps of an episode", |e| f64::from(e.steps))
-                .y_range(0.0, 0.0),
-            over_episodes(episodes, "return", |e| e.sum),
-        ];
-        if (1..figures.steps).contains(&figures.intervened_steps) {
-            let share = |e: &Episode| f64::from(e.intervened_steps) / f64::from(e.steps.max(1));
-            let title = "share of steps intervened";
-            plots.push(over_episodes(episodes, title, share).y_range(0.0, 1.0));
-        }
-        let periods = figures.rate.map(|rate| rate.nominal_hz);
-        if let Some((hz, periods)) = periods.zip(drawn.periods.as_ref()) {
-            plots.push(of_periods(periods, hz));
-        }
-        self.plots(plots);
-        let every = episodes.len().div_ceil(DOTS).max(1);
-        let every = match every {
-            1 => "A dot is an episode".to_owned(),
-            _ => format!("A dot is one of {every} episodes"),
+    for finding in findings {
+        let tone = match finding.weight {
+            Weight::Fault => Tone::Fault,
+            Weight::Look => Tone::Look,
         };
-        self.note(&format!(
-            "{every}:<i style=\"background:{GREEN}\"></i>terminated<i style=\"background:{ORANGE}\"></i>truncated\
-             <i style=\"background:{RED}\"></i>without an end. The line is the mean of those around it."
-        ));
+        let places = finding.places.iter().map(ToString::to_string);
+        page.notice(tone, &finding.what, &finding.remedy, places);
     }
+}
 
-    fn films(&mut self, figures: &Figures, films: &[Film]) -> io::Result<()> {
-        if films.iter().all(|film| film.frames.is_empty()) {
-            return Ok(());
-        }
-        self.heading("What the cameras saw");
-        for film in films {
-            self.push(format_args!("<h3>{}</h3>\n", escape(&title(film, figures))));
-            for (number, camera) in figures.cameras.iter().enumerate() {
-                let name = escape(&camera.name);
-                self.push(format_args!("<div class=\"film\"><b>{name}</b>"));
-                for (index, frames) in &film.frames {
-                    let Some(frame) = frames.get(number) else {
-                        continue;
-                    };
-                    let png = base64(&frame.png()?);
-                    self.push(format_args!(
-                        "<figure><img alt=\"\" src=\"data:image/png;base64,{png}\"><figcaption>{index}</figcaption></figure>"
-                    ));
-                }
-                self.push(format_args!("</div>\n"));
+fn episodes(page: &mut Page, figures: &Figures, drawn: &Drawn) {
+    let episodes = &figures.episodes;
+    let mut plots = vec![
+        over_episodes(episodes, "steps of an episode", |e| f64::from(e.steps)).y_range(0.0, 0.0),
+        over_episodes(episodes, "return", |e| e.sum),
+    ];
+    if (1..figures.steps).contains(&figures.intervened_steps) {
+        let share = |e: &Episode| f64::from(e.intervened_steps) / f64::from(e.steps.max(1));
+        let title = "share of steps intervened";
+        plots.push(over_episodes(episodes, title, share).y_range(0.0, 1.0));
+    }
+    let periods = figures.rate.map(|rate| rate.nominal_hz);
+    if let Some((hz, periods)) = periods.zip(drawn.periods.as_ref()) {
+        plots.push(of_periods(periods, hz));
+    }
+    page.plots(plots);
+    let every = episodes.len().div_ceil(DOTS).max(1);
+    let every = match every {
+        1 => "A dot is an episode".to_owned(),
+        _ => format!("A dot is one of {every} episodes"),
+    };
+    let colours = legend([
+        (GREEN, "terminated"),
+        (ORANGE, "truncated"),
+        (RED, "without an end"),
+    ]);
+    page.note(&format!(
+        "{every}:{colours}. The line is the mean of those around it."
+    ));
+}
+
+fn films(page: &mut Page, figures: &Figures, films: &[Film]) -> io::Result<()> {
+    if films.iter().all(|film| film.frames.is_empty()) {
+        return Ok(());
+    }
+    page.heading("What the cameras saw");
+    for film in films {
+        page.push(format_args!("<h3>{}</h3>\n", escape(&title(film, figures))));
+        for (number, camera) in figures.cameras.iter().enumerate() {
+            let name = escape(&camera.name);
+            page.push(format_args!("<div class=\"film\"><b>{name}</b>"));
+            for (index, frames) in &film.frames {
+                let Some(frame) = frames.get(number) else {
+                    continue;
+                };
+                let png = base64(&frame.png()?);
+                page.push(format_args!(
+                    "<figure><img alt=\"\" src=\"data:image/png;base64,{png}\"><figcaption>{index}</figcaption></figure>"
+                ));
             }
+            page.push(format_args!("</div>\n"));
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    fn curves(&mut self, figures: &Figures, films: &[Film]) {
-        if films.is_empty() {
-            return;
-        }
-        self.heading("What was observed, over time");
-        let mut legend = String::new();
+fn curves(page: &mut Page, figures: &Figures, films: &[Film]) {
+    if films.is_empty() {
+        return;
+    }
+    page.heading("What was observed, over time");
+    let titles: Vec<String> = films.iter().map(|film| title(film, figures)).collect();
+    page.note(&legend(
+        OF_FILMS
+            .into_iter()
+            .zip(titles.iter().map(|title| &**title)),
+    ));
+    let observed: Vec<&Number> = (figures.numbers.iter())
+        .filter(|n| n.group == Group::Observation)
+        .collect();
+    let time = match figures.rig {
+        Some(_) => "s",
+        None => "steps",
+    };
+    let plots = observed.iter().take(CURVES).enumerate().map(|(i, column)| {
+        let (width, height) = SMALL;
+        let name = match figures.rig {
+            Some(_) => column.name.clone(),
+            None => format!("observation {}", column.name),
+        };
+        let mut plot = Plot::new(&name, time).size(width, height);
         for (film, colour) in films.iter().zip(OF_FILMS) {
-            let title = escape(&title(film, figures));
-            let _ = write!(legend, "<i style=\"background:{colour}\"></i>{title}");
+            let at = |(at, numbers): &(f64, Vec<f32>)| (*at, value(numbers, i));
+            plot = plot.line(colour, film.curve.iter().map(at));
         }
-        self.note(&legend);
-        let observed: Vec<&Number> = (figures.numbers.iter())
-            .filter(|n| n.group == Group::Observation)
-            .collect();
-        let time = match figures.rig {
-            Some(_) => "s",
-            None => "steps",
+        plot
+    });
+    page.plots(plots);
+    left_out(page, observed.len(), CURVES);
+}
+
+fn histograms(page: &mut Page, drawn: &Drawn) {
+    page.heading("Actions and rewards");
+    let plots = drawn.histograms.iter().take(HISTOGRAMS);
+    let plots = plots.map(|(group, name, histogram)| {
+        let name = match group {
+            Group::Action => format!("action {name}"),
+            Group::Observation | Group::Reward => name.clone(),
         };
-        let plots = observed.iter().take(CURVES).enumerate().map(|(i, column)| {
-            let (width, height) = SMALL;
-            let name = match figures.rig {
-                Some(_) => column.name.clone(),
-                None => format!("observation {}", column.name),
-            };
-            let mut plot = Plot::new(&name, time).size(width, height);
-            for (film, colour) in films.iter().zip(OF_FILMS) {
-                let at = |(at, numbers): &(f64, Vec<f32>)| (*at, value(numbers, i));
-                plot = plot.line(colour, film.curve.iter().map(at));
-            }
-            plot
-        });
-        self.plots(plots);
-        self.left_out(observed.len(), CURVES);
-    }
-
-    fn histograms(&mut self, drawn: &Drawn) {
-        self.heading("Actions and rewards");
-        let plots = drawn.histograms.iter().take(HISTOGRAMS);
-        let plots = plots.map(|(group, name, histogram)| {
-            let name = match group {
-                Group::Action => format!("action {name}"),
-                Group::Observation | Group::Reward => name.clone(),
-            };
-            let (width, height) = SMALL;
-            let inside =
-                |bar: &(f64, f64, u64)| *group != Group::Action || (bar.1 > -1.0 && bar.0 <= 1.0);
-            let drawn = |bar: (f64, f64, u64)| (bar.0, bar.1, bar.2 as f64);
-            let (inner, outer): (Vec<_>, Vec<_>) = histogram.bins().partition(inside);
-            let plot = Plot::new(&name, "")
-                .size(width, height)
-                .bars(BLUE, inner.into_iter().map(drawn))
-                .bars(RED, outer.into_iter().map(drawn));
-            match group {
-                Group::Action => plot.x_range(-1.0, 1.0).mark(-1.0).mark(1.0),
-                Group::Observation | Group::Reward => plot,
-            }
-        });
-        self.plots(plots);
-        self.left_out(drawn.histograms.len(), HISTOGRAMS);
-        self.note("How many steps have which value; red is outside ±1.");
-    }
-
-    fn left_out(&mut self, all: usize, drawn: usize) {
-        if all > drawn {
-            self.note(&format!(
-                "And {} more, which are in the table below.",
-                all - drawn
-            ));
+        let (width, height) = SMALL;
+        let inside =
+            |bar: &(f64, f64, u64)| *group != Group::Action || (bar.1 > -1.0 && bar.0 <= 1.0);
+        let drawn = |bar: (f64, f64, u64)| (bar.0, bar.1, bar.2 as f64);
+        let (inner, outer): (Vec<_>, Vec<_>) = histogram.bins().partition(inside);
+        let plot = Plot::new(&name, "")
+            .size(width, height)
+            .bars(BLUE, inner.into_iter().map(drawn))
+            .bars(RED, outer.into_iter().map(drawn));
+        match group {
+            Group::Action => plot.x_range(-1.0, 1.0).mark(-1.0).mark(1.0),
+            Group::Observation | Group::Reward => plot,
         }
-    }
+    });
+    page.plots(plots);
+    left_out(page, drawn.histograms.len(), HISTOGRAMS);
+    page.note("How many steps have which value; red is outside ±1.");
+}
 
-    fn numbers(&mut self, numbers: &[Number]) {
-        self.push(format_args!(
-            "<table><tr><th></th><th></th><th>min</th><th>mean</th><th>std</th><th>max</th><th></th></tr>\n"
+fn left_out(page: &mut Page, all: usize, drawn: usize) {
+    if all > drawn {
+        page.note(&format!(
+            "And {} more, which are in the table below.",
+            all - drawn
         ));
-        for n in numbers {
-            let (group, name) = (group_name(n.group), escape(&n.name));
-            self.push(format_args!("<tr><th>{group}</th><td>{name}</td>"));
-            let cells = n.spread.map(|of| [of.min, of.mean, of.std, of.max]);
-            for cell in cells.map_or([const { None }; 4], |cells| cells.map(Some)) {
-                let text = cell.map_or("–".to_owned(), number);
-                self.push(format_args!("<td class=\"n\">{text}</td>"));
-            }
-            let mut notes = Vec::new();
-            if n.is_constant() {
-                notes.push("never changes".to_owned());
-            }
-            if n.not_finite.times > 0 {
-                notes.push(format!("{} × NaN or infinite", grouped(n.not_finite.times)));
-            }
-            if n.beyond.times > 0 {
-                notes.push(format!("{} × outside ±1", grouped(n.beyond.times)));
-            }
-            let notes = notes.join(", ");
-            self.push(format_args!("<td class=\"out\">{notes}</td></tr>\n"));
-        }
-        self.push(format_args!("</table>\n"));
     }
+}
+
+fn numbers(page: &mut Page, numbers: &[Number]) {
+    page.push(format_args!(
+        "<table><tr><th></th><th></th><th>min</th><th>mean</th><th>std</th><th>max</th><th></th></tr>\n"
+    ));
+    for n in numbers {
+        let (group, name) = (group_name(n.group), escape(&n.name));
+        page.push(format_args!("<tr><th>{group}</th><td>{name}</td>"));
+        let cells = n.spread.map(|of| [of.min, of.mean, of.std, of.max]);
+        for cell in cells.map_or([const { None }; 4], |cells| cells.map(Some)) {
+            let text = cell.map_or("–".to_owned(), number);
+            page.push(format_args!("<td class=\"n\">{text}</td>"));
+        }
+        let mut notes = Vec::new();
+        if n.is_constant() {
+            notes.push("never changes".to_owned());
+        }
+        if n.not_finite.times > 0 {
+            notes.push(format!("{} × NaN or infinite", grouped(n.not_finite.times)));
+        }
+        if n.beyond.times > 0 {
+            notes.push(format!("{} × outside ±1", grouped(n.beyond.times)));
+        }
+        let notes = notes.join(", ");
+        page.push(format_args!("<td class=\"out\">{notes}</td></tr>\n"));
+    }
+    page.push(format_args!("</table>\n"));
 }
 
 fn value(numbers: &[f32], place: usize) -> f64 {

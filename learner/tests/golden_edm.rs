@@ -85,6 +85,7 @@ fn config(h: &Value) -> DiffusionConfig {
             churn_max_sigma: number(h, "S_tmax"),
             churn_noise: number(h, "S_noise"),
             guidance: number(h, "cfg"),
+            bf16: false,
         },
         lr: number(h, "lr"),
         weight_decay: number(h, "wd"),

@@ -149,7 +149,7 @@ mod avx512 {
         let k = _mm512_mul_ps(x, of(std::f32::consts::LOG2_E));
         let k = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(k);
         // ln 2 in two parts, the first so short that k times it is exact.
-        const SHORT: f32 = 0.693_359_375;
+        const SHORT: f32 = 355.0 / 512.0;
         let rest = (std::f64::consts::LN_2 - f64::from(SHORT)) as f32;
         let r = _mm512_fnmadd_ps(k, of(SHORT), x);
         let r = _mm512_fnmadd_ps(k, of(rest), r);

@@ -105,10 +105,7 @@ pub fn replace_folder<E: From<io::Error>>(
     fill: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", dir.display()));
-    let gone = |path: &Path| match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(named(e)),
-        _ => Ok(()),
-    };
+    let gone = |path: &Path| gone(path).map_err(named);
     let (partial, old) = (named_with(dir, ".partial"), named_with(dir, ".old"));
     recover_folder(dir).map_err(named)?;
     gone(&partial)?;
@@ -120,6 +117,32 @@ pub fn replace_folder<E: From<io::Error>>(
     }
     fs::rename(&partial, dir).map_err(named)?;
     Ok(gone(&old)?)
+}
+
+fn gone(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Fills a folder beside `dir`, where none is but an empty one, and puts it there. Of one that could not be filled
+/// nothing is left.
+pub fn new_folder<E: From<io::Error>>(
+    dir: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", dir.display()));
+    let beside = hilt_recording::beside(dir);
+    gone(&beside)
+        .and_then(|()| fs::create_dir_all(&beside))
+        .map_err(named)?;
+    let put = fill(&beside).and_then(|()| Ok(fs::rename(&beside, dir).map_err(named)?));
+    if put.is_err() {
+        // A full disk has no room for half a folder.
+        let _ = gone(&beside);
+    }
+    put
 }
 
 #[cfg(test)]
@@ -194,6 +217,28 @@ mod tests {
         );
         assert_eq!(fs::read(&path).unwrap(), before);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_new_folder_is_there_whole_or_not_at_all() {
+        let temp = tempfile::tempdir().unwrap();
+        let (dir, fails) = (temp.path().join("new"), |into: &Path| {
+            fs::write(into.join("half"), "")?;
+            Err(io::Error::other("no space"))
+        });
+        new_folder(&dir, fails).unwrap_err();
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
+        let put = |into: &Path| fs::write(into.join("whole"), "");
+        for _ in 0..2 {
+            // Where nothing is, and where an empty one is.
+            new_folder(&dir, put).unwrap();
+            assert!(dir.join("whole").exists());
+            fs::remove_file(dir.join("whole")).unwrap();
+        }
+        fs::write(dir.join("somebody's"), "").unwrap();
+        new_folder(&dir, put).unwrap_err();
+        assert!(dir.join("somebody's").exists() && !dir.join("whole").exists());
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
     }
 
     #[test]

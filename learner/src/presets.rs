@@ -3,6 +3,8 @@
 
 /// The one that is taken where none is named.
 pub const DEFAULT: &str = "lift";
+/// The one that generates a table's rows where none is named.
+pub const GENERATE: &str = "pgr-cpu";
 
 /// Names and texts.
 pub const PRESETS: [(&str, &str); 17] = [

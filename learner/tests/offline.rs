@@ -6,13 +6,15 @@ mod common;
 
 use std::{
     fs,
-    io::{Read, Write},
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError, atomic::AtomicBool},
 };
 
-use common::onnx::{close, run as run_graph};
+use common::{
+    npz::break_number,
+    onnx::{close, run as run_graph},
+};
 use hilt_learner::{
     checkpoint::read_tensors,
     config::LearnerConfig,
@@ -23,7 +25,6 @@ use hilt_learner::{
 use hilt_protocol::noise::Uniforms;
 use hilt_recording::table::{Columns, Table, npz};
 use tch::{Device, Tensor};
-use zip::{ZipArchive, ZipWriter, write::SimpleFileOptions};
 
 /// Twelve episodes of ten steps: what is right is to do as the first numbers of the observation say.
 fn columns(observation: usize) -> Columns {
@@ -360,27 +361,8 @@ fn bad_data_is_named_before_it_does_harm() {
     let out = dir.path().join("out");
     let data = table(dir.path(), columns(3));
     // As another program would write it.
-    let mut archive = ZipArchive::new(fs::File::open(&data).unwrap()).unwrap();
-    let mut members = vec![];
-    for i in 0..archive.len() {
-        let mut member = archive.by_index(i).unwrap();
-        let mut bytes = vec![];
-        member.read_to_end(&mut bytes).unwrap();
-        members.push((member.name().unwrap().into_owned(), bytes));
-    }
-    let mut damaged = ZipWriter::new(fs::File::create(&data).unwrap());
-    for (name, mut bytes) in members {
-        if name == "next_observations.npy" {
-            // Of 120 rows of 3 numbers, the last of row 117.
-            let at = bytes.len() - 4 * (2 * 3 + 1);
-            bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
-        }
-        damaged
-            .start_file(name, SimpleFileOptions::default())
-            .unwrap();
-        damaged.write_all(&bytes).unwrap();
-    }
-    damaged.finish().unwrap();
+    // Of 120 rows of 3 numbers, the last of row 117.
+    break_number(&data, "next_observations", 2 * 3 + 1);
     let said = error(&options(&data, &out, "bc", &[]));
     let words = ["log.npz", "`next_observations` has NaN in row 117, place 2"];
     assert!(words.iter().all(|word| said.contains(word)), "{said}");

@@ -122,6 +122,11 @@ fn scaling_is_found_on_the_training_part_and_applied_to_both() {
     let asked = Preparation {
         held_out: 0.1,
         normalize: true,
+        rewards: RewardScale {
+            scale: 0.5,
+            shift: -3.0,
+            ..RewardScale::default()
+        },
         ..plain()
     };
     let prepared = prepare(&table, &asked, HOST).unwrap();
@@ -146,12 +151,20 @@ fn scaling_is_found_on_the_training_part_and_applied_to_both() {
         &table,
         &Preparation {
             normalize: false,
+            rewards: RewardScale::default(),
             ..asked
         },
         HOST,
     )
     .unwrap();
     let raw = raw.held_out.unwrap();
+    // And back.
+    let undone = prepared.scaling.undone(held_out.all());
+    let near = |a: &Tensor, b: &Tensor| assert!(a.allclose(b, 1e-4, 1e-4, false), "{a:?} {b:?}");
+    near(&undone.observations, &raw.all().observations);
+    near(&undone.next_observations, &raw.all().next_observations);
+    near(&undone.rewards, &raw.all().rewards);
+    assert_ne!(held_out.all().rewards, raw.all().rewards);
     let wanted = normalizer.applied(&raw.all().observations);
     assert_eq!(held_out.all().observations, wanted);
     assert_eq!(

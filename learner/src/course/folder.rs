@@ -44,7 +44,8 @@ pub struct Kept {
 pub const RUNS: &str = "runs";
 /// The file in which a training says what it stands on.
 pub const FACTS_FILE: &str = "training.json";
-const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
+/// The last checkpoint.
+pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
 const EVALUATION_DUE: &str = "training.evaluation_due";
 
 /// The folder of one training. If none has begun in it by the end, as one that was refused has not, it leaves nothing.

@@ -44,7 +44,10 @@ impl Background {
             // Threads of torch are a thread's own.
             tch::set_num_threads(job.threads());
             let go_on = || !told.load(Ordering::Relaxed);
-            let made = job.run(&|update| counted.store(update, Ordering::Relaxed), &go_on);
+            let made = job.run(
+                &|update, _| counted.store(update, Ordering::Relaxed),
+                &go_on,
+            );
             // Nobody waits for it any more: then it is not needed.
             let _ = sender.send(made);
         };

@@ -103,11 +103,15 @@ impl Job {
         Seeded::new(seed, number, (Kind::Float, self.device))
     }
 
-    /// Does it. `told` hears how many updates were made; `go_on` is asked again and again.
+    /// Does it. `told` hears how many updates were made, and the mean loss of the last ones; `go_on` is asked again and again.
     ///
     /// # Errors
     /// [`NotMade`].
-    pub fn run(mut self, told: &dyn Fn(u64), go_on: &dyn Fn() -> bool) -> Result<Made, NotMade> {
+    pub fn run(
+        mut self,
+        told: &dyn Fn(u64, f64),
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Made, NotMade> {
         let began = Instant::now();
         let (config, samples) = (&self.config, self.config.num_samples as i64);
         check::enough(&config.check, self.rows.size()[0])?;
@@ -151,7 +155,7 @@ impl Job {
         &mut self,
         data: &Tensor,
         scores: Option<&Tensor>,
-        told: &dyn Fn(u64),
+        told: &dyn Fn(u64, f64),
         go_on: &dyn Fn() -> bool,
     ) -> Result<Vec<(u64, f64)>, NotMade> {
         let diffusion = &self.config.diffusion;
@@ -178,8 +182,9 @@ impl Job {
                     update: diverged.update,
                 })?;
                 let loss = figures.iter().find(|(name, _)| *name == "loss");
-                losses.extend(loss.map(|(_, loss)| (update, *loss)));
-                told(update);
+                let loss = loss.map_or(f64::NAN, |(_, loss)| *loss);
+                losses.push((update, loss));
+                told(update, loss);
             }
         }
         Ok(losses)

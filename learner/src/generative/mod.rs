@@ -16,20 +16,26 @@
 //! - [`generation`]: one of them from beginning to end. [`background`]: the thread that it has.
 //! - [`replay`]: the synthetic replay, as trainings on state vectors drive it. [`sight`]: the same for what a robot sees,
 //!   by a [`latent`] projection.
+//! - [`command`]: `hilt-learner generate`, a generation to be looked at before anybody trusts one, or what a training
+//!   was [`fed`]; [`look`]: rows beside real ones, in numbers; [`page`]: to be seen.
 //! - [`config`]: what can be chosen.
 
 pub mod background;
 pub mod check;
+pub mod command;
 pub mod config;
 pub mod curiosity;
 pub mod denoiser;
 pub mod diffusion;
 pub mod edm;
 pub mod ema;
+pub mod fed;
 pub mod generation;
 pub mod latent;
 pub mod layout;
+pub mod look;
 pub mod normalizer;
+pub mod page;
 pub mod relevance;
 pub mod replay;
 pub mod sampler;

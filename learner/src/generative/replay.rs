@@ -21,7 +21,7 @@ use super::{
     diffusion::Diffusion,
     generation::{Job, Made},
     layout::Layout,
-    relevance::{Critic, Judge, Relevance},
+    relevance::{Critic, Judge, NoCritic, Relevance},
 };
 use crate::{
     agents::{Figures, Transitions, guard::check_state, sight::UNKNOWN_RETURN},
@@ -166,7 +166,7 @@ impl GenerativeReplay {
     /// # Errors
     /// As [`GenerativeReplay::begin`].
     pub fn after(&mut self, steps: u64, experience: &Experience) -> Result<Option<Figures>> {
-        let figures = self.learn(experience);
+        let figures = self.learn(experience.batch);
         if self.is_due(steps) {
             self.begin(steps, experience)?;
         }
@@ -180,9 +180,9 @@ impl GenerativeReplay {
         self.pending.is_none() && every > 0 && steps / every > self.begun_at / every
     }
 
-    fn learn(&mut self, experience: &Experience) -> Option<Figures> {
-        let curiosity = self.curiosity.as_mut()?;
-        Some(curiosity.step(&(experience.batch)()?))
+    /// What judges relevance learns from a batch, where it learns at all.
+    pub fn learn(&mut self, batch: &dyn Fn() -> Option<Transitions>) -> Option<Figures> {
+        Some(self.curiosity.as_mut()?.step(&batch()?))
     }
 
     /// Begins a generation on all real rows there are, unless one is under way, or there is no row.
@@ -193,17 +193,7 @@ impl GenerativeReplay {
         let Some(real) = (experience.all)().filter(|_| self.pending.is_none()) else {
             return Ok(());
         };
-        let agent = experience.critic;
-        let judge = match (self.config.relevance, &self.curiosity) {
-            (Relevance::Curiosity, Some(curiosity)) => Some(Judge::Curiosity(curiosity)),
-            (Relevance::Return, _) => Some(Judge::Return(agent)),
-            (Relevance::TdError, _) => Some(Judge::TdError {
-                agent,
-                discount: self.discount,
-            }),
-            (Relevance::None | Relevance::Curiosity, _) => None,
-        };
-        let scores = judge.map(|judge| judge.scores(&real)).transpose()?;
+        let scores = self.relevance(&real, Some(experience.critic))?;
         (self.generation, self.begun_at) = (self.generation + 1, steps);
         self.pending = Some(Pending {
             count: real.rows(),
@@ -213,27 +203,64 @@ impl GenerativeReplay {
         self.work(&real)
     }
 
+    /// How much transitions matter now \[N\]; `None`: they are all alike.
+    ///
+    /// # Errors
+    /// If a critic is to be asked, and there is none.
+    pub fn relevance(
+        &self,
+        of: &Transitions,
+        agent: Option<&dyn Critic>,
+    ) -> Result<Option<Tensor>, NoCritic> {
+        let relevance = self.config.relevance;
+        let agent = || agent.ok_or(NoCritic(relevance.name()));
+        let judge = match (relevance, &self.curiosity) {
+            (Relevance::Curiosity, Some(curiosity)) => Some(Judge::Curiosity(curiosity)),
+            (Relevance::Return, _) => Some(Judge::Return(agent()?)),
+            (Relevance::TdError, _) => Some(Judge::TdError {
+                agent: agent()?,
+                discount: self.discount,
+            }),
+            (Relevance::None | Relevance::Curiosity, _) => None,
+        };
+        judge.map(|judge| judge.scores(of)).transpose()
+    }
+
+    /// The newest generation that was believed \[M, d\], as the model made it.
+    pub fn rows(&self) -> Option<&Tensor> {
+        self.rows.as_ref()
+    }
+
     fn work(&mut self, real: &Transitions) -> Result<()> {
+        let Some(Pending { count, scores, .. }) = &self.pending else {
+            return Ok(());
+        };
+        let (count, scores) = (*count, scores.as_ref().map(Tensor::copy));
+        let mut job = self.job(real, scores);
+        job.rows = job.rows.narrow(0, 0, count.min(real.rows()));
+        let work = Background::begin(job).context("a thread for generative replay")?;
+        if let Some(pending) = &mut self.pending {
+            pending.work = Some(work);
+        }
+        Ok(())
+    }
+
+    /// What a generation is made of: of these transitions, which matter so much \[N\].
+    pub fn job(&self, real: &Transitions, scores: Option<Tensor>) -> Job {
         let mut model = self.fresh_model();
         if !self.model.is_empty() {
             model.restore(&self.model);
         }
-        let Some(pending) = &mut self.pending else {
-            return Ok(());
-        };
-        let rows = self.layout.rows(real).to_device(Device::Cpu);
-        let job = Job {
+        Job {
             config: self.config.clone(),
             layout: self.layout,
-            rows: rows.narrow(0, 0, pending.count.min(rows.size()[0])),
-            scores: pending.scores.as_ref().map(Tensor::copy),
+            rows: self.layout.rows(real).to_device(Device::Cpu),
+            scores,
             model,
             seed: self.seed,
             generation: self.generation,
             device: self.device,
-        };
-        pending.work = Some(Background::begin(job).context("a thread for generative replay")?);
-        Ok(())
+        }
     }
 
     fn fresh_model(&self) -> Diffusion {

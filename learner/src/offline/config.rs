@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::vectors::RewardScale;
+use crate::vectors::{Preparation, RewardScale};
 
 /// The section `[offline]`. Where nothing else is said, a default is CORL's (tinkoff-ai/CORL@6afec90, the
 /// `TrainConfig` of its offline algorithms); in brackets its name there.
@@ -45,6 +45,19 @@ impl Default for OfflineConfig {
             normalize_observations: true,
             rewards: RewardScale::default(),
             sparse_rewards: false,
+        }
+    }
+}
+
+impl OfflineConfig {
+    /// What becomes of a table before it is trained on with this seed, where nobody asks for returns.
+    pub fn preparation(&self, seed: u64) -> Preparation {
+        Preparation {
+            held_out: self.held_out,
+            seed,
+            normalize: self.normalize_observations,
+            rewards: self.rewards,
+            returns: None,
         }
     }
 }

@@ -52,14 +52,11 @@ impl VectorCourse {
         let offline = &config.offline;
         let calibrated = config.algorithm == Algorithm::CalQl;
         let preparation = Preparation {
-            held_out: offline.held_out,
-            seed,
-            normalize: offline.normalize_observations,
-            rewards: offline.rewards,
             returns: calibrated.then_some(Returns {
                 discount: config.discount(),
                 sparse: offline.sparse_rewards,
             }),
+            ..offline.preparation(seed)
         };
         let options = (Kind::Float, device);
         let data = prepare(table, &preparation, options)?;

@@ -6,6 +6,8 @@ use hilt_recording::table::Table;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use crate::agents::Transitions;
+
 /// Added to every standard deviation, so that a number that never changes stays finite (CORL: 1e-3).
 pub const EPSILON: f64 = 1e-3;
 
@@ -56,12 +58,18 @@ impl Normalizer {
 
     /// Normalised observations \[..., O\].
     pub fn applied(&self, observations: &Tensor) -> Tensor {
-        let like = |values: &[f32]| {
-            (Tensor::from_slice(values).to_device(observations.device()))
-                .to_kind(observations.kind())
-        };
-        (observations - like(&self.mean)) / like(&self.std)
+        (observations - like(&self.mean, observations)) / like(&self.std, observations)
     }
+
+    /// Observations \[..., O\] of normalised ones.
+    fn undone(&self, normalized: &Tensor) -> Tensor {
+        normalized * like(&self.std, normalized) + like(&self.mean, normalized)
+    }
+}
+
+/// Numbers on the device and in the kind of others.
+fn like(values: &[f32], others: &Tensor) -> Tensor {
+    (Tensor::from_slice(values).to_device(others.device())).to_kind(others.kind())
 }
 
 /// Steps of a whole episode of the locomotion tasks: normalised returns are spread over so much.
@@ -175,6 +183,23 @@ impl Scaling {
     pub fn observe(&self, observations: &mut [f32]) {
         if let Some(normalizer) = &self.observations {
             normalizer.apply(observations);
+        }
+    }
+
+    /// What an agent sees, as the task gave it. Returns are not known.
+    pub fn undone(&self, seen: &Transitions) -> Transitions {
+        let observed = |observations: &Tensor| match &self.observations {
+            Some(normalizer) => normalizer.undone(observations),
+            None => observations.shallow_clone(),
+        };
+        let Affine { scale, shift } = self.rewards;
+        Transitions {
+            observations: observed(&seen.observations),
+            actions: seen.actions.shallow_clone(),
+            rewards: (&seen.rewards - shift) / scale,
+            next_observations: observed(&seen.next_observations),
+            masks: seen.masks.shallow_clone(),
+            returns: None,
         }
     }
 }

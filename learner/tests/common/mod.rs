@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod generative;
+pub mod npz;
 pub mod on_task;
 pub mod onnx;
 pub mod robot;

@@ -36,6 +36,9 @@ pub enum Command {
     Render(Render),
     /// Says what is in data, and what of it would hurt a training.
     Inspect(Inspect),
+    /// Generates more of a table, or takes what a training generated, and shows it beside what is real. Where --preset is
+    /// not given, it is pgr-cpu.
+    Generate(Generate),
 }
 
 const FOLDERS: &str = "\
@@ -283,4 +286,17 @@ pub struct Inspect {
     /// Prints the figures for programs.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Generate {
+    /// Table of transitions on state vectors, of which more is generated; with --run the one that the training learns
+    /// from.
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// Folder of a training on state vectors with generated experience: what it was fed is shown, and nothing is trained.
+    #[arg(long, value_name = "DIR")]
+    pub run: Option<PathBuf>,
+    #[command(flatten)]
+    pub common: Common,
 }

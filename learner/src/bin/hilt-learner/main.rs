@@ -26,6 +26,7 @@ use hilt_learner::{
     },
     export,
     frames::Frames,
+    generative::command::{self as generation, GenerateOptions},
     hybrid::{
         self, HybridOptions,
         task::{self, TaskOptions},
@@ -51,7 +52,7 @@ use hilt_protocol::RigSpec;
 use hilt_recording::{convert::Conversion, read_spec};
 use hilt_show::Request;
 
-use args::{Cli, Command, Common, Convert, Evaluate, Hybrid, Imitation, Offline};
+use args::{Cli, Command, Common, Convert, Evaluate, Generate, Hybrid, Imitation, Offline};
 
 impl Evaluate {
     fn options(self) -> EvaluateOptions {
@@ -171,6 +172,24 @@ impl Hybrid {
     }
 }
 
+impl Generate {
+    fn options(mut self) -> Result<GenerateOptions> {
+        if self.run.is_none() {
+            let preset = &mut self.common.preset;
+            preset.get_or_insert_with(|| presets::GENERATE.to_owned());
+        }
+        let config = self.common.resolve_over(self.run.as_deref())?;
+        Ok(GenerateOptions {
+            rig: self.common.rig()?,
+            data: self.data,
+            run: self.run,
+            out: self.common.out,
+            seed: self.common.seed,
+            config,
+        })
+    }
+}
+
 fn main() -> Result<()> {
     memory::keep_freed();
     let started = Instant::now();
@@ -251,6 +270,7 @@ fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
             };
             inspection::run(&options, stop)
         }
+        Command::Generate(generate) => generation::run(&generate.options()?, stop),
         Command::Imitation(imitation) => run_imitation(&imitation, stop),
         Command::Classifier(classifier) => {
             let config = classifier.common.resolve()?;

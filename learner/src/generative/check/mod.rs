@@ -186,6 +186,15 @@ pub struct Followed {
     pub bound: f64,
 }
 
+/// How far rows lie from the nearest real one, in standard deviations per column; empty where numbers are not finite.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Distances {
+    /// Generated rows.
+    pub generated: Vec<f64>,
+    /// Held-out real rows like them.
+    pub real: Vec<f64>,
+}
+
 /// What was found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
@@ -193,6 +202,8 @@ pub struct Report {
     pub figures: Vec<(&'static str, f64)>,
     /// Of each outcome that changes at all.
     pub followed: Vec<Followed>,
+    /// From the nearest real rows.
+    pub distances: Distances,
     /// Whether the rows are to be believed.
     pub verdict: Result<(), Reason>,
 }
@@ -236,6 +247,7 @@ pub fn check(
             return Ok(Report {
                 figures,
                 followed: vec![],
+                distances: Distances::default(),
                 verdict: Err(Reason::NotFinite {
                     rows: broken,
                     of: rows,
@@ -302,6 +314,7 @@ pub fn check(
         Ok(Report {
             figures,
             followed,
+            distances: apart.distances,
             verdict,
         })
     })

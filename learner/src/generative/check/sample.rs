@@ -2,11 +2,12 @@
 
 use tch::{Kind, Tensor};
 
-use super::{CheckConfig, Followed, count, regression::Regression};
+use super::{CheckConfig, Distances, Followed, count, regression::Regression};
 use crate::{
     agents::Draws,
     generative::{
         layout::Layout,
+        look::numbers,
         normalizer::{EPSILON, Normalizer},
     },
 };
@@ -78,6 +79,8 @@ pub(super) struct Apart {
     pub(super) spread: f64,
     /// Share of the generated rows that are copies, of what can be told for sure.
     pub(super) copies: f64,
+    /// What the first two are the medians of.
+    pub(super) distances: Distances,
 }
 
 impl Sample {
@@ -137,6 +140,10 @@ impl Sample {
             shuffled: median(&to_known(&shuffled(&self.like, draws))),
             spread: between(&self.generated) / between(&same).max(NO_DISTANCE),
             copies: copies.clamp(0.0, 1.0),
+            distances: Distances {
+                generated: numbers(&generated),
+                real: numbers(&real),
+            },
         }
     }
 

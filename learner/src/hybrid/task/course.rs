@@ -6,11 +6,12 @@ use anyhow::{Context, Result};
 use hilt_recording::table::Table;
 use tch::{Kind, Tensor};
 
-use super::learner::Learner;
+use super::{REPLAY, learner::Learner, rows::Rows};
 use crate::{
     agents::Figures,
     course::{Course, State, named, training::Best},
     generative::replay::GenerativeReplay,
+    tasks,
     trained::{self, About},
 };
 
@@ -85,14 +86,16 @@ impl Course for Learner {
     }
 
     fn resume(&mut self, checkpoint: &State) -> Result<f64> {
-        let progress = named(checkpoint, PROGRESS)?.to_kind(Kind::Double);
-        let [steps, episodes, updates, rows, trained_s] = Vec::<f64>::try_from(progress)?[..]
-        else {
-            anyhow::bail!("`{PROGRESS}` is of 5 numbers");
-        };
-        self.restore(checkpoint, updates as u64);
-        (self.steps, self.episodes) = (steps as u64, episodes as u64);
-        let columns = (self.rows).resume(self.steps - rows as u64..self.steps)?;
+        let Progress {
+            steps,
+            episodes,
+            updates,
+            rows,
+            trained_s,
+        } = Progress::of(checkpoint)?;
+        self.restore(checkpoint, updates);
+        (self.steps, self.episodes) = (steps, episodes);
+        let columns = self.rows.resume(steps - rows..steps)?;
         if !columns.rewards.is_empty() {
             self.replay.extend(&Table::new(columns)?)?;
         }
@@ -108,5 +111,48 @@ impl Course for Learner {
             ..self.about.clone()
         };
         Ok(trained::write(dir, &*self.agent, &about, &self.config)?)
+    }
+}
+
+/// The steps that a checkpoint of the training in `dir` stands on; `None` before the first. `env` is its task.
+///
+/// # Errors
+/// If the checkpoint is of no such training, or the steps are not there.
+pub fn steps(dir: &Path, env: &str, checkpoint: &State) -> Result<Option<Table>> {
+    let task = tasks::open(env)?;
+    let Progress { steps, rows, .. } = Progress::of(checkpoint)?;
+    let mut files = Rows::new(dir.join(REPLAY), (task.observations(), task.actions()));
+    let columns = files.resume(steps - rows..steps)?;
+    match rows {
+        0 => Ok(None),
+        _ => Ok(Some(Table::new(columns)?)),
+    }
+}
+
+/// How far a training was.
+struct Progress {
+    steps: u64,
+    episodes: u64,
+    updates: u64,
+    /// The newest steps, which are learned from.
+    rows: u64,
+    trained_s: f64,
+}
+
+impl Progress {
+    fn of(checkpoint: &State) -> Result<Self> {
+        let progress = named(checkpoint, PROGRESS)?.to_kind(Kind::Double);
+        let [steps, episodes, updates, rows, trained_s] = Vec::<f64>::try_from(progress)?[..]
+        else {
+            anyhow::bail!("`{PROGRESS}` is of 5 numbers");
+        };
+        let [steps, episodes, updates, rows] = [steps, episodes, updates, rows].map(|n| n as u64);
+        Ok(Self {
+            steps,
+            episodes,
+            updates,
+            rows,
+            trained_s,
+        })
     }
 }

@@ -29,6 +29,7 @@ use anyhow::{Context, Result};
 use hilt_recording::table::npz;
 use serde_json::{Value, json};
 
+pub use self::course::steps;
 use self::{
     beginning::{Beginning, went_on},
     learner::{For, Learner, Plan, seed_for},
@@ -49,6 +50,8 @@ use crate::{
     vectors::VectorReplay,
 };
 
+/// Where the steps are.
+const REPLAY: &str = "replay";
 /// A line of figures is written once in so many steps.
 const LOG_STEPS: u64 = 1000;
 
@@ -125,7 +128,7 @@ pub fn run(options: &TaskOptions, started: Instant, stop: &AtomicBool) -> Result
         about,
         config: config.clone(),
         replay: VectorReplay::new(config.train.capacity, sizes, scaling, None),
-        rows: Rows::new(folder.file("replay"), sizes),
+        rows: Rows::new(folder.file(REPLAY), sizes),
         recorded,
         generative,
         plan,

@@ -445,6 +445,7 @@ fn of_a_training_on_a_table_that_is_named_again() {
         "offline.held_out=0.4",
         "offline.normalize_observations=true",
         "offline.rewards.scale=0.1",
+        "generative_replay.retrain_diffusion_every=5",
         "generative_replay.lag_steps=10",
     ];
     let mut config = config(&[BELIEVED, &sets]);

@@ -39,6 +39,10 @@ const PLAIN: &[&str] = &[
     "offline.log_freq=50",
     "sac.hidden=[16,16]",
     "iql.hidden=[16]",
+    "bc.hidden=[16]",
+    "cal_ql.cql.actor_hidden=[16]",
+    "cal_ql.cql.critic_hidden=[16]",
+    "cal_ql.cql.sampled_actions=2",
     "iql.actor_updates=1000",
     "online.random_steps=100",
     "online.num_eval=1",
@@ -282,7 +286,7 @@ fn what_cannot_be_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let data = table(dir.path());
     let refused = |name: &str, preset: &str, sets: &[&[&str]]| {
-        let options = on_data(&data, &dir.path().join(name), preset, sets, 100);
+        let options = on_data(&data, &dir.path().join(name), preset, sets, 210);
         format!(
             "{:#}",
             offline::run(&options, &AtomicBool::new(false)).unwrap_err()

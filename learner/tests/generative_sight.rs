@@ -47,7 +47,7 @@ impl Stage {
         self.dir.path().join(name)
     }
 
-    /// Six updates, from the third on with generated rows.
+    /// Six updates, from the fourth on with generated rows.
     fn options(&self, out: &str, algorithm: &str) -> OfflineOptions {
         let mut config = config(algorithm);
         config.encoder_weights = Some(self.path("encoder.safetensors"));
@@ -74,9 +74,9 @@ impl Stage {
 fn tiny() -> GenerativeConfig {
     let mut config = GenerativeConfig {
         enabled: true,
-        retrain_diffusion_every: 0,
+        retrain_diffusion_every: 2,
         num_samples: 120,
-        lag_steps: 2,
+        lag_steps: 1,
         ..GenerativeConfig::default()
     };
     config.curiosity.hidden = 8;
@@ -120,7 +120,7 @@ fn each_algorithm_learns_from_generated_rows_of_what_a_robot_saw_and_goes_on_ali
         let rows = tensor(&whole, "generative.rows").unwrap();
         assert_eq!(rows.size(), [120, width], "{algorithm}");
         let mut resumed = stage.options(&format!("{algorithm}-resumed"), algorithm);
-        // The generation is in use already, or it has just begun.
+        // Before there is anything, and when one generation is in use and the next has begun.
         for updates in [1, 4] {
             resumed.config.offline.updates = updates;
             run(&resumed);

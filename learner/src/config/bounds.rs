@@ -201,6 +201,10 @@ fn generative(config: &GenerativeConfig) -> Result<(), OutOfBounds> {
     at_least(
         1.0,
         &[
+            (
+                "retrain_diffusion_every",
+                config.retrain_diffusion_every as f64,
+            ),
             ("num_samples", config.num_samples as f64),
             ("threads", f64::from(config.threads)),
             ("diffusion.batch", d.batch as f64),

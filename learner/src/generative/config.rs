@@ -14,8 +14,8 @@ use super::{
 pub struct GenerativeConfig {
     /// Whether there is any.
     pub enabled: bool,
-    /// Steps from one generation to the next: of the task or the robot, of updates where the data is at hand. There the
-    /// first one begins at once; 0: there it is the only one.
+    /// Steps from one generation to the next, and to the first one: of the task or the robot; of updates where the data is
+    /// at hand.
     pub retrain_diffusion_every: u64,
     /// Rows of a generation.
     pub num_samples: usize,

@@ -130,11 +130,6 @@ impl GenerativeReplay {
         self.layout
     }
 
-    /// Whether there has been no generation, and none is under way.
-    pub fn is_fresh(&self) -> bool {
-        self.generation == 0
-    }
-
     /// Before the step after `steps` of them. A generation that a checkpoint had under way begins once more: on the
     /// oldest rows there are, as many as it had. (Where a full replay has lost some of those meanwhile, it is on others.)
     /// One that is to be used from here on is waited for.
@@ -164,7 +159,7 @@ impl GenerativeReplay {
     /// and a generation begins where one is due.
     ///
     /// # Errors
-    /// As [`GenerativeReplay::begin`].
+    /// If rows cannot be judged as configured, or the system gives no thread.
     pub fn after(&mut self, steps: u64, experience: &Experience) -> Result<Option<Figures>> {
         let figures = self.learn(experience.batch);
         if self.is_due(steps) {
@@ -177,7 +172,7 @@ impl GenerativeReplay {
     /// was asked last.
     pub fn is_due(&self, steps: u64) -> bool {
         let every = self.config.retrain_diffusion_every;
-        self.pending.is_none() && every > 0 && steps / every > self.begun_at / every
+        self.pending.is_none() && steps / every > self.begun_at / every
     }
 
     /// What judges relevance learns from a batch, where it learns at all.
@@ -185,12 +180,9 @@ impl GenerativeReplay {
         Some(self.curiosity.as_mut()?.step(&batch()?))
     }
 
-    /// Begins a generation on all real rows there are, unless one is under way, or there is no row.
-    ///
-    /// # Errors
-    /// If rows cannot be judged as configured, or the system gives no thread.
-    pub fn begin(&mut self, steps: u64, experience: &Experience) -> Result<()> {
-        let Some(real) = (experience.all)().filter(|_| self.pending.is_none()) else {
+    /// Begins a generation on all real rows there are, unless there is none.
+    fn begin(&mut self, steps: u64, experience: &Experience) -> Result<()> {
+        let Some(real) = (experience.all)() else {
             return Ok(());
         };
         let scores = self.relevance(&real, Some(experience.critic))?;

@@ -204,22 +204,6 @@ impl SightReplay {
         act(rows, &experience).map(Some)
     }
 
-    /// As [`GenerativeReplay::begin`], where there has been no generation.
-    ///
-    /// # Errors
-    /// As there, or if maps cannot be projected.
-    pub fn begin(&mut self, steps: u64, seen: &Seen) -> Result<()> {
-        if self
-            .fitted
-            .as_ref()
-            .is_none_or(|fitted| fitted.rows.is_fresh())
-        {
-            self.refit(seen)?;
-            self.drive(seen, None, |rows, experience| rows.begin(steps, experience))?;
-        }
-        Ok(())
-    }
-
     /// As [`GenerativeReplay::before`].
     ///
     /// # Errors

@@ -253,10 +253,7 @@ fn in_words(episodes: usize) -> String {
 impl Course for RunsCourse {
     fn advance(&mut self, stop: &AtomicBool) -> Result<Vec<(u64, Figures)>> {
         let number = self.agent.updates();
-        let settled = self.generative(|generative, seen| {
-            generative.begin(number, seen)?;
-            generative.before(number, seen, stop)
-        })?;
+        let settled = self.generative(|generative, seen| generative.before(number, seen, stop))?;
         if settled == Some(Settled::Stopped) {
             return Ok(vec![]);
         }

@@ -140,12 +140,8 @@ impl VectorCourse {
 impl Course for VectorCourse {
     fn advance(&mut self, stop: &AtomicBool) -> Result<Vec<(u64, Figures)>> {
         let number = self.agent.updates();
-        let generative = self.generative(|generative, experience| {
-            if generative.is_fresh() {
-                generative.begin(number, experience)?;
-            }
-            generative.before(number, experience, stop)
-        })?;
+        let generative =
+            self.generative(|generative, experience| generative.before(number, experience, stop))?;
         if generative == Some(Settled::Stopped) {
             return Ok(vec![]);
         }

@@ -74,9 +74,11 @@ pub fn run(options: &OfflineOptions, stop: &AtomicBool) -> Result<()> {
     let (config, began) = (&options.config, Instant::now());
     let folder = Folder::open(&options.out, options.resume)?;
     let device = config.device.resolve()?;
-    let as_it_was = |error: anyhow::Error| match folder.is_begun() && error.is::<Stopped>() {
-        true => Stopped::Resumed.into(),
-        false => error,
+    // That somebody ended it is nothing about the data.
+    let as_it_was = |error: anyhow::Error| match error.downcast::<Stopped>() {
+        Ok(_) if folder.is_begun() => Stopped::Resumed.into(),
+        Ok(stopped) => stopped.into(),
+        Err(error) => error,
     };
     let data = open_data(&options.data, options.rig.as_ref(), false, (stop, STOPPED));
     let data = data.context("--data").map_err(as_it_was)?;

@@ -100,7 +100,8 @@ impl Data {
     fn look(path: &Path, opening: &Opening<'_>) -> Result<Self, DataError> {
         let told = opening.told;
         if Dataset::is_at(path) {
-            let dataset = Dataset::open(path).map_err(RecordingError::from)?;
+            let dataset = Dataset::open_as(path, opening.as_it_is);
+            let dataset = dataset.map_err(RecordingError::from)?;
             return Ok(match dataset.has_cameras() {
                 true => Self::Recording(Recording::of_lerobot(dataset, told)?),
                 false => Self::Table(dataset.table().map_err(RecordingError::from)?),

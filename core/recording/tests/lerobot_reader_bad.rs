@@ -16,7 +16,7 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, Field};
 use hilt_protocol::{Entry, Record};
-use hilt_recording::{Data, Recording};
+use hilt_recording::{Data, Opening, Recording};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use parquet::{
     arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
@@ -243,16 +243,33 @@ fn what_is_made_here_is_whole() {
 
 #[test]
 fn numbers_that_are_none_are_named() {
-    let bad = |bad: f32| {
+    let with = |bad: f32| {
         let rows: [&[f32]; 5] = [&[0.0; 3], &[0.0; 3], &[0.0, bad, 0.0], &[0.0; 3], &[0.0; 3]];
-        let action = vectors(&rows);
-        Made::new().replace("action", action).write().error()
+        Made::new().replace("action", vectors(&rows)).write()
     };
+    let bad = |bad: f32| with(bad).error();
     says(
         &bad(f32::NAN),
         &[DATA, "`action` has NaN in row 2, place 1"],
     );
     says(&bad(f32::INFINITY), &["`action` has inf in row 2, place 1"]);
+    // Who looks at data is shown them.
+    let (made, looking) = (
+        with(f32::NAN),
+        Opening {
+            as_it_is: true,
+            ..Opening::default()
+        },
+    );
+    let Data::Recording(seen) = Data::open_as(made.dir.path(), &looking).unwrap() else {
+        panic!("it has a camera")
+    };
+    let nan = |entry: &Entry| match &entry.record {
+        Record::Step(step) => step.action[1].is_nan(),
+        Record::Reset(_) => false,
+    };
+    let seen: Vec<Entry> = seen.entries().map(Result::unwrap).collect();
+    assert_eq!(seen.iter().filter(|entry| nan(entry)).count(), 1);
     let reward = Float32Array::from(vec![Some(0.0), None, Some(0.0), Some(0.0), Some(0.0)]);
     let error = Made::new()
         .replace("next.reward", Arc::new(reward))

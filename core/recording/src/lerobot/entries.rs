@@ -219,7 +219,8 @@ impl<'a> Entries<'a> {
         let mut action = frame.action.clone();
         if counted_from_0 {
             for &column in &self.grippers {
-                if ![0.0, 1.0, 2.0].contains(&action[column]) {
+                let looked_at = self.dataset.layout.as_it_is && !action[column].is_finite();
+                if !looked_at && ![0.0, 1.0, 2.0].contains(&action[column]) {
                     let path = self.walk.path();
                     return Err(no_command(path, frame.row, column, action[column]));
                 }

@@ -98,7 +98,7 @@ impl Frames {
         } else {
             BATCH_OF_PICTURES
         };
-        let rows = Rows::open(file, path, &keys, batch)?;
+        let rows = Rows::open(file, path, &keys, batch)?.looked_at(layout.as_it_is);
         Ok(Self {
             path: path.to_owned(),
             rows,

@@ -59,6 +59,8 @@ pub(super) struct Vector {
 pub(super) struct Layout {
     /// Of the description.
     pub path: PathBuf,
+    /// Rows are looked at as they are, NaN and infinities too.
+    pub as_it_is: bool,
     /// Frames per second.
     pub rate_hz: f64,
     pub episodes: u64,
@@ -138,6 +140,7 @@ impl Layout {
         ];
         Ok(Self {
             path: path.to_owned(),
+            as_it_is: false,
             rate_hz,
             episodes,
             cameras: features.cameras()?,

@@ -51,7 +51,13 @@ impl Dataset {
     /// [`LeRobotError`] if it is of another version, or its description or list of episodes is not there or says
     /// what cannot be.
     pub fn open(dir: &Path) -> Result<Self, LeRobotError> {
-        let (layout, description) = Layout::read(dir)?;
+        Self::open_as(dir, false)
+    }
+
+    /// The same; with `as_it_is` to be looked at, NaN and infinities too.
+    pub(crate) fn open_as(dir: &Path, as_it_is: bool) -> Result<Self, LeRobotError> {
+        let (mut layout, description) = Layout::read(dir)?;
+        layout.as_it_is = as_it_is;
         let lists = find_lists(&dir.join(EPISODES))?;
         if lists.is_empty() || layout.episodes == 0 {
             return Err(LeRobotError::Nothing(dir.to_owned()));
@@ -194,7 +200,7 @@ impl Dataset {
             table.add(&frame, None);
         }
         walk.check_end(self)?;
-        table.whole(&self.dir)
+        table.whole(&self.dir, self.layout.as_it_is)
     }
 
     pub(super) fn walk(&self) -> Walk {
@@ -224,13 +230,15 @@ impl Dataset {
             }
             let path = self.dir.join(self.layout.data_file(episode.data)?);
             let file = frames::open(&path, &self.dir.join(EPISODES))?;
-            let mut rows = Rows::open(file, &path, &[ACTION], BATCH)?;
+            let rows = Rows::open(file, &path, &[ACTION], BATCH)?;
+            let (mut rows, as_it_is) = (rows.looked_at(self.layout.as_it_is), self.layout.as_it_is);
             let width = self.layout.action_width();
             while let Some(batch) = rows.batch()? {
                 let numbers = batch.numbers(ACTION, width)?;
                 for (row, action) in numbers.chunks(width).enumerate() {
                     for (held, &column) in held.iter_mut().zip(columns) {
-                        if !held.add(action[column]) {
+                        let looked_at = as_it_is && !action[column].is_finite();
+                        if !looked_at && !held.add(action[column]) {
                             return Err(no_command(path, batch.row(row), column, action[column]));
                         }
                     }
@@ -308,7 +316,7 @@ pub fn read_from(description: &[u8], rows: Vec<u8>, path: &Path) -> Result<Table
     if let Some(last) = last {
         table.add(&last, None);
     }
-    table.whole(path)
+    table.whole(path, false)
 }
 
 /// `frame` is there, where frame `place` of `episode` should be.
@@ -349,8 +357,8 @@ impl Building {
         columns.timeouts.push(ends && !frame.terminated());
     }
 
-    fn whole(self, path: &Path) -> Result<Table, LeRobotError> {
-        Table::new(self.0).map_err(|cause| LeRobotError::Table {
+    fn whole(self, path: &Path, as_it_is: bool) -> Result<Table, LeRobotError> {
+        Table::of(self.0, as_it_is).map_err(|cause| LeRobotError::Table {
             path: path.to_owned(),
             cause,
         })

@@ -36,9 +36,16 @@ pub(super) struct Rows {
     batches: Option<ParquetRecordBatchReader>,
     /// Rows that were given out.
     read: u64,
+    /// Numbers may be NaN or infinite.
+    as_it_is: bool,
 }
 
 impl Rows {
+    /// Numbers may be NaN or infinite, for who looks at them.
+    pub fn looked_at(self, as_it_is: bool) -> Self {
+        Self { as_it_is, ..self }
+    }
+
     /// Opens a file of Parquet for these columns; a batch has so many rows. `path` is what errors call it.
     pub fn open(
         file: impl ChunkReader + 'static,
@@ -56,6 +63,7 @@ impl Rows {
             path: path.to_owned(),
             batches: Some(batches),
             read: 0,
+            as_it_is: false,
         })
     }
 
@@ -132,6 +140,7 @@ impl Rows {
             path: self.path.clone(),
             first,
             columns,
+            as_it_is: self.as_it_is,
         }))
     }
 
@@ -188,6 +197,7 @@ pub(super) struct Batch {
     /// Row of the file that is the first.
     first: u64,
     columns: RecordBatch,
+    as_it_is: bool,
 }
 
 impl Batch {
@@ -200,12 +210,12 @@ impl Batch {
         self.first + at as u64
     }
 
-    /// A column of `width` finite numbers a row, row by row. Of width 1 it may be of single numbers.
+    /// A column of `width` numbers a row, finite ones but for who looks at them, row by row. Of width 1 it may be of single numbers.
     pub fn numbers(&self, key: &str, width: usize) -> Result<Vec<f32>, LeRobotError> {
         // Only doubles and whole numbers beyond 16 million are rounded, as LeRobot's own tensors would.
         let numbers: Vec<f64> = self.wide(key, width)?;
         let bad = numbers.iter().position(|value| !value.is_finite());
-        if let Some(at) = bad {
+        if let (Some(at), false) = (bad, self.as_it_is) {
             let remedy = "leave that episode out, or mend what wrote it";
             return Err(self.value(key, at / width, at % width, numbers[at].to_string(), remedy));
         }

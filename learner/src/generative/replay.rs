@@ -177,7 +177,10 @@ impl GenerativeReplay {
 
     /// What judges relevance learns from a batch, where it learns at all.
     pub fn learn(&mut self, batch: &dyn Fn() -> Option<Transitions>) -> Option<Figures> {
-        Some(self.curiosity.as_mut()?.step(&batch()?))
+        let curiosity = self.curiosity.as_mut()?;
+        // One row has no deviation to be normalised by; where all are generated there is none.
+        let batch = batch().filter(|batch| batch.rows() > 1)?;
+        Some(curiosity.step(&batch))
     }
 
     /// Begins a generation on all real rows there are, unless there is none.
@@ -287,6 +290,7 @@ impl GenerativeReplay {
     /// before stays, and the next one begins with a new model.
     fn take(&mut self, outcome: Outcome) {
         self.pending = None;
+        self.ended.clear();
         let number = self.generation;
         let believed = outcome
             .map_err(|reason| reason.to_string())

@@ -186,7 +186,9 @@ impl UpdateLoop<'_> {
         let train = &self.options.config.train;
         let (seed, number) = (self.options.seed, self.agent.updates());
         let rows = train.batch * self.agent.parts() as usize;
-        let share = (self.generative.as_ref()).map_or(0, |generative| generative.share_of(rows));
+        // As many in each part: real rows are drawn part by part.
+        let of_part = |generative: &SightReplay| generative.share_of(train.batch);
+        let share = (self.generative.as_ref()).map_or(0, of_part) * self.agent.parts() as usize;
         if batch.len() != rows - share {
             *batch = HostBatch::new(read(self.replay).layout(), rows - share);
         }

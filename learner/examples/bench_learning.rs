@@ -10,6 +10,9 @@
 //! 3. From offline to online: Cal-QL goes on from its offline policy, RLPD learns with the log beside it.
 //! 4. Without any log: SAC and REDQ on the pendulum.
 //!
+//! 5. With a diffusion model's transitions in half of each batch: PGR beside REDQ with the same updates for each step, on the
+//!    pendulum and on Hopper. The four together take less than two CPU hours.
+//!
 //! Rows (JSON lines on stdout): mean return of the last policies, not of the best ones, over 20 episodes and three
 //! seeds; the spread is the standard deviation over the seeds. Curves: step and return, one for each seed.
 
@@ -42,6 +45,7 @@ const EPISODES: u64 = 20;
 const EVALUATION_SEED: u64 = 1_000_000;
 const CHEETAH: &str = "HalfCheetah-v5";
 const PENDULUM: &str = "Pendulum-v1";
+const HOPPER: &str = "Hopper-v5";
 const LOG_STEPS: u64 = 100_000;
 
 /// What a trial learns from.
@@ -62,7 +66,7 @@ struct Trial {
     from: From,
     /// Updates on a log, steps on a task.
     length: u64,
-    sets: &'static [&'static str],
+    sets: &'static [&'static [&'static str]],
     /// What it has to beat.
     peer: Option<&'static str>,
 }
@@ -91,6 +95,35 @@ const ONLINE_CAL_QL: &[&str] = &[
     "cal_ql.cql.policy_lr=1e-4",
     "cal_ql.online_weight=1.0",
 ];
+/// REDQ on the pendulum, with and without generated experience.
+const PENDULUM_REDQ: &[&str] = &[
+    "redq.lr=1e-3",
+    "redq.hidden=[64,64]",
+    "redq.update_to_data=5",
+    "redq.policy_delay=5",
+    "redq.critics=5",
+    "train.batch=128",
+    "online.random_steps=1000",
+];
+/// Its models have seen 1,000 to 4,000 steps.
+const PENDULUM_PGR: &[&str] = &[
+    "generative_replay.retrain_diffusion_every=1000",
+    "generative_replay.lag_steps=500",
+    "generative_replay.num_samples=20_000",
+    "generative_replay.diffusion.updates=4000",
+];
+/// REDQ on Hopper, with and without: PGR's two critics, ten updates for each step instead of twenty.
+const HOPPER_REDQ: &[&str] = &[
+    "redq.critics=2",
+    "redq.update_to_data=10",
+    "redq.policy_delay=10",
+    "redq.target_entropy=-1",
+    "online.random_steps=1000",
+];
+const HOPPER_PGR: &[&str] = &[
+    "generative_replay.retrain_diffusion_every=2500",
+    "generative_replay.lag_steps=1000",
+];
 /// Rewards divided by the spread of the returns, as IQL's authors do for these tasks (CORL for some of them): critics come to
 /// smaller values in fewer updates, and weights exp(advantage) are not cut off from the start.
 const NORMALIZED: &str = "offline.rewards.normalize=true";
@@ -109,38 +142,38 @@ const fn offline(name: &'static str, preset: &'static str, length: u64) -> Trial
     }
 }
 
-const TRIALS: [Trial; 10] = [
+const TRIALS: [Trial; 13] = [
     Trial {
         peer: Some("log"),
         ..offline("bc", "bc", 100_000)
     },
     offline("td3_bc", "td3-bc", 100_000),
     Trial {
-        sets: &[NORMALIZED],
+        sets: &[&[NORMALIZED]],
         ..offline("iql", "iql", 80_000)
     },
     Trial {
-        sets: &[NORMALIZED],
+        sets: &[&[NORMALIZED]],
         ..offline("awac", "awac", 40_000)
     },
     Trial {
-        sets: SMALL_CQL,
+        sets: &[SMALL_CQL],
         ..offline("cql", "cql", 40_000)
     },
     Trial {
-        sets: SMALL_CAL_QL,
+        sets: &[SMALL_CAL_QL],
         ..offline("cal_ql", "cal-ql", 30_000)
     },
     Trial {
         from: From::TaskAndLog(Some("cal_ql")),
-        sets: ONLINE_CAL_QL,
+        sets: &[ONLINE_CAL_QL],
         peer: Some("cal_ql"),
         ..offline("cal_ql_online", "cal-ql", 8_000)
     },
     // Four critic updates for a step instead of twenty.
     Trial {
         from: From::TaskAndLog(None),
-        sets: &["rlpd.update_to_data=4", "online.random_steps=1000"],
+        sets: &[&["rlpd.update_to_data=4", "online.random_steps=1000"]],
         peer: Some("log"),
         ..offline("rlpd", "rlpd", 12_000)
     },
@@ -150,12 +183,12 @@ const TRIALS: [Trial; 10] = [
         preset: "sac",
         from: From::Task,
         length: 5000,
-        sets: &[
+        sets: &[&[
             "sac.lr=2e-3",
             "sac.hidden=[64,64]",
             "train.batch=128",
             "online.random_steps=1000",
-        ],
+        ]],
         peer: None,
     },
     Trial {
@@ -164,16 +197,35 @@ const TRIALS: [Trial; 10] = [
         preset: "redq",
         from: From::Task,
         length: 5000,
-        sets: &[
-            "redq.lr=1e-3",
-            "redq.hidden=[64,64]",
-            "redq.update_to_data=5",
-            "redq.policy_delay=5",
-            "redq.critics=5",
-            "train.batch=128",
-            "online.random_steps=1000",
-        ],
+        sets: &[PENDULUM_REDQ],
         peer: None,
+    },
+    Trial {
+        name: "pgr",
+        env: PENDULUM,
+        preset: "pgr-cpu",
+        from: From::Task,
+        length: 5000,
+        sets: &[PENDULUM_REDQ, PENDULUM_PGR],
+        peer: Some("redq"),
+    },
+    Trial {
+        name: "redq_hopper",
+        env: HOPPER,
+        preset: "redq",
+        from: From::Task,
+        length: 12_000,
+        sets: &[HOPPER_REDQ],
+        peer: None,
+    },
+    Trial {
+        name: "pgr_hopper",
+        env: HOPPER,
+        preset: "pgr-cpu",
+        from: From::Task,
+        length: 12_000,
+        sets: &[HOPPER_REDQ, HOPPER_PGR],
+        peer: Some("redq_hopper"),
     },
 ];
 
@@ -210,9 +262,10 @@ fn cpu_s() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
-fn config(preset: &str, sets: &[&str]) -> Result<LearnerConfig> {
-    let common = ["device=\"cpu\"", "train.threads=1"];
-    let sets: Vec<String> = (common.iter().chain(sets)).map(|&set| set.into()).collect();
+fn config(preset: &str, sets: &[&[&str]]) -> Result<LearnerConfig> {
+    let common = ["device=\"cpu\"", "train.threads=1"].as_slice();
+    let sets = std::iter::once(&common).chain(sets).copied().flatten();
+    let sets: Vec<String> = sets.map(|&set| set.into()).collect();
     Ok(LearnerConfig::resolve(preset, None, &sets)?)
 }
 
@@ -243,7 +296,7 @@ impl Bench {
         }
         let (began, out) = (cpu_s(), self.dir.join("medium-sac"));
         println!("{CHEETAH}: SAC, {MEDIUM_STEPS} steps, then {LOG_STEPS} more to be recorded");
-        let mut config = config("sac", &["online.num_eval=3"])?;
+        let mut config = config("sac", &[&["online.num_eval=3"]])?;
         config.online.steps = MEDIUM_STEPS;
         let options = TaskOptions {
             env: CHEETAH.into(),
@@ -354,13 +407,11 @@ impl Bench {
     }
 
     fn row_name(name: &str) -> String {
-        let on_pendulum = |trial: &Trial| trial.name == name && trial.env == PENDULUM;
-        let task = if TRIALS.iter().any(on_pendulum) {
-            "pendulum"
-        } else {
-            "halfcheetah"
-        };
-        format!("learning.{task}.{name}")
+        let trial = TRIALS.iter().find(|trial| trial.name == name);
+        let env = trial.map_or(CHEETAH, |trial| trial.env);
+        let task = env.split('-').next().unwrap_or(env).to_lowercase();
+        let alone = name.strip_suffix(&format!("_{task}")).unwrap_or(name);
+        format!("learning.{task}.{alone}")
     }
 
     fn print_row(&self, name: &str, peer: Option<&str>, found: &Found) {
@@ -371,7 +422,8 @@ impl Bench {
             "unit": "return",
             "peer": beaten.map(|(peer, _)| peer),
             "peer_value": beaten.map(|(_, mean)| mean),
-            "ratio": beaten.map(|(_, mean)| found.mean() / mean),
+            // Of costs it would say the contrary.
+            "ratio": beaten.filter(|(_, mean)| *mean > 0.0).map(|(_, mean)| found.mean() / mean),
             "spread": found.spread(),
             "curves": found.curves,
         });
@@ -393,8 +445,10 @@ impl Bench {
         );
         for (name, peer, found) in self.all_found() {
             let each: Vec<String> = found.returns.iter().map(|r| format!("{r:.0}")).collect();
-            let beaten =
-                peer.and_then(|peer| Some(format!("{peer} {:.0}", self.found(peer)?.mean())));
+            let beaten = peer.and_then(|peer| {
+                let of = self.found(peer)?;
+                Some(format!("{peer} {:.0} ± {:.0}", of.mean(), of.spread()))
+            });
             writeln!(
                 text,
                 "| {} | {:.0} ± {:.0} | {} | {} | {:.0} |",

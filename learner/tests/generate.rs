@@ -19,7 +19,10 @@ use common::{
 };
 use hilt_learner::{
     config::LearnerConfig,
-    generative::command::{self, GenerateOptions},
+    generative::{
+        command::{self, GenerateOptions},
+        relevance::Relevance,
+    },
     hybrid::task::{self, TaskOptions},
     offline::{self, OfflineOptions},
     stopped::Stopped,
@@ -101,24 +104,31 @@ fn pendulum(dir: &Path) -> PathBuf {
     path
 }
 
-fn of_data(data: &Path, out: &Path, sets: &[&[&str]]) -> GenerateOptions {
-    GenerateOptions {
+/// Options and configuration.
+type Asked = (GenerateOptions, LearnerConfig);
+
+fn of_data(data: &Path, out: &Path, sets: &[&[&str]]) -> Asked {
+    let options = GenerateOptions {
         data: Some(data.to_owned()),
         run: None,
         rig: None,
         out: out.to_owned(),
         seed: 3,
-        config: config(sets),
-    }
+    };
+    (options, config(sets))
 }
 
-fn go(options: &GenerateOptions) -> anyhow::Result<()> {
-    command::run(options, &AtomicBool::new(false))
+fn go(asked: &Asked) -> anyhow::Result<()> {
+    go_until(asked, &AtomicBool::new(false))
 }
 
-fn refused(options: &GenerateOptions) -> String {
-    let words = format!("{:#}", go(options).unwrap_err());
-    assert!(!options.out.exists(), "{words}");
+fn go_until((options, config): &Asked, stop: &AtomicBool) -> anyhow::Result<()> {
+    command::run(options, &|_| Ok(config.clone()), stop)
+}
+
+fn refused(asked: &Asked) -> String {
+    let words = format!("{:#}", go(asked).unwrap_err());
+    assert!(!asked.0.out.exists(), "{words}");
     words
 }
 
@@ -230,11 +240,8 @@ fn the_same_seed_makes_the_same_rows_and_another_one_others() {
     let data = pendulum(dir.path());
     let rows = |name: &str, seed: u64| {
         let out = dir.path().join(name);
-        let options = GenerateOptions {
-            seed,
-            ..of_data(&data, &out, &[BELIEVED])
-        };
-        go(&options).unwrap();
+        let (options, config) = of_data(&data, &out, &[BELIEVED]);
+        go(&(GenerateOptions { seed, ..options }, config)).unwrap();
         npz::read(&out.join("samples.npz")).unwrap()
     };
     let first = rows("a", 1);
@@ -301,10 +308,6 @@ fn what_cannot_be_generated_of_is_refused_by_name() {
         &diverged,
         &["pendulum.npz", "diverged", "generative_replay.diffusion.lr"],
     );
-    let run = dir.path().join("run");
-    write_run(&run, &spec(), &entries(RunId(1)));
-    let recording = refused(&of_data(&run, &out, &[]));
-    says(&recording, &["a robot's recording", "hilt-learner convert"]);
     let nowhere = refused(&of_data(&dir.path().join("nowhere.npz"), &out, &[]));
     says(&nowhere, &["--data", "nowhere.npz"]);
     let broken = dir.path().join("broken.npz");
@@ -312,7 +315,7 @@ fn what_cannot_be_generated_of_is_refused_by_name() {
     break_number(&broken, "actions", 400 - 7);
     let nan = refused(&of_data(&broken, &out, &[]));
     says(&nan, &["broken.npz", "`actions` has NaN in row 7"]);
-    assert_eq!(files(dir.path()), ["broken.npz", "pendulum.npz", "run"]);
+    assert_eq!(files(dir.path()), ["broken.npz", "pendulum.npz"]);
 }
 
 #[test]
@@ -356,7 +359,7 @@ fn told_to_stop_it_leaves_nothing() {
                 thread::sleep(begun);
                 stop.store(true, Ordering::Relaxed);
             });
-            command::run(&options, &stop).unwrap_err()
+            go_until(&options, &stop).unwrap_err()
         });
         assert!(error.is::<Stopped>(), "{error:#}");
         says(&error.to_string(), &["stopped before"]);
@@ -364,15 +367,15 @@ fn told_to_stop_it_leaves_nothing() {
     }
 }
 
-fn of_run(run: &Path, data: Option<&Path>, out: &Path, config: &LearnerConfig) -> GenerateOptions {
-    GenerateOptions {
+fn of_run(run: &Path, data: Option<&Path>, out: &Path, config: &LearnerConfig) -> Asked {
+    let options = GenerateOptions {
         data: data.map(Path::to_owned),
         run: Some(run.to_owned()),
         rig: None,
         out: out.to_owned(),
         seed: 3,
-        config: config.clone(),
-    }
+    };
+    (options, config.clone())
 }
 
 #[test]
@@ -516,4 +519,113 @@ fn on_a_command_line_a_table_is_enough() {
     let (_, summary) = read(&out);
     let sampler = &summary["generative_replay"]["diffusion"]["sampler"];
     assert_eq!(sampler["solver"], "dpm++2m", "{summary}");
+}
+
+/// What a robot saw, and how a small training learns from it and from what is generated.
+fn robot(dir: &Path) -> (PathBuf, LearnerConfig) {
+    let runs = dir.join("runs");
+    for (name, run) in [("first", RunId(1)), ("second", RunId(2))] {
+        write_run(&runs.join(name), &spec(), &entries(run));
+    }
+    let mut config = common::robot::config("redq");
+    let generative = self::config(&[BELIEVED]).generative_replay;
+    config.generative_replay = generative;
+    config.generative_replay.projection.dimensions = 6;
+    config.generative_replay.check.least_rows = 10;
+    config.imitation.steps = 2;
+    config.train.threads = Some(1);
+    config.offline.batch = 8;
+    (runs, config)
+}
+
+/// Components of the maps and proprioception; motion, gripper and its cost.
+const SEEN: usize = 6 + 2;
+const DONE: usize = 3 + 1;
+
+/// A page and rows of what a robot saw, believed or not, and nothing else.
+fn looked_at(out: &Path, real: usize) -> Value {
+    let (page, summary) = read(out);
+    let samples = summary["samples"].as_str().unwrap();
+    assert_eq!(files(out), ["generate.html", samples, "summary.json"]);
+    says(
+        &page,
+        &[
+            &format!("300 generated rows beside {real} real ones"),
+            "the first 6 are components of the maps",
+            "observation 7",
+            "action 3",
+            "rank among the real rows",
+        ],
+    );
+    let samples = npz::read(&out.join(samples)).unwrap();
+    let columns = samples.columns();
+    assert_eq!(
+        (columns.observation, columns.action, samples.len()),
+        (SEEN, DONE, 300)
+    );
+    summary
+}
+
+#[test]
+fn of_a_robots_recording_what_a_training_would_make_of_it_is_shown() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let (runs, mut config) = robot(dir.path());
+    // It is what the command is for, whatever is configured.
+    config.generative_replay.enabled = false;
+    let out = dir.path().join("out");
+    let (options, _) = of_data(&runs, &out, &[]);
+    go(&(options.clone(), config.clone())).unwrap();
+    looked_at(&out, 36);
+    let critic = |config: &mut LearnerConfig| {
+        config.generative_replay.relevance = Relevance::Return;
+    };
+    critic(&mut config);
+    let no = GenerateOptions {
+        out: dir.path().join("no"),
+        ..options
+    };
+    says(&refused(&(no, config)), &["`return`", "--run"]);
+    assert_eq!(files(dir.path()), ["out", "runs"]);
+}
+
+#[test]
+fn of_a_robots_training_that_is_shown_what_it_was_fed() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let (data, mut config) = robot(dir.path());
+    let (run, out) = (dir.path().join("run"), dir.path().join("out"));
+    let generative = &mut config.generative_replay;
+    (generative.retrain_diffusion_every, generative.lag_steps) = (2, 1);
+    (config.offline.updates, config.offline.held_out) = (6, 0.0);
+    let options = OfflineOptions {
+        data: data.clone(),
+        rig: None,
+        env: None,
+        out: run.clone(),
+        seed: 5,
+        resume: false,
+        config: config.clone(),
+    };
+    offline::run(&options, &AtomicBool::new(false)).unwrap();
+    let before = files(&run);
+    go(&of_run(&run, None, &out, &config)).unwrap();
+    let summary = looked_at(&out, 36);
+    assert!(summary["diffusion_loss"].is_null(), "nothing is trained");
+    assert_eq!(files(&run), before, "nothing is changed");
+    let no = dir.path().join("no");
+    let twice = refused(&of_run(&run, Some(&data), &no, &config));
+    says(&twice, &["--data", "leave"]);
+    // Whoever is at work in it has its replay.
+    let replay = fs::File::open(run.join("runs/replay/lock")).unwrap();
+    replay.lock().unwrap();
+    let at_work = refused(&of_run(&run, None, &no, &config));
+    says(&at_work, &["--run", "another learner", "end it"]);
+    drop(replay);
+    fs::remove_dir_all(run.join("export")).unwrap();
+    says(&refused(&of_run(&run, None, &no, &config)), &["--spec"]);
+    let (mut options, config) = of_run(&run, None, &no, &config);
+    options.rig = Some(spec());
+    go(&(options, config)).unwrap();
+    looked_at(&no, 36);
 }

@@ -33,6 +33,7 @@ pub mod tanh_gaussian;
 pub mod td;
 pub mod td3_bc;
 
+use hilt_protocol::noise::Uniforms;
 use tch::{Device, Kind, Tensor};
 
 use self::policy::Policy;
@@ -58,6 +59,26 @@ impl Transitions {
     /// B.
     pub fn rows(&self) -> i64 {
         self.actions.size()[0]
+    }
+
+    /// Each part of it, changed.
+    pub fn mapped(&self, each: impl Fn(&Tensor) -> Tensor) -> Self {
+        Self {
+            observations: each(&self.observations),
+            actions: each(&self.actions),
+            rewards: each(&self.rewards),
+            next_observations: each(&self.next_observations),
+            masks: each(&self.masks),
+            returns: self.returns.as_ref().map(each),
+        }
+    }
+
+    /// So many of them drawn at random, with replacement.
+    pub fn drawn(&self, stream: &mut Uniforms, rows: usize) -> Self {
+        let count = self.rows() as u64;
+        let drawn: Vec<i64> = (0..rows).map(|_| stream.below(count) as i64).collect();
+        let drawn = Tensor::from_slice(&drawn).to_device(self.rewards.device());
+        self.mapped(|tensor| tensor.index_select(0, &drawn))
     }
 
     /// Several, one after the other, without returns.

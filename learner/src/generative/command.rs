@@ -1,4 +1,6 @@
-//! `hilt-learner generate`: a generation of a table, or the rows that a training was fed, to be looked at.
+//! `hilt-learner generate`: a generation of a table or a recording, or the rows that a training was fed, to be looked at.
+//!
+//! Of what a robot saw, rows are what a training there makes of it: components of the encoder's maps, then proprioception.
 //!
 //! | file in the folder | what it is |
 //! |---|---|
@@ -19,7 +21,7 @@ use hilt_protocol::{
     noise::{Uniforms, mix},
 };
 use hilt_recording::{
-    Data,
+    Data, Recording,
     table::{Columns, Table, npz},
 };
 use hilt_show::plot::number;
@@ -33,14 +35,17 @@ use super::{
     layout::Layout,
     look::{self, Asked, Plane, median, numbers},
     page::{self, Shown},
-    relevance::Conditions,
+    relevance::{Conditions, Critic},
     replay::GenerativeReplay,
+    robot::Robot,
 };
 use crate::{
-    agents::{Agent, Transitions, draws::Seeded},
+    agents::{Transitions, draws::Seeded},
     checkpoint::new_folder,
     config::LearnerConfig,
+    dataset::open_data,
     metrics::write_atomically,
+    presets,
     show::Phase,
     stopped::Stopped,
     vectors::{Preparation, Scaling, prepare},
@@ -49,7 +54,7 @@ use crate::{
 /// What to look at, and where to put it.
 #[derive(Clone, Debug)]
 pub struct GenerateOptions {
-    /// A table: to generate of, or that which the training learns from.
+    /// A table or a recording: to generate of, or that which the training learns from.
     pub data: Option<PathBuf>,
     /// The folder of a training, whose rows are looked at.
     pub run: Option<PathBuf>,
@@ -59,9 +64,10 @@ pub struct GenerateOptions {
     pub out: PathBuf,
     /// Seed of every random draw.
     pub seed: u64,
-    /// How rows are generated; of a training, as it is configured.
-    pub config: LearnerConfig,
 }
+
+/// How rows are generated, where nothing is said by this preset; of a training, as it is configured.
+pub type Configure<'a> = dyn Fn(&'static str) -> Result<LearnerConfig> + 'a;
 
 /// Curiosity learns for as many steps as there are rows, as on a task that gave them, but no longer.
 const MOST_CURIOUS: u64 = 10_000;
@@ -70,33 +76,68 @@ const CURIOUS: u64 = 0x6765_6e65_6375_7269;
 const CHECK: u64 = 0x6765_6e65_6368_6563;
 
 /// Generates, or reads what was generated, and writes what there is to see. Ended by `stop` it leaves nothing.
-pub fn run(options: &GenerateOptions, stop: &AtomicBool) -> Result<()> {
+pub fn run(options: &GenerateOptions, configure: &Configure, stop: &AtomicBool) -> Result<()> {
     check_unused(&options.out)?;
-    let config = &options.config;
-    let device = config.device.resolve()?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = config.train.threads.map_or(cores as i32, i32::from);
-    tch::set_num_threads(threads);
-    let seen = match (&options.run, &options.data) {
-        (Some(dir), data) => of_run(options, dir, data.as_deref(), device)?,
-        (None, Some(path)) => of_data(options, path, device, stop)?,
-        (None, None) => anyhow::bail!(
-            "--data with a table to generate of, or --run with a training to look at: one of them is needed"
-        ),
-    };
-    let found = Found::of(seen);
-    Stopped::check(stop, "there was anything to see")?;
     let out = &options.out;
-    new_folder(out, |dir| found.write(dir, options))
-        .with_context(|| format!("--out {}", out.display()))?;
-    println!(
-        "{}\nthe page: {}",
-        found.in_words(),
-        out.join(PAGE).display()
-    );
+    let mut found = None;
+    let made = new_folder(out, |dir| {
+        let (seen, config) = match (&options.run, &options.data) {
+            (Some(run), data) => {
+                let config = configure(presets::DEFAULT)?;
+                (of_run(options, &config, run, data.as_deref())?, config)
+            }
+            (None, Some(path)) => {
+                let opened = open_data(path, options.rig.as_ref(), false, (stop, STOPPED));
+                match opened.context("--data")? {
+                    Data::Table(table) => {
+                        let config = configure(presets::GENERATE)?;
+                        (of_table(options, &config, (path, &table), stop)?, config)
+                    }
+                    Data::Recording(recording) => {
+                        let config = configure(presets::DEFAULT)?;
+                        let seen = of_recording(options, &config, (path, &recording), dir, stop);
+                        (seen?, config)
+                    }
+                }
+            }
+            (None, None) => anyhow::bail!(
+                "--data with a table or a recording to generate of, or --run with a training to look at: one of them \
+                 is needed"
+            ),
+        };
+        let seen = Found::of(seen);
+        Stopped::check(stop, STOPPED)?;
+        seen.write(dir, options, &config)
+            .with_context(|| format!("--out {}", out.display()))?;
+        found = Some(seen);
+        Ok::<_, anyhow::Error>(())
+    });
+    // That somebody ended it is nothing about the data.
+    made.map_err(|error| {
+        error
+            .downcast::<Stopped>()
+            .map_or_else(|error| error, Into::into)
+    })?;
+    if let Some(found) = found {
+        println!(
+            "{}\nthe page: {}",
+            found.in_words(),
+            out.join(PAGE).display()
+        );
+    }
     Ok(())
 }
 
+/// Where rows are made and looked at, with as many threads as a training takes.
+fn device(config: &LearnerConfig) -> Result<Device> {
+    let device = config.device.resolve()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    tch::set_num_threads(config.train.threads.map_or(cores as i32, i32::from));
+    Ok(device)
+}
+
+/// What Ctrl-C comes before.
+const STOPPED: &str = "there was anything to see";
 const PAGE: &str = "generate.html";
 
 /// Nothing of anybody's is written over, and that is found out before the work.
@@ -128,6 +169,14 @@ struct Seen {
     facts: Vec<(&'static str, String)>,
 }
 
+impl Seen {
+    /// With these facts as well.
+    fn with(mut self, facts: Vec<(&'static str, String)>) -> Self {
+        self.facts.extend(facts);
+        self
+    }
+}
+
 /// Relevances of rows, in the model's range; `asked` are in it already.
 fn asked(
     config: &LearnerConfig,
@@ -154,62 +203,94 @@ fn asked(
 }
 
 /// A generation of a table.
-fn of_data(
+fn of_table(
     options: &GenerateOptions,
-    path: &Path,
-    device: Device,
+    config: &LearnerConfig,
+    (path, table): (&Path, &Table),
     stop: &AtomicBool,
 ) -> Result<Seen> {
-    let (config, seed) = (&options.config, options.seed);
-    let generative = &config.generative_replay;
+    let device = device(config)?;
     anyhow::ensure!(
         config.encoder_weights.is_none(),
         "--encoder-weights is for what a robot saw, and rows are of state vectors: leave it out"
     );
-    let table = match Data::open(path, options.rig.as_ref()).context("--data")? {
-        Data::Table(table) => table,
-        Data::Recording(_) => anyhow::bail!(
-            "--data {} is a robot's recording, of whose images nothing can be generated here. For its proprioception \
-             make a table of it, by `hilt-learner convert {0} table.npz`; a training on it generates beside its updates \
-             (--set generative_replay.enabled=true), and its metrics.jsonl has the figures",
-            path.display()
-        ),
-    };
     let preparation = Preparation {
         held_out: 0.0,
-        ..config.offline.preparation(seed)
+        ..config.offline.preparation(options.seed)
     };
     let shown = || format!("--data {}", path.display());
-    let data = prepare(&table, &preparation, (Kind::Float, device)).with_context(shown)?;
-    let (scaling, data) = (data.scaling, data.train);
-    check::enough(&generative.check, data.rows()).with_context(shown)?;
+    let data = prepare(table, &preparation, (Kind::Float, device)).with_context(shown)?;
     let layout = Layout {
         observations: table.columns().observation as i64,
         actions: table.columns().action as i64,
     };
+    let (generative, discount) = (switched_on(config), config.discount());
     let mut replay = GenerativeReplay::new(
-        &super::config::GenerativeConfig {
-            enabled: true,
-            ..generative.clone()
-        },
+        &generative.generative_replay,
         layout,
-        config.discount(),
-        seed,
+        discount,
+        options.seed,
         device,
     )
     .context("generated experience is switched off")?;
-    let real = data.slice(0, data.rows());
-    let steps = MOST_CURIOUS.min(data.rows() as u64);
+    let all = data.train.slice(0, data.train.rows());
+    let seen = of_data(options, config, path, (&mut replay, &all), stop)?;
+    Ok(Seen {
+        scaling: data.scaling,
+        ..seen
+    })
+}
+
+/// This configuration, with generated experience.
+fn switched_on(config: &LearnerConfig) -> LearnerConfig {
+    let mut config = config.clone();
+    config.generative_replay.enabled = true;
+    config
+}
+
+/// A generation of what a robot saw. What it takes on the way lies in `dir`, and is gone then.
+fn of_recording(
+    options: &GenerateOptions,
+    config: &LearnerConfig,
+    (path, recording): (&Path, &Recording),
+    dir: &Path,
+    stop: &AtomicBool,
+) -> Result<Seen> {
+    let setting = (device(config)?, options.seed);
+    let config = switched_on(config);
+    let scratch = dir.join("seen");
+    let mut robot = Robot::of_recording(recording, &scratch, &config, setting, (stop, STOPPED))
+        .with_context(|| format!("--data {}", path.display()))?;
+    let seen = robot.look(|replay, real, _| of_data(options, &config, path, (replay, real), stop));
+    let seen = seen?.with(robot.facts());
+    drop(robot);
+    fs::remove_dir_all(&scratch).with_context(|| scratch.display().to_string())?;
+    Ok(seen)
+}
+
+/// A generation of real rows.
+fn of_data(
+    options: &GenerateOptions,
+    config: &LearnerConfig,
+    path: &Path,
+    (replay, real): (&mut GenerativeReplay, &Transitions),
+    stop: &AtomicBool,
+) -> Result<Seen> {
+    let (generative, seed) = (&config.generative_replay, options.seed);
+    let (layout, device) = (replay.layout(), real.rewards.device());
+    let shown = || format!("--data {}", path.display());
+    check::enough(&generative.check, real.rows()).with_context(shown)?;
+    let steps = MOST_CURIOUS.min(real.rows() as u64);
     let batch = |step: u64| {
         let mut stream = Uniforms::new(mix(seed ^ mix(CURIOUS ^ step)));
-        Some(data.batch(&mut stream, config.offline.batch))
+        Some(real.drawn(&mut stream, config.offline.batch))
     };
-    let curious = learn_relevance(&mut replay, steps, &batch, stop)?;
-    let scores = replay.relevance(&real, None).with_context(
-        || "a table alone has no agent to ask; a training that has one is looked at by --run",
+    let curious = learn_relevance(replay, steps, &batch, stop)?;
+    let scores = replay.relevance(real, None).with_context(
+        || "data alone has no agent to ask; a training that has one is looked at by --run",
     )?;
     let scores = scores.map(|scores| scores.to_device(Device::Cpu));
-    let job = replay.job(&real, scores.as_ref().map(Tensor::copy));
+    let job = replay.job(real, scores.as_ref().map(Tensor::copy));
     let (updates, rows) = (generative.diffusion.updates, generative.num_samples);
     let phase = RefCell::new(Some(Phase::new("diffusion", updates)));
     let told = |update, loss| {
@@ -235,7 +316,7 @@ fn of_data(
     let [trained_s, sampled_s] = made.took_s;
     let mut facts = vec![
         ("generated rows", made.rows.size()[0].to_string()),
-        ("real rows", data.rows().to_string()),
+        ("real rows", real.rows().to_string()),
         (
             "diffusion model",
             format!("{updates} updates in {trained_s:.0} s"),
@@ -252,8 +333,8 @@ fn of_data(
     Ok(Seen {
         title: path.display().to_string(),
         layout,
-        scaling,
-        real,
+        scaling: Scaling::default(),
+        real: real.mapped(Tensor::shallow_clone),
         generated: made.rows,
         report: made.report,
         relevance,
@@ -292,27 +373,47 @@ fn learn_relevance(
 /// The rows that a training was fed.
 fn of_run(
     options: &GenerateOptions,
+    config: &LearnerConfig,
     dir: &Path,
     data: Option<&Path>,
-    device: Device,
 ) -> Result<Seen> {
-    let config = &options.config;
+    let device = device(config)?;
+    if let Some(mut robot) = Robot::of_run(dir, options.rig.as_ref(), config, device)? {
+        anyhow::ensure!(
+            data.is_none(),
+            "--data: a robot's training has what it learns from; leave --data out"
+        );
+        let seen = robot
+            .look(|replay, real, agent| was_fed(options, config, dir, (&*replay, real, agent)))?;
+        return Ok(seen.with(robot.facts()));
+    }
     let Fed {
         scaling,
         real,
         replay,
         agent,
     } = fed::open(dir, data, config, device)?;
-    let generated = (replay.rows().context("it has no generated rows")?).to_device(Device::Cpu);
-    let layout = replay.layout();
-    let rows = layout.rows(&real).to_device(Device::Cpu);
+    let seen = was_fed(options, config, dir, (&replay, &real, &&*agent))?;
+    Ok(Seen { scaling, ..seen })
+}
+
+/// What is generated in a replay, beside what is real, as this agent thinks.
+fn was_fed(
+    options: &GenerateOptions,
+    config: &LearnerConfig,
+    dir: &Path,
+    (replay, real, agent): (&GenerativeReplay, &Transitions, &dyn Critic),
+) -> Result<Seen> {
+    let generated = replay.rows().with_context(|| fed::nothing_believed(dir))?;
+    let generated = generated.to_device(Device::Cpu);
+    let (layout, device) = (replay.layout(), real.rewards.device());
+    let rows = layout.rows(real).to_device(Device::Cpu);
     let mut draws = Seeded::new(options.seed ^ CHECK, 0, (Kind::Float, Device::Cpu));
     let check = &config.generative_replay.check;
     let report = check::check(check, layout, &rows, &generated, &mut draws)
         .with_context(|| format!("--run {}", dir.display()))?;
-    let agent: &dyn Agent = &*agent;
-    let of_real = replay.relevance(&real, Some(&agent))?;
-    let of_generated = replay.relevance(&on_device(layout, &generated, device), Some(&agent))?;
+    let of_real = replay.relevance(real, Some(agent))?;
+    let of_generated = replay.relevance(&on_device(layout, &generated, device), Some(agent))?;
     let facts = vec![
         ("generated rows", generated.size()[0].to_string()),
         ("real rows", real.rows().to_string()),
@@ -327,9 +428,9 @@ fn of_run(
     Ok(Seen {
         title: dir.display().to_string(),
         layout,
-        scaling,
+        scaling: Scaling::default(),
         relevance: asked(config, of_real.as_ref(), None, of_generated.as_ref())?,
-        real,
+        real: real.mapped(Tensor::shallow_clone),
         generated,
         report,
         losses: vec![],
@@ -391,16 +492,16 @@ impl Found {
         }
     }
 
-    fn write(&self, dir: &Path, options: &GenerateOptions) -> Result<()> {
+    fn write(&self, dir: &Path, options: &GenerateOptions, config: &LearnerConfig) -> Result<()> {
         if let Some(samples) = &self.samples {
             npz::write(&dir.join(self.samples_file()), samples)?;
         }
         write_atomically(&dir.join(PAGE), page::html(&self.shown).as_bytes())?;
-        let summary = serde_json::to_vec_pretty(&self.summary(options))?;
+        let summary = serde_json::to_vec_pretty(&self.summary(options, config))?;
         Ok(write_atomically(&dir.join("summary.json"), &summary)?)
     }
 
-    fn summary(&self, options: &GenerateOptions) -> Value {
+    fn summary(&self, options: &GenerateOptions, config: &LearnerConfig) -> Value {
         let shown = &self.shown;
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
         let relevance = shown.relevance.as_ref().map(|of| {
@@ -426,7 +527,7 @@ impl Found {
             "relevance": relevance,
             "diffusion_loss": shown.losses.last().map(|(_, loss)| loss),
             "columns": shown.columns,
-            "generative_replay": options.config.generative_replay,
+            "generative_replay": config.generative_replay,
         })
     }
 

@@ -1,4 +1,4 @@
-//! What a training was fed, as its folder has it: the steps that it took or its table, and the newest generation that
+//! What a training on state vectors was fed, as its folder has it: the steps that it took or its table, and the newest generation that
 //! it believed. Nothing is trained or changed, and nobody waits for a training that is under way.
 
 use std::{fs, path::Path};
@@ -46,11 +46,7 @@ pub fn open(
 ) -> Result<Fed> {
     let shown = dir.display();
     let facts = facts(dir)?;
-    anyhow::ensure!(
-        config.generative_replay.enabled,
-        "--run {shown}: it was trained without generated experience, which is had by --set \
-         generative_replay.enabled=true"
-    );
+    anyhow::ensure!(config.generative_replay.enabled, "--run {shown}: {WITHOUT}");
     let path = dir.join(CHECKPOINT_FILE);
     let state = read_tensors(&path)
         .context("--run: there is nothing to see before its first checkpoint")?;
@@ -85,11 +81,7 @@ pub fn open(
             replay.restore(&state)
         });
     restored.with_context(|| path.display().to_string())?;
-    anyhow::ensure!(
-        replay.rows().is_some(),
-        "--run {shown}: no generation of it has been believed yet; its metrics.jsonl says how many were \
-         (train/generative/refused)"
-    );
+    anyhow::ensure!(replay.rows().is_some(), nothing_believed(dir));
     Ok(Fed {
         scaling,
         real,
@@ -98,23 +90,27 @@ pub fn open(
     })
 }
 
+/// Nothing is generated for it.
+pub(super) const WITHOUT: &str = "it was trained without generated experience, which is had by --set generative_replay.enabled=true";
+
+/// Nothing of what was generated for it is there.
+pub(super) fn nothing_believed(dir: &Path) -> String {
+    format!(
+        "--run {}: no generation of it has been believed yet; its metrics.jsonl says how many were \
+         (train/generative/refused)",
+        dir.display()
+    )
+}
+
 fn facts(dir: &Path) -> Result<Map<String, Value>> {
     let path = dir.join(FACTS_FILE);
     let text = fs::read(&path).with_context(|| {
         format!(
-            "--run: {} says of a training on state vectors what it stands on; give the folder of one",
+            "--run: {} says of a training what it stands on; give the folder of one",
             path.display()
         )
     })?;
-    let facts: Map<String, Value> =
-        serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
-    anyhow::ensure!(
-        !facts.contains_key("rig"),
-        "--run {}: what it generates of a robot's runs are components of maps, of which nothing can be seen here; its \
-         metrics.jsonl has the figures of every generation (train/generative/…)",
-        dir.display()
-    );
-    Ok(facts)
+    serde_json::from_slice(&text).with_context(|| path.display().to_string())
 }
 
 /// The part of a table that is trained on.

@@ -38,5 +38,6 @@ pub mod normalizer;
 pub mod page;
 pub mod relevance;
 pub mod replay;
+pub mod robot;
 pub mod sampler;
 pub mod sight;

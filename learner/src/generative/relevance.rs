@@ -119,17 +119,7 @@ impl Judge<'_> {
     /// [`NoCritic`]: the agent that is asked has none.
     pub fn scores(self, all: &Transitions) -> Result<Tensor, NoCritic> {
         let rows = all.rows();
-        let slice = |first: i64| {
-            let part = |x: &Tensor| x.narrow(0, first, SLICE.min(rows - first));
-            Transitions {
-                observations: part(&all.observations),
-                actions: part(&all.actions),
-                rewards: part(&all.rewards),
-                next_observations: part(&all.next_observations),
-                masks: part(&all.masks),
-                returns: None,
-            }
-        };
+        let slice = |first: i64| all.mapped(|part| part.narrow(0, first, SLICE.min(rows - first)));
         let firsts = (0..rows).step_by(SLICE as usize);
         let scores = firsts.map(|first| self.of_slice(&slice(first)));
         let scores = scores.collect::<Result<Vec<_>, _>>()?;

@@ -234,6 +234,31 @@ impl SightReplay {
         Ok(figures.flatten())
     }
 
+    /// Shows somebody who looks every real row there is, beside what is generated of them and what the agent thinks;
+    /// where there is no projection yet, one is fitted.
+    ///
+    /// # Errors
+    /// If maps cannot be projected, or nothing was seen; and of `look`.
+    pub fn look<T>(
+        &mut self,
+        seen: &Seen,
+        look: impl FnOnce(&mut GenerativeReplay, &Transitions, &dyn Critic) -> Result<T>,
+    ) -> Result<T> {
+        if self.fitted.is_none() {
+            self.refit(seen)?;
+        }
+        let looked = self.drive(seen, None, |rows, experience| {
+            let real = (experience.all)().context("there is no step to look at")?;
+            look(rows, &real, experience.critic)
+        })?;
+        looked.context("there is no step to look at")
+    }
+
+    /// What maps become, once there is something to see.
+    pub fn projection(&self) -> Option<&Projection> {
+        self.fitted.as_ref().map(|fitted| &fitted.projection)
+    }
+
     /// As [`GenerativeReplay::poll`].
     ///
     /// # Errors

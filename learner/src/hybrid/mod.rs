@@ -18,7 +18,7 @@ mod updates;
 use std::{
     collections::BTreeMap,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Mutex, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -30,6 +30,7 @@ use anyhow::{Context, Result};
 use hilt_link::{LearnerConfig as LinkConfig, LearnerLink};
 use hilt_protocol::{Entry, Graph, RigSpec, RunId};
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 
 use self::{
     prepare::{Prepared, prepare},
@@ -49,6 +50,11 @@ use crate::{
     trained_on_runs::Origin,
 };
 
+/// What a training's folder has: the encoder, the agent of the last checkpoint, what the training is, its replay.
+pub(crate) const ENCODER_FILE: &str = "encoder.safetensors";
+pub(crate) const AGENT_FILE: &str = "agent.safetensors";
+pub(crate) const STATE_FILE: &str = "state.json";
+pub(crate) const REPLAY: &str = "replay";
 /// The synthetic replay of the last checkpoint, where there is one.
 const GENERATIVE_FILE: &str = "generative.safetensors";
 
@@ -101,7 +107,7 @@ struct State {
 /// A folder belongs to one training: what is there is gone on with, or left alone.
 fn check_folder(options: &HybridOptions) -> Result<()> {
     let there = |name: &str| options.out.join(name).exists();
-    let begun = there("encoder.safetensors") || there("state.json");
+    let begun = there(ENCODER_FILE) || there(STATE_FILE);
     anyhow::ensure!(
         options.resume || !begun,
         "--out {} holds a training; go on with it by --resume, or choose another folder",
@@ -119,6 +125,16 @@ fn check_folder(options: &HybridOptions) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What the last checkpoint in a training's folder has of generated experience, if it has any.
+///
+/// # Errors
+/// If its file cannot be read.
+pub(crate) fn generated(dir: &Path) -> Result<Option<Vec<(String, Tensor)>>> {
+    let file = dir.join(GENERATIVE_FILE);
+    let there = file.exists().then(|| read_tensors(&file));
+    Ok(there.transpose()?)
 }
 
 /// Trains until the time is over or `stop` is set.
@@ -147,8 +163,8 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
     let map = encoder.config().map_shape();
     let mut agent = config.sight_agent(spec, map, device, options.seed);
     agent.centre_proprio(&mean, &std);
-    let state_file = options.out.join("state.json");
-    let agent_file = options.out.join("agent.safetensors");
+    let state_file = options.out.join(STATE_FILE);
+    let agent_file = options.out.join(AGENT_FILE);
     let mut state = State {
         learner_run: SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -194,7 +210,7 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
 
     let ingest = Ingest::new(spec.clone(), encoder, &config.train)?;
     let mut store = Replay::open(
-        &options.out.join("replay"),
+        &options.out.join(REPLAY),
         ingest.layout(),
         ingest.identity(),
         config.train.capacity,
@@ -251,13 +267,11 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
     ));
 
     let mut generative = SightReplay::new(config, spec, options.seed, device);
-    let generative_file = options.out.join(GENERATIVE_FILE);
     if let Some(generative) = &mut generative
         && options.resume
-        && generative_file.exists()
+        && let Some(kept) = generated(&options.out)?
     {
-        (generative.restore(&read_tensors(&generative_file)?))
-            .with_context(|| generative_file.display().to_string())?;
+        (generative.restore(&kept)).with_context(|| format!("--out {}", options.out.display()))?;
     }
     let entries = AtomicU64::new(kept.entries);
     let ended = AtomicBool::new(false);

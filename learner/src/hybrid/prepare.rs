@@ -11,7 +11,7 @@ use hilt_protocol::RigSpec;
 use hilt_recording::Recording;
 use tch::{Device, Kind};
 
-use super::HybridOptions;
+use super::{ENCODER_FILE, HybridOptions};
 use crate::{
     dataset::{Demonstrations, LabelledFrames, each_demonstration, each_entry, open_recording},
     encoder::Encoder,
@@ -67,7 +67,7 @@ pub(super) fn prepare(
         .transpose()?;
     let given = given_classifier(options, &spec)?;
     let model = config.reward_model(&spec.cameras, device, options.seed)?;
-    let encoder_file = options.out.join("encoder.safetensors");
+    let encoder_file = options.out.join(ENCODER_FILE);
     let classifier_file = options.out.join(WEIGHTS_FILE);
     let resumed = options.resume && encoder_file.exists() && classifier_file.exists();
     if let (Some(from), false) = (&from, resumed) {

@@ -14,7 +14,7 @@ use hilt_link::LearnerLink;
 use hilt_protocol::{Graph, NamedTensor, Progress, RigSpec, noise::Uniforms, noise::mix};
 
 use super::{
-    GENERATIVE_FILE, HybridOptions, State, lock,
+    AGENT_FILE, GENERATIVE_FILE, HybridOptions, STATE_FILE, State, lock,
     log::{Log, Stand},
     read,
 };
@@ -282,7 +282,7 @@ impl UpdateLoop<'_> {
 
     fn save_state(&self) -> Result<()> {
         Ok(write_atomically(
-            &self.options.out.join("state.json"),
+            &self.options.out.join(STATE_FILE),
             &serde_json::to_vec_pretty(self.state)?,
         )?)
     }
@@ -306,7 +306,7 @@ impl UpdateLoop<'_> {
     fn checkpoint(&mut self) -> Result<()> {
         self.look()?;
         read(self.replay).sync()?;
-        let file = self.options.out.join("agent.safetensors");
+        let file = self.options.out.join(AGENT_FILE);
         write_agent(&file, self.agent.state(), self.agent.updates())?;
         if let Some(generative) = &self.generative {
             let file = self.options.out.join(GENERATIVE_FILE);

@@ -8,9 +8,10 @@
 
 pub mod config;
 
-use std::io;
+use std::{io, path::Path, sync::atomic::Ordering};
 
-use hilt_protocol::RigSpec;
+use hilt_protocol::{Entry, RigSpec};
+use hilt_recording::Recording;
 use tch::{Device, Kind, Tensor};
 
 pub use self::config::ImitationConfig;
@@ -18,7 +19,7 @@ use crate::{
     agents::sac_grasp::{GripperHead, SacGrasp, SacGraspConfig, Shapes},
     augment::{draw_offsets, shift},
     config::LearnerConfig,
-    dataset::Demonstrations,
+    dataset::{Demonstrations, Until, each_entry},
     encoder::{Encoder, EncoderConfig},
     frames::Frames,
     nn::{
@@ -26,6 +27,7 @@ use crate::{
         layers::{linear, linear_specs},
     },
     show::Phase,
+    stopped::Stopped,
 };
 
 /// What the heads stand on.
@@ -284,6 +286,37 @@ pub fn train_encoder(
     show.end();
     println!("imitation: {} steps, loss {:.4}", made.steps, made.loss);
     Ok(made.encoder)
+}
+
+/// [`train_encoder`] on the entries of a recording of which `taken` says yes. Their frames wait in a file without a name
+/// in `dir`.
+///
+/// # Errors
+/// What cannot be read or imitated; [`Stopped`], with its words.
+pub fn encoder_of(
+    recording: &Recording,
+    taken: impl Fn(&Entry) -> bool,
+    dir: &Path,
+    config: &LearnerConfig,
+    (device, seed): (Device, u64),
+    (stop, before): Until<'_>,
+) -> anyhow::Result<Encoder> {
+    let spec = recording.spec();
+    let mut samples = Demonstrations::of(spec);
+    let mut frames = Frames::begin(dir, &spec.cameras)?;
+    each_entry(recording, (stop, before), |entry| {
+        if !taken(entry) {
+            return Ok(());
+        }
+        if let Some(seen) = samples.take(entry) {
+            frames.push(&seen.images)?;
+        }
+        Ok(())
+    })?;
+    let go_on = |_, _| !stop.load(Ordering::Relaxed);
+    let encoder = train_encoder(config, spec, (&samples, &frames), (device, seed), go_on)?;
+    Stopped::check(stop, before)?;
+    Ok(encoder)
 }
 
 #[cfg(test)]

@@ -4,15 +4,12 @@
 use std::{
     fs,
     path::Path,
-    sync::{
-        LockResult, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{LockResult, PoisonError, RwLock, atomic::AtomicBool},
 };
 
 use anyhow::{Context, Result};
 use hilt_protocol::{
-    RigSpec,
+    Entry, RigSpec,
     noise::{Uniforms, mix},
 };
 use hilt_recording::Recording;
@@ -35,19 +32,18 @@ use crate::{
         folder::{Facts, Folder, RUNS},
         read_so_far, so_far,
     },
-    dataset::{Demonstrations, each_entry},
+    dataset::each_entry,
     encoder::Encoder,
     export::RobotAgent,
-    frames::Frames,
     generative::{
         replay::Settled,
         sight::{Seen, SightReplay},
     },
-    imitation::train_encoder,
+    hybrid,
+    imitation::encoder_of,
     ingest::Ingest,
     replay::{HostBatch, Replay, Which, seen},
     reward::trained::hash_in_hex,
-    stopped::Stopped,
     trained_on_runs,
     vectors::RewardScale,
 };
@@ -56,8 +52,6 @@ use crate::{
 const ROWS: u64 = 0x726f_7773;
 /// Held-out rows in one evaluation of the networks.
 const SLICE: usize = 256;
-const ENCODER_FILE: &str = "encoder.safetensors";
-const REPLAY: &str = "replay";
 const HELD_OUT: &str = "held-out";
 
 /// An algorithm with the runs that it learns from.
@@ -114,7 +108,7 @@ impl RunsCourse {
         if !folder.is_begun() {
             clear(&dir)?;
         }
-        let encoder_file = dir.join(ENCODER_FILE);
+        let encoder_file = dir.join(hybrid::ENCODER_FILE);
         let encoder = match config.given_encoder(device, seed)? {
             Some(encoder) => encoder,
             None if encoder_file.exists() => {
@@ -123,22 +117,16 @@ impl RunsCourse {
                 encoder
             }
             None => {
-                let mut samples = Demonstrations::of(&spec);
-                let mut frames = Frames::begin(folder.dir(), &spec.cameras)?;
-                each_entry(recording, (stop, STOPPED), |entry| {
-                    if apart.contains(&episode_of(entry)) {
-                        return Ok(());
-                    }
-                    if let Some(seen) = samples.take(entry) {
-                        frames.push(&seen.images)?;
-                    }
-                    Ok(())
-                })?;
-                let go_on = |_, _| !stop.load(Ordering::Relaxed);
-                let samples = (&samples, &frames);
-                let encoder = train_encoder(config, &spec, samples, (device, seed), go_on)?;
-                Stopped::check(stop, "the encoder was trained")?;
-                encoder
+                let taken = |entry: &Entry| !apart.contains(&episode_of(entry));
+                let until = (stop, "the encoder was trained");
+                encoder_of(
+                    recording,
+                    taken,
+                    folder.dir(),
+                    config,
+                    (device, seed),
+                    until,
+                )?
             }
         };
         let facts = json!({
@@ -168,7 +156,7 @@ impl RunsCourse {
             let (layout, identity) = (ingest.layout(), ingest.identity());
             Replay::open(&dir.join(name), layout, identity, usize::MAX).map(RwLock::new)
         };
-        let (replay, held_out) = (open(REPLAY, &ingest)?, open(HELD_OUT, &plain)?);
+        let (replay, held_out) = (open(hybrid::REPLAY, &ingest)?, open(HELD_OUT, &plain)?);
         each_entry(recording, (stop, STOPPED), |entry| {
             let (ingest, replay) = match apart.contains(&episode_of(entry)) {
                 true => (&plain, &held_out),
@@ -231,7 +219,7 @@ fn clear(dir: &Path) -> Result<()> {
         let name = file.with_context(named)?.file_name();
         let name = name.to_string_lossy();
         anyhow::ensure!(
-            name.starts_with(ENCODER_FILE) || [REPLAY, HELD_OUT].contains(&&*name),
+            name.starts_with(hybrid::ENCODER_FILE) || [hybrid::REPLAY, HELD_OUT].contains(&&*name),
             "--out: {} is not of a training, for {name} is in it; choose another folder",
             dir.display()
         );

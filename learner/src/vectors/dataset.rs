@@ -218,9 +218,9 @@ impl VectorData {
     }
 
     fn to(self, options: (Kind, Device)) -> Self {
-        let transitions = mapped(&self.transitions, |tensor| {
-            tensor.to_device(options.1).to_kind(options.0)
-        });
+        let transitions = self
+            .transitions
+            .mapped(|tensor| tensor.to_device(options.1).to_kind(options.0));
         Self {
             transitions,
             ..self
@@ -245,25 +245,12 @@ impl VectorData {
     /// The rows from `start` on, at most `rows` of them: a view.
     pub fn slice(&self, start: i64, rows: i64) -> Transitions {
         let rows = rows.min(self.rows() - start);
-        mapped(&self.transitions, |tensor| tensor.narrow(0, start, rows))
+        self.transitions
+            .mapped(|tensor| tensor.narrow(0, start, rows))
     }
 
     /// A batch of rows drawn at random, with replacement.
     pub fn batch(&self, stream: &mut Uniforms, rows: usize) -> Transitions {
-        let count = self.rows() as u64;
-        let drawn: Vec<i64> = (0..rows).map(|_| stream.below(count) as i64).collect();
-        let drawn = Tensor::from_slice(&drawn).to_device(self.transitions.rewards.device());
-        mapped(&self.transitions, |tensor| tensor.index_select(0, &drawn))
-    }
-}
-
-fn mapped(transitions: &Transitions, each: impl Fn(&Tensor) -> Tensor) -> Transitions {
-    Transitions {
-        observations: each(&transitions.observations),
-        actions: each(&transitions.actions),
-        rewards: each(&transitions.rewards),
-        next_observations: each(&transitions.next_observations),
-        masks: each(&transitions.masks),
-        returns: transitions.returns.as_ref().map(each),
+        self.transitions.drawn(stream, rows)
     }
 }

@@ -36,8 +36,8 @@ pub enum Command {
     Render(Render),
     /// Says what is in data, and what of it would hurt a training.
     Inspect(Inspect),
-    /// Generates more of a table, or takes what a training generated, and shows it beside what is real. Where --preset is
-    /// not given, it is pgr-cpu.
+    /// Generates more of data, or takes what a training generated, and shows it beside what is real. Where --preset is
+    /// not given, it is pgr-cpu for tables, and lift for what a robot saw.
     Generate(Generate),
 }
 
@@ -59,7 +59,7 @@ likewise; --image-keys names those of their cameras that count.
 What is held out to measure it are whole episodes of runs, and whole stretches of a folder's files
 in the order of their names, or of a file's rows.";
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Common {
     /// Folder for what comes out.
     #[arg(long)]
@@ -290,11 +290,11 @@ pub struct Inspect {
 
 #[derive(Args)]
 pub struct Generate {
-    /// Table of transitions on state vectors, of which more is generated; with --run the one that the training learns
-    /// from.
+    /// Table of transitions on state vectors, or a robot's recording, of which more is generated; with --run the table
+    /// that the training learns from.
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
-    /// Folder of a training on state vectors with generated experience: what it was fed is shown, and nothing is trained.
+    /// Folder of a training with generated experience: what it was fed is shown, and nothing is trained.
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
     #[command(flatten)]

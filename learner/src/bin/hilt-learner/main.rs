@@ -173,20 +173,22 @@ impl Hybrid {
 }
 
 impl Generate {
-    fn options(mut self) -> Result<GenerateOptions> {
-        if self.run.is_none() {
-            let preset = &mut self.common.preset;
-            preset.get_or_insert_with(|| presets::GENERATE.to_owned());
-        }
-        let config = self.common.resolve_over(self.run.as_deref())?;
-        Ok(GenerateOptions {
+    fn run(self, stop: &AtomicBool) -> Result<()> {
+        let options = GenerateOptions {
             rig: self.common.rig()?,
             data: self.data,
             run: self.run,
-            out: self.common.out,
+            out: self.common.out.clone(),
             seed: self.common.seed,
-            config,
-        })
+        };
+        let configure = |preset: &'static str| {
+            let mut common = self.common.clone();
+            if options.run.is_none() {
+                common.preset.get_or_insert_with(|| preset.to_owned());
+            }
+            common.resolve_over(options.run.as_deref())
+        };
+        generation::run(&options, &configure, stop)
     }
 }
 
@@ -270,7 +272,7 @@ fn run(command: Command, started: Instant, stop: &AtomicBool) -> Result<()> {
             };
             inspection::run(&options, stop)
         }
-        Command::Generate(generate) => generation::run(&generate.options()?, stop),
+        Command::Generate(generate) => generate.run(stop),
         Command::Imitation(imitation) => run_imitation(&imitation, stop),
         Command::Classifier(classifier) => {
             let config = classifier.common.resolve()?;

@@ -83,6 +83,11 @@ impl Algorithm {
             Self::Rlpd => "rlpd",
         }
     }
+
+    /// Whether it has a critic.
+    pub fn has_critic(self) -> bool {
+        self != Self::Bc
+    }
 }
 
 /// Where tensors live.
@@ -329,6 +334,17 @@ pub enum ConfigError {
         /// The most there can be.
         most: usize,
     },
+    /// What matters is to be told by a critic that there is not.
+    #[error(
+        "generative_replay.relevance = \"{relevance}\" asks a critic, and algorithm = \"{algorithm}\" has none: set \
+         generative_replay.relevance to \"curiosity\" or \"none\", or choose an algorithm with a critic"
+    )]
+    NoCritic {
+        /// What is asked for.
+        relevance: &'static str,
+        /// What has none.
+        algorithm: &'static str,
+    },
 }
 
 impl LearnerConfig {
@@ -352,7 +368,20 @@ impl LearnerConfig {
         let config: Self = settings::parse_layers(&Self::default(), &layers, sets)?;
         bounds::check(&config)?;
         config.train.check()?;
+        config.check_critic()?;
         Ok(config)
+    }
+
+    fn check_critic(&self) -> Result<(), ConfigError> {
+        let (generative, algorithm) = (&self.generative_replay, self.algorithm);
+        let (relevance, asks) = (generative.relevance, generative.relevance.asks_critic());
+        if generative.enabled && asks && !algorithm.has_critic() {
+            return Err(ConfigError::NoCritic {
+                relevance: relevance.name(),
+                algorithm: algorithm.name(),
+            });
+        }
+        Ok(())
     }
 }
 

@@ -262,7 +262,6 @@ fn data_at_hand_is_multiplied_too_and_goes_on_alike() {
         agent(&out)
     };
     for preset in ["iql", "cal-ql", "bc"] {
-        // A return and a temporal difference need a critic; cloning has none.
         let sets: &[&[&str]] = &[TINY, BELIEVED, &["generative_replay.lag_steps=20"]];
         let name = |part: &str| format!("{preset}-{part}");
         let whole = train(&name("whole"), preset, sets, 260, false);
@@ -282,36 +281,30 @@ fn data_at_hand_is_multiplied_too_and_goes_on_alike() {
 
 #[test]
 fn what_cannot_be_is_refused_by_name() {
-    let _alone = alone();
-    let dir = tempfile::tempdir().unwrap();
-    let data = table(dir.path());
-    let refused = |name: &str, preset: &str, sets: &[&[&str]]| {
-        let options = on_data(&data, &dir.path().join(name), preset, sets, 210);
-        format!(
-            "{:#}",
-            offline::run(&options, &AtomicBool::new(false)).unwrap_err()
-        )
-    };
-    let error = refused(
-        "bc",
-        "bc",
-        &[TINY, &["generative_replay.relevance=\"return\""]],
-    );
-    for word in ["generative_replay.relevance", "critic"] {
-        assert!(error.contains(word), "{word}: {error}");
-    }
-    let sets = |set: &str| {
-        let sets = vec![set.to_owned()];
-        LearnerConfig::resolve("redq", None, &sets)
+    let refused = |preset: &str, sets: &[&str]| {
+        let sets: Vec<String> = sets.iter().map(|&set| set.into()).collect();
+        LearnerConfig::resolve(preset, None, &sets)
             .unwrap_err()
             .to_string()
     };
+    for relevance in ["return", "td-error"] {
+        let asks = format!("generative_replay.relevance=\"{relevance}\"");
+        // Where nothing is generated nobody is asked.
+        config("bc", &[&[&asks]]);
+        config("iql", &[TINY, &[&asks]]);
+        let error = refused("bc", &["generative_replay.enabled=true", &asks]);
+        let begins = format!(
+            "generative_replay.relevance = \"{relevance}\" asks a critic, and algorithm = \"bc\" has none: set "
+        );
+        assert!(error.starts_with(&begins), "{error}");
+    }
+    let bounds = |set: &str| refused("redq", &[set]);
     assert_eq!(
-        sets("generative_replay.diffusion_sample_ratio=1.5"),
+        bounds("generative_replay.diffusion_sample_ratio=1.5"),
         "generative_replay.diffusion_sample_ratio = 1.5: it is at most 1"
     );
     assert_eq!(
-        sets("generative_replay.num_samples=0"),
+        bounds("generative_replay.num_samples=0"),
         "generative_replay.num_samples = 0: it is at least 1"
     );
 }

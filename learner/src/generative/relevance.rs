@@ -45,6 +45,11 @@ impl Relevance {
             Self::None => "none",
         }
     }
+
+    /// Whether it is told by a critic.
+    pub fn asks_critic(self) -> bool {
+        matches!(self, Self::Return | Self::TdError)
+    }
 }
 
 /// What an agent thinks.

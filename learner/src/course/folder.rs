@@ -25,6 +25,7 @@ use crate::{
     agents::guard::check_state,
     checkpoint::{read_tensors, recover_folder, write_tensors},
     config::LearnerConfig,
+    generative::replay::Synthetic,
     metrics::{Curves, write_atomically},
 };
 
@@ -196,6 +197,7 @@ impl Folder {
         check_state(&state, &state)
             .with_context(|| format!("at update {}; {}", course.updates(), self.last_good()))?;
         state.extend(course.progress(kept.trained_s)?);
+        state.extend((course.synthetic()).map_or(vec![], Synthetic::kept));
         course
             .keep()
             .context("writing a checkpoint; the last one is as it was")?;
@@ -217,7 +219,11 @@ impl Folder {
         own.extend(course.progress(0.0)?);
         let trained_s = check_state(&own, &checkpoint)
             .map_err(anyhow::Error::from)
-            .and_then(|()| course.resume(&checkpoint))
+            .and_then(|()| {
+                let trained_s = course.resume(&checkpoint)?;
+                (course.synthetic_mut()).map_or(Ok(()), |own| own.restore(&checkpoint))?;
+                Ok(trained_s)
+            })
             .with_context(|| format!("{}: this training cannot go on from it", path.display()))?;
         Ok(Kept {
             trained_s,

@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use tch::Tensor;
 
 use self::training::Best;
-use crate::{agents::Figures, show::loss_words};
+use crate::{agents::Figures, generative::replay::Synthetic, show::loss_words};
 
 /// Tensors by name.
 pub type State = [(String, Tensor)];
@@ -32,7 +32,7 @@ const UPDATES: &str = "training.updates";
 const TRAINED_S: &str = "training.trained_s";
 
 /// Updates and seconds of training, as a checkpoint has them.
-pub fn so_far(updates: u64, trained_s: f64) -> Vec<(String, Tensor)> {
+fn so_far(updates: u64, trained_s: f64) -> Vec<(String, Tensor)> {
     vec![
         (UPDATES.into(), Tensor::from(updates as i64)),
         (TRAINED_S.into(), Tensor::from(trained_s)),
@@ -40,7 +40,7 @@ pub fn so_far(updates: u64, trained_s: f64) -> Vec<(String, Tensor)> {
 }
 
 /// What [`so_far`] made of them.
-pub fn read_so_far(checkpoint: &State) -> Result<(u64, f64)> {
+fn read_so_far(checkpoint: &State) -> Result<(u64, f64)> {
     let updates = named(checkpoint, UPDATES)?.int64_value(&[]) as u64;
     Ok((updates, named(checkpoint, TRAINED_S)?.double_value(&[])))
 }
@@ -88,6 +88,16 @@ pub trait Course {
 
     /// Puts back what [`Course::state`] gave, after it was checked (`agents::guard::check_state`).
     fn restore(&mut self, state: &State, updates: u64);
+
+    /// What it generates beside its data, if it does. A checkpoint has that too.
+    fn synthetic(&self) -> Option<&dyn Synthetic> {
+        None
+    }
+
+    /// The same, to be changed.
+    fn synthetic_mut(&mut self) -> Option<&mut dyn Synthetic> {
+        None
+    }
 
     /// What a checkpoint has besides, `trained_s` seconds after the training began.
     fn progress(&self, trained_s: f64) -> Result<Vec<(String, Tensor)>> {

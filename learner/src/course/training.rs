@@ -19,6 +19,7 @@ use crate::{
     agents::guard::{Diverged, Watch, check_state},
     checkpoint::replace_folder,
     config::LearnerConfig,
+    generative::replay::Synthetic,
     metrics::{Curves, write_atomically},
 };
 
@@ -227,7 +228,8 @@ impl<'a> Training<'a> {
         self.figures = self.look(Watch::read)?;
         let rate = (steps - before) as f64 / (self.stepping - took).as_secs_f64();
         self.logged = (steps, self.stepping);
-        let told = self.course.told(self.trained_s());
+        let mut told = self.course.told(self.trained_s());
+        told.extend((self.course.synthetic_mut()).map_or(vec![], Synthetic::told));
         let mut figures: Vec<_> = (self.figures.iter().chain(&told))
             .map(|(name, value)| (format!("train/{name}"), *value))
             .collect();

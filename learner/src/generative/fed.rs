@@ -7,7 +7,10 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 use tch::{Device, Kind};
 
-use super::{layout::Layout, replay::GenerativeReplay};
+use super::{
+    layout::Layout,
+    replay::{GenerativeReplay, Synthetic},
+};
 use crate::{
     agents::{Agent, Transitions, guard::check_state},
     checkpoint::read_tensors,
@@ -73,7 +76,6 @@ pub fn open(
     let replay = GenerativeReplay::new(generative, layout, discount, 0, device);
     let mut replay = replay.context("it was trained without generated experience")?;
     let restored = check_state(&agent.state(), &state)
-        .and_then(|()| check_state(&replay.kept(), &state))
         .map_err(anyhow::Error::from)
         .and_then(|()| {
             // How many updates made it says nothing about what it thinks.

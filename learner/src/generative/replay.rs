@@ -72,6 +72,21 @@ struct Pending {
     work: Option<Background>,
 }
 
+/// A synthetic replay, as whoever drives a training knows it.
+pub trait Synthetic {
+    /// How the generation went that ended since it was last asked.
+    fn told(&mut self) -> Vec<(&'static str, f64)>;
+
+    /// What a checkpoint keeps of it.
+    fn kept(&self) -> Vec<(String, Tensor)>;
+
+    /// Puts back what [`Synthetic::kept`] gave, found among other tensors.
+    ///
+    /// # Errors
+    /// If it is not there, or was kept of another layout or other networks.
+    fn restore(&mut self, kept: &State) -> Result<()>;
+}
+
 /// What was really experienced.
 pub struct Experience<'a> {
     /// All of it, from the oldest on; `None`: there is none.
@@ -319,11 +334,6 @@ impl GenerativeReplay {
         (self.ended).push(("generative/refused", f64::from(u8::from(refused))));
     }
 
-    /// How the generation went that ended since it was last asked.
-    pub fn told(&mut self) -> Vec<(&'static str, f64)> {
-        std::mem::take(&mut self.ended)
-    }
-
     /// Of `rows` of a batch, so many are generated; none until there is something.
     pub fn share_of(&self, rows: usize) -> usize {
         match self.rows {
@@ -365,9 +375,14 @@ impl GenerativeReplay {
         };
         Some(interleaved(&generated, &real))
     }
+}
 
-    /// What a checkpoint keeps of it.
-    pub fn kept(&self) -> Vec<(String, Tensor)> {
+impl Synthetic for GenerativeReplay {
+    fn told(&mut self) -> Vec<(&'static str, f64)> {
+        std::mem::take(&mut self.ended)
+    }
+
+    fn kept(&self) -> Vec<(String, Tensor)> {
         let counts = [self.generation, self.begun_at].map(|count| count as i64);
         let mut kept = vec![(COUNTS.to_owned(), Tensor::from_slice(&counts))];
         if let Some(curiosity) = &self.curiosity {
@@ -386,18 +401,16 @@ impl GenerativeReplay {
         kept
     }
 
-    /// Puts back what [`GenerativeReplay::kept`] gave, whose names of an empty one are all there, with their shapes.
-    ///
-    /// # Errors
-    /// If what else is there is of another layout or network.
-    pub fn restore(&mut self, kept: &State) -> Result<()> {
+    fn restore(&mut self, kept: &State) -> Result<()> {
         let counts = Vec::<i64>::try_from(named(kept, COUNTS)?)?;
         let [generation, begun_at] = counts[..] else {
             anyhow::bail!("`{COUNTS}` has {} numbers of 2", counts.len());
         };
         (self.generation, self.begun_at) = (generation as u64, begun_at as u64);
         if let Some(curiosity) = &mut self.curiosity {
-            curiosity.restore(&below(CURIOSITY, kept));
+            let state = below(CURIOSITY, kept);
+            check_state(&curiosity.state(), &state).context("the checkpoint's curiosity model")?;
+            curiosity.restore(&state);
         }
         self.rows = match named(kept, ROWS) {
             Err(_) => None,

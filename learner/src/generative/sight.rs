@@ -11,7 +11,7 @@ use super::{
     latent::Projection,
     layout::Layout,
     relevance::Critic,
-    replay::{Experience, GenerativeReplay, Settled},
+    replay::{Experience, GenerativeReplay, Settled, Synthetic},
 };
 use crate::{
     agents::{
@@ -268,11 +268,6 @@ impl SightReplay {
         Ok(())
     }
 
-    /// As [`GenerativeReplay::told`].
-    pub fn told(&mut self) -> Vec<(&'static str, f64)> {
-        (self.fitted.as_mut()).map_or(vec![], |fitted| fitted.rows.told())
-    }
-
     /// Of `rows` of a batch, so many are generated.
     pub fn share_of(&self, rows: usize) -> usize {
         (self.fitted.as_ref()).map_or(0, |fitted| fitted.rows.share_of(rows))
@@ -315,9 +310,15 @@ impl SightReplay {
                 .map(|_| rows.rewards.full_like(f64::from(UNKNOWN_RETURN))),
         }
     }
+}
 
-    /// What a checkpoint keeps of it: nothing, until there is a projection.
-    pub fn kept(&self) -> Vec<(String, Tensor)> {
+impl Synthetic for SightReplay {
+    fn told(&mut self) -> Vec<(&'static str, f64)> {
+        (self.fitted.as_mut()).map_or(vec![], |fitted| fitted.rows.told())
+    }
+
+    /// Nothing, until there is a projection.
+    fn kept(&self) -> Vec<(String, Tensor)> {
         let Some(Fitted { projection, rows }) = &self.fitted else {
             return vec![];
         };
@@ -327,11 +328,7 @@ impl SightReplay {
         kept
     }
 
-    /// Puts back what [`SightReplay::kept`] gave.
-    ///
-    /// # Errors
-    /// If it is of other widths or networks.
-    pub fn restore(&mut self, kept: &State) -> Result<()> {
+    fn restore(&mut self, kept: &State) -> Result<()> {
         let own: Vec<_> = (kept.iter())
             .filter_map(|(name, tensor)| {
                 Some((

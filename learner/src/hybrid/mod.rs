@@ -42,7 +42,7 @@ use crate::{
     config::{Algorithm, LearnerConfig},
     dataset::LabelledFrames,
     export,
-    generative::sight::SightReplay,
+    generative::{replay::Synthetic, sight::SightReplay},
     ingest::Ingest,
     metrics::write_atomically,
     onnx::{Weights, with_note},

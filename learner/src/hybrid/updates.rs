@@ -24,7 +24,10 @@ use crate::{
     dataset::LabelledFrames,
     encoder::Encoder,
     export::{self, RobotAgent},
-    generative::sight::{Seen, SightReplay},
+    generative::{
+        replay::Synthetic,
+        sight::{Seen, SightReplay},
+    },
     metrics::write_atomically,
     replay::{HostBatch, Replay, Which, seen},
     reward::{RewardTraining, trained::WEIGHTS_FILE},

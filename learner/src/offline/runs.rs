@@ -30,13 +30,12 @@ use crate::{
     course::{
         Course, State,
         folder::{Facts, Folder, RUNS},
-        read_so_far, so_far,
     },
     dataset::each_entry,
     encoder::Encoder,
     export::RobotAgent,
     generative::{
-        replay::Settled,
+        replay::{Settled, Synthetic},
         sight::{Seen, SightReplay},
     },
     hybrid,
@@ -274,23 +273,12 @@ impl Course for RunsCourse {
         Ok(all)
     }
 
-    fn told(&mut self, _: f64) -> Vec<(&'static str, f64)> {
-        (self.generative.as_mut()).map_or(vec![], SightReplay::told)
+    fn synthetic(&self) -> Option<&dyn Synthetic> {
+        self.generative.as_ref().map(|own| own as _)
     }
 
-    fn progress(&self, trained_s: f64) -> Result<Vec<(String, Tensor)>> {
-        let mut kept = so_far(self.updates(), trained_s);
-        kept.extend(self.generative.iter().flat_map(SightReplay::kept));
-        Ok(kept)
-    }
-
-    fn resume(&mut self, checkpoint: &State) -> Result<f64> {
-        let (updates, trained_s) = read_so_far(checkpoint)?;
-        self.restore(checkpoint, updates);
-        if let Some(generative) = &mut self.generative {
-            generative.restore(checkpoint)?;
-        }
-        Ok(trained_s)
+    fn synthetic_mut(&mut self) -> Option<&mut dyn Synthetic> {
+        self.generative.as_mut().map(|own| own as _)
     }
 
     fn updates(&self) -> u64 {

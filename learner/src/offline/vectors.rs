@@ -12,10 +12,10 @@ use super::held_out::{self, Judged, Values};
 use crate::{
     agents::{Agent, Figures, Transitions, draws::Seeded},
     config::{Algorithm, LearnerConfig},
-    course::{Course, State, folder::Facts, read_so_far, so_far},
+    course::{Course, State, folder::Facts},
     generative::{
         layout::Layout,
-        replay::{Experience, GenerativeReplay, Settled},
+        replay::{Experience, GenerativeReplay, Settled, Synthetic},
     },
     trained::{self, About, act},
     vectors::{Preparation, Prepared, Returns, prepare, summary::sha256},
@@ -161,23 +161,12 @@ impl Course for VectorCourse {
         Ok(figures)
     }
 
-    fn told(&mut self, _: f64) -> Vec<(&'static str, f64)> {
-        (self.generative.as_mut()).map_or(vec![], GenerativeReplay::told)
+    fn synthetic(&self) -> Option<&dyn Synthetic> {
+        self.generative.as_ref().map(|own| own as _)
     }
 
-    fn progress(&self, trained_s: f64) -> Result<Vec<(String, Tensor)>> {
-        let mut kept = so_far(self.updates(), trained_s);
-        kept.extend(self.generative.iter().flat_map(GenerativeReplay::kept));
-        Ok(kept)
-    }
-
-    fn resume(&mut self, checkpoint: &State) -> Result<f64> {
-        let (updates, trained_s) = read_so_far(checkpoint)?;
-        self.restore(checkpoint, updates);
-        if let Some(generative) = &mut self.generative {
-            generative.restore(checkpoint)?;
-        }
-        Ok(trained_s)
+    fn synthetic_mut(&mut self) -> Option<&mut dyn Synthetic> {
+        self.generative.as_mut().map(|own| own as _)
     }
 
     fn updates(&self) -> u64 {

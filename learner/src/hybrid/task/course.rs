@@ -10,7 +10,7 @@ use super::{REPLAY, learner::Learner, rows::Rows};
 use crate::{
     agents::Figures,
     course::{Course, State, named, training::Best},
-    generative::replay::GenerativeReplay,
+    generative::replay::Synthetic,
     tasks,
     trained::{self, About},
 };
@@ -44,7 +44,6 @@ impl Course for Learner {
             let (mean, length) = (ended.mean(), ended.mean_length());
             told.extend([("return", mean), ("episode_length", length)]);
         }
-        told.extend(self.generative.iter_mut().flat_map(GenerativeReplay::told));
         told
     }
 
@@ -70,15 +69,21 @@ impl Course for Learner {
         self.agent.restore(state, updates);
     }
 
+    fn synthetic(&self) -> Option<&dyn Synthetic> {
+        self.generative.as_ref().map(|own| own as _)
+    }
+
+    fn synthetic_mut(&mut self) -> Option<&mut dyn Synthetic> {
+        self.generative.as_mut().map(|own| own as _)
+    }
+
     fn progress(&self, trained_s: f64) -> Result<Vec<(String, Tensor)>> {
         // A row for each step, of which the newest are learned from.
         let rows = self.replay.len() as u64;
         let counts = [self.steps, self.episodes, self.updates(), rows];
         let [steps, episodes, updates, rows] = counts.map(|count| count as f64);
         let progress = Tensor::from_slice(&[steps, episodes, updates, rows, trained_s]);
-        let mut kept = vec![(PROGRESS.into(), progress)];
-        kept.extend(self.generative.iter().flat_map(GenerativeReplay::kept));
-        Ok(kept)
+        Ok(vec![(PROGRESS.into(), progress)])
     }
 
     fn keep(&mut self) -> Result<()> {
@@ -98,9 +103,6 @@ impl Course for Learner {
         let columns = self.rows.resume(steps - rows..steps)?;
         if !columns.rewards.is_empty() {
             self.replay.extend(&Table::new(columns)?)?;
-        }
-        if let Some(generative) = &mut self.generative {
-            generative.restore(checkpoint)?;
         }
         Ok(trained_s)
     }

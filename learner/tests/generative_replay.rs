@@ -279,6 +279,85 @@ fn data_at_hand_is_multiplied_too_and_goes_on_alike() {
     }
 }
 
+fn says(error: &anyhow::Error, words: &[&str]) {
+    let error = format!("{error:#}");
+    for word in words {
+        assert!(error.contains(word), "{word}: {error}");
+    }
+}
+
+#[test]
+fn a_resumed_training_is_told_which_setting_it_did_not_begin_with() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let data = table(dir.path());
+    let task = |name: &str, sets: &[&[&str]], resume: bool| {
+        let options = TaskOptions {
+            resume,
+            ..on_task(&dir.path().join(name), sets, 250)
+        };
+        go(&options)
+    };
+    let table = |name: &str, sets: &[&[&str]], resume: bool| {
+        let options = OfflineOptions {
+            resume,
+            ..on_data(&data, &dir.path().join(name), "iql", sets, 50)
+        };
+        offline::run(&options, &AtomicBool::new(false))
+    };
+    type Train<'a> = &'a dyn Fn(&str, &[&[&str]], bool) -> anyhow::Result<()>;
+    let trainings: [(&str, Train); 2] = [("task", &task), ("table", &table)];
+    for (kind, train) in trainings {
+        let (plain, generating) = (format!("{kind}-plain"), format!("{kind}-generating"));
+        train(&plain, &[], false).unwrap();
+        train(&generating, &[TINY], false).unwrap();
+        let enabled = ["generative_replay.enabled = ", "repeat the command"];
+        says(&train(&plain, &[TINY], true).unwrap_err(), &enabled);
+        says(&train(&generating, &[], true).unwrap_err(), &enabled);
+        let other = train(
+            &generating,
+            &[TINY, &["generative_replay.relevance=\"none\""]],
+            true,
+        );
+        says(
+            &other.unwrap_err(),
+            &["generative_replay.relevance = \"curiosity\"", "\"none\""],
+        );
+        let wide: &[&[&str]] = &[TINY, &["generative_replay.curiosity.hidden=9"]];
+        says(
+            &train(&generating, wide, true).unwrap_err(),
+            &["generative_replay.curiosity is of another shape", "repeat"],
+        );
+        // Nothing of the sort has changed.
+        let other: &[&[&str]] = &[TINY, &["generative_replay.num_samples=200"]];
+        train(&generating, other, true).unwrap();
+    }
+}
+
+#[test]
+fn a_model_of_another_shape_is_gone_on_with_from_nothing_or_not_at_all() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let train = |more: &[&str], steps: u64, resume: bool| {
+        let options = TaskOptions {
+            resume,
+            ..on_task(&dir.path().join("out"), &[TINY, BELIEVED, more], steps)
+        };
+        go(&options)
+    };
+    let warm = "generative_replay.warm_start=true";
+    let wide = "generative_replay.diffusion.denoiser.width=12";
+    train(&[warm], 400, false).unwrap();
+    says(
+        &train(&[warm, wide], 500, true).unwrap_err(),
+        &[
+            "generative_replay.diffusion is of another shape",
+            "--set generative_replay.warm_start=false",
+        ],
+    );
+    train(&[wide], 500, true).unwrap();
+}
+
 #[test]
 fn what_cannot_be_is_refused_by_name() {
     let refused = |preset: &str, sets: &[&str]| {

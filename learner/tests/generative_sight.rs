@@ -13,7 +13,7 @@ use hilt_learner::{
     checkpoint::read_tensors,
     config::FrameStore,
     encoder::Encoder,
-    generative::{config::GenerativeConfig, sampler::Solver},
+    generative::{config::GenerativeConfig, relevance::Relevance, sampler::Solver},
     offline::{self, OfflineOptions},
 };
 use hilt_protocol::RunId;
@@ -145,4 +145,31 @@ fn images_are_multiplied_by_what_the_encoder_makes_of_them() {
     options.config.train.store = FrameStore::Images;
     run(&options);
     assert!(tensor(&checkpoint(&options.out), "generative.rows").is_some());
+}
+
+#[test]
+fn a_resumed_training_is_told_which_setting_it_did_not_begin_with() {
+    let stage = Stage::new();
+    let mut options = stage.options("out", "iql");
+    run(&options);
+    options.resume = true;
+    let refused = |options: &OfflineOptions| {
+        let refused = offline::run(options, &AtomicBool::new(false)).unwrap_err();
+        format!("{refused:#}")
+    };
+    let mut other = options.clone();
+    other.config.generative_replay.relevance = Relevance::Return;
+    let error = refused(&other);
+    assert!(
+        error.contains("generative_replay.relevance = \"curiosity\"")
+            && error.contains("\"return\""),
+        "{error}"
+    );
+    other.config.generative_replay.enabled = false;
+    let error = refused(&other);
+    assert!(
+        error.contains("generative_replay.enabled = true"),
+        "{error}"
+    );
+    run(&options);
 }

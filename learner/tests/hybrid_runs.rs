@@ -10,6 +10,7 @@ use hilt_learner::{
     checkpoint::read_tensors,
     config::LearnerConfig,
     encoder::Encoder,
+    generative::relevance::Relevance,
     hybrid::{self, HybridOptions},
     offline::{self, OfflineOptions},
     reward::RewardInput,
@@ -131,4 +132,30 @@ fn an_agent_that_does_not_fit_leaves_a_folder_that_can_be_begun_in() {
     let refused = run(&wide).unwrap_err().to_string();
     assert!(refused.contains("offline-1/export"), "{refused}");
     run(&options(dir, Some(1), false)).unwrap();
+}
+
+#[test]
+fn generated_rows_are_gone_on_with_by_their_own_relevance_alone() {
+    let temp = stage();
+    let dir = temp.path();
+    let train = |relevance: Option<Relevance>| {
+        let mut options = options(dir, None, true);
+        let generative = &mut options.config.generative_replay;
+        generative.enabled = relevance.is_some();
+        generative.relevance = relevance.unwrap_or_default();
+        run(&options)
+    };
+    // It can be had from any time on, and left out again.
+    for relevance in [None, Some(Relevance::Return), None] {
+        train(relevance).unwrap();
+    }
+    let refused = train(Some(Relevance::None)).unwrap_err().to_string();
+    for words in [
+        "generative_replay.relevance = \"return\"",
+        "\"none\"",
+        "repeat",
+    ] {
+        assert!(refused.contains(words), "{refused}");
+    }
+    train(Some(Relevance::Return)).unwrap();
 }

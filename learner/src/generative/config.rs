@@ -1,6 +1,7 @@
 //! What can be chosen of generative replay.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{
     check::CheckConfig, curiosity::CuriosityConfig, diffusion::DiffusionConfig,
@@ -43,6 +44,19 @@ pub struct GenerativeConfig {
     pub check: CheckConfig,
     /// What maps of images become.
     pub projection: ProjectionConfig,
+}
+
+impl GenerativeConfig {
+    /// What a training stands on of it, by the settings' names: nothing where there is none. Networks and rows can be
+    /// gone on with by the same relevance alone.
+    pub fn facts(&self) -> Vec<(String, Value)> {
+        let facts = [
+            ("generative_replay.enabled", json!(true)),
+            ("generative_replay.relevance", json!(self.relevance)),
+        ];
+        let here = facts.into_iter().filter(|_| self.enabled);
+        here.map(|(name, value)| (name.to_owned(), value)).collect()
+    }
 }
 
 impl Default for GenerativeConfig {

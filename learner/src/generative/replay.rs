@@ -409,7 +409,10 @@ impl Synthetic for GenerativeReplay {
         (self.generation, self.begun_at) = (generation as u64, begun_at as u64);
         if let Some(curiosity) = &mut self.curiosity {
             let state = below(CURIOSITY, kept);
-            check_state(&curiosity.state(), &state).context("the checkpoint's curiosity model")?;
+            check_state(&curiosity.state(), &state).context(
+                "generative_replay.curiosity is of another shape than the training began with: repeat what it was, or \
+                 choose another folder",
+            )?;
             curiosity.restore(&state);
         }
         self.rows = match named(kept, ROWS) {
@@ -423,10 +426,14 @@ impl Synthetic for GenerativeReplay {
                 Some(rows.to_device(self.device))
             }
         };
-        self.model = below(MODEL, kept);
+        if self.config.warm_start {
+            self.model = below(MODEL, kept);
+        }
         if !self.model.is_empty() {
-            check_state(&self.fresh_model().state(), &self.model)
-                .context("the checkpoint's diffusion model")?;
+            check_state(&self.fresh_model().state(), &self.model).context(
+                "generative_replay.diffusion is of another shape than the model that the next one goes on from: repeat \
+                 what it was, or begin with a new one by --set generative_replay.warm_start=false",
+            )?;
         }
         self.pending = match named(kept, PENDING) {
             Err(_) => None,

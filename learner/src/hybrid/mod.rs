@@ -42,7 +42,9 @@ use crate::{
     config::{Algorithm, LearnerConfig},
     dataset::LabelledFrames,
     export,
-    generative::{replay::Synthetic, sight::SightReplay},
+    generative::{
+        config::GenerativeConfig, relevance::Relevance, replay::Synthetic, sight::SightReplay,
+    },
     ingest::Ingest,
     metrics::write_atomically,
     onnx::{Weights, with_note},
@@ -102,6 +104,31 @@ struct State {
     /// What it went on from.
     #[serde(default)]
     from: Option<Origin>,
+    /// What makes generated rows matter, once there is generative replay.
+    #[serde(default)]
+    relevance: Option<Relevance>,
+}
+
+impl State {
+    /// Generated rows are gone on with by the relevance that they began with.
+    fn check_relevance(&mut self, config: &GenerativeConfig, out: &Path) -> Result<()> {
+        if !config.enabled {
+            return Ok(());
+        }
+        let (ours, theirs) = (
+            config.relevance,
+            *self.relevance.get_or_insert(config.relevance),
+        );
+        anyhow::ensure!(
+            theirs == ours,
+            "--out {}: the training there began with generative_replay.relevance = \"{}\", this command has \"{}\"; \
+             repeat what it was, or choose another folder",
+            out.display(),
+            theirs.name(),
+            ours.name()
+        );
+        Ok(())
+    }
 }
 
 /// A folder belongs to one training: what is there is gone on with, or left alone.
@@ -174,6 +201,7 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         classifier_version: 1,
         began_at: 0,
         from: None,
+        relevance: None,
     };
     if options.resume && state_file.exists() {
         state = serde_json::from_slice(&fs::read(&state_file)?)
@@ -200,6 +228,7 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
         // Whoever resumes this training has its agent here.
         write_agent(&agent_file, agent.state(), agent.updates())?;
     }
+    state.check_relevance(&config.generative_replay, &options.out)?;
     // The agent's count, which goes on from that of `from`.
     let options = &HybridOptions {
         max_updates: options.max_updates.saturating_add(state.began_at),

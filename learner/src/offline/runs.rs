@@ -140,9 +140,10 @@ impl RunsCourse {
             "offline.held_out": offline.held_out,
             "offline.normalize_observations": offline.normalize_observations,
         });
-        let serde_json::Value::Object(facts) = facts else {
+        let serde_json::Value::Object(mut facts) = facts else {
             anyhow::bail!("a list of facts is an object");
         };
+        facts.extend(config.generative_replay.facts());
         // Before anything is put into the stores: which episodes belong into which follows from the facts.
         folder.check(&facts)?;
         fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;

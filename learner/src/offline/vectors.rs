@@ -76,9 +76,10 @@ impl VectorCourse {
             "offline.rewards": offline.rewards,
             "offline.sparse_rewards": offline.sparse_rewards,
         });
-        let serde_json::Value::Object(facts) = facts else {
+        let serde_json::Value::Object(mut facts) = facts else {
             anyhow::bail!("a list of facts is an object");
         };
+        facts.extend(config.generative_replay.facts());
         let about = About {
             algorithm: config.algorithm,
             observations,

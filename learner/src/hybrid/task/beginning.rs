@@ -110,6 +110,7 @@ impl Beginning {
             facts: facts
                 .map(|(name, value)| (name.to_owned(), value))
                 .into_iter()
+                .chain(config.generative_replay.facts())
                 .collect(),
         })
     }

@@ -82,6 +82,11 @@ impl Updates {
             .stand(updates, || update_words(entries, rates, figures));
     }
 
+    /// A sentence that stays.
+    pub fn say(&self, words: &str) {
+        self.show.say(words);
+    }
+
     /// Training is over.
     pub fn end(self) {
         self.show.end();

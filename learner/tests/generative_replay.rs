@@ -5,6 +5,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -112,6 +113,10 @@ fn figures(out: &Path, name: &str) -> Vec<f64> {
     lines.filter_map(|line| line[name].as_f64()).collect()
 }
 
+fn summary(out: &Path) -> Value {
+    serde_json::from_slice(&fs::read(out.join("summary.json")).unwrap()).unwrap()
+}
+
 const REFUSED: &str = "train/generative/refused";
 
 #[test]
@@ -165,14 +170,55 @@ fn a_generation_that_is_not_believed_or_diverges_is_left_out_and_learning_goes_o
     let plain = dir.path().join("plain");
     go(&on_task(&plain, &[], 500)).unwrap();
     let bad: [(&str, &[&str]); 2] = [
-        ("unbelieved", &[]),
-        ("diverged", &["generative_replay.diffusion.lr=1e30"]),
+        ("its rows are not believed: ", &[]),
+        (
+            "the diffusion model diverged: ",
+            &["generative_replay.diffusion.lr=1e30"],
+        ),
     ];
-    for (name, sets) in bad {
-        let out = dir.path().join(name);
+    for (reason, sets) in bad {
+        let out = dir.path().join(&reason[..10]);
         go(&on_task(&out, &[TINY, sets], 500)).unwrap();
-        assert_eq!(figures(&out, REFUSED), [1.0], "{name}");
-        assert_eq!(agent(&out), agent(&plain), "{name}: as without");
+        assert_eq!(figures(&out, REFUSED), [1.0], "{reason}");
+        assert_eq!(agent(&out), agent(&plain), "{reason}: as without");
+        let summary = summary(&out);
+        let of = &summary["generative_replay"];
+        assert_eq!((&of["generations"], &of["refused"]), (&1.into(), &1.into()));
+        let told = of["last_refusal"].as_str().unwrap();
+        assert!(told.starts_with(reason), "{told}");
+    }
+    assert!(summary(&plain)["generative_replay"].is_null());
+}
+
+#[test]
+fn whoever_looks_on_is_told_why_a_generation_is_left_out_and_a_resumed_training_counts_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out) = (table(dir.path()), dir.path().join("out"));
+    let train = |updates: &str, resume: bool| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hilt-learner"));
+        (command.args(["offline", "--preset", "iql", "--data"])).arg(&data);
+        command.arg("--out").arg(&out);
+        let lag = "generative_replay.lag_steps=20";
+        for set in [PLAIN, TINY].concat().into_iter().chain([lag, updates]) {
+            command.args(["--set", set]);
+        }
+        command.args(resume.then_some("--resume"));
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    for (updates, resume, number) in [
+        ("offline.updates=250", false, 1),
+        ("offline.updates=450", true, 2),
+    ] {
+        let words = train(updates, resume);
+        let at = 200 * number + 21;
+        let told = format!(
+            "{at} updates: generation {number} is left out, and learning goes on: its rows are not believed: "
+        );
+        assert_eq!(words.matches(&told).count(), 1, "{words}");
+        assert_eq!(words.matches("is left out, and").count(), 1, "{words}");
+        let ended = format!("{number} left out, the last for: its rows are not believed: ");
+        assert!(words.contains(&ended), "{words}");
+        assert_eq!(summary(&out)["generative_replay"]["refused"], number);
     }
 }
 
@@ -203,8 +249,7 @@ fn told_to_stop_it_does_not_wait_for_a_generation() {
         options.config.train.checkpoint_period_s = 0.0;
         task::run(&options, Instant::now(), &stop).unwrap();
     });
-    let summary: Value =
-        serde_json::from_slice(&fs::read(out.join("summary.json")).unwrap()).unwrap();
+    let summary = summary(&out);
     assert!(summary["steps"].as_u64().unwrap() <= 200, "{summary}");
 }
 

@@ -19,7 +19,6 @@ use crate::{
     agents::guard::{Diverged, Watch, check_state},
     checkpoint::replace_folder,
     config::LearnerConfig,
-    generative::replay::Synthetic,
     metrics::{Curves, write_atomically},
 };
 
@@ -140,6 +139,9 @@ impl<'a> Training<'a> {
         let mut show = Show::new(title, Some(self.pace.length));
         let ended = self.steps(&mut show, stop);
         show.end();
+        if let Some(own) = self.course.synthetic() {
+            println!("generated experience: {}", own.account());
+        }
         ended
     }
 
@@ -154,6 +156,11 @@ impl<'a> Training<'a> {
             let steps = self.course.steps();
             if steps == before {
                 continue;
+            }
+            if let Some(own) = self.course.synthetic_mut() {
+                for words in own.account_mut().news() {
+                    show.say(&format!("{steps} {}: {words}", self.course.unit()));
+                }
             }
             let due = |every: u64| steps.is_multiple_of(every);
             let (evaluate, keep) = (due(pace.evaluate), self.is_checkpoint_due(steps));
@@ -229,7 +236,8 @@ impl<'a> Training<'a> {
         let rate = (steps - before) as f64 / (self.stepping - took).as_secs_f64();
         self.logged = (steps, self.stepping);
         let mut told = self.course.told(self.trained_s());
-        told.extend((self.course.synthetic_mut()).map_or(vec![], Synthetic::told));
+        let own = self.course.synthetic_mut();
+        told.extend(own.map_or(vec![], |own| own.account_mut().told()));
         let mut figures: Vec<_> = (self.figures.iter().chain(&told))
             .map(|(name, value)| (format!("train/{name}"), *value))
             .collect();

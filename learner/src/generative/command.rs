@@ -36,7 +36,7 @@ use super::{
     look::{self, Asked, Plane, median, numbers},
     page::{self, Shown},
     relevance::{Conditions, Critic},
-    replay::GenerativeReplay,
+    replay::{GenerativeReplay, Synthetic},
     robot::Robot,
 };
 use crate::{
@@ -404,7 +404,8 @@ fn was_fed(
     dir: &Path,
     (replay, real, agent): (&GenerativeReplay, &Transitions, &dyn Critic),
 ) -> Result<Seen> {
-    let generated = replay.rows().with_context(|| fed::nothing_believed(dir))?;
+    let generated =
+        (replay.rows()).with_context(|| fed::nothing_believed(dir, replay.account()))?;
     let generated = generated.to_device(Device::Cpu);
     let (layout, device) = (replay.layout(), real.rewards.device());
     let rows = layout.rows(real).to_device(Device::Cpu);

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use tch::{Device, Kind};
 
 use super::{
+    account::Account,
     layout::Layout,
     replay::{GenerativeReplay, Synthetic},
 };
@@ -83,7 +84,10 @@ pub fn open(
             replay.restore(&state)
         });
     restored.with_context(|| path.display().to_string())?;
-    anyhow::ensure!(replay.rows().is_some(), nothing_believed(dir));
+    anyhow::ensure!(
+        replay.rows().is_some(),
+        nothing_believed(dir, replay.account())
+    );
     Ok(Fed {
         scaling,
         real,
@@ -96,10 +100,9 @@ pub fn open(
 pub(super) const WITHOUT: &str = "it was trained without generated experience, which is had by --set generative_replay.enabled=true";
 
 /// Nothing of what was generated for it is there.
-pub(super) fn nothing_believed(dir: &Path) -> String {
+pub(super) fn nothing_believed(dir: &Path, account: &Account) -> String {
     format!(
-        "--run {}: no generation of it has been believed yet; its metrics.jsonl says how many were \
-         (train/generative/refused)",
+        "--run {}: no generation of it has been believed yet: {account}",
         dir.display()
     )
 }

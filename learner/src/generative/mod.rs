@@ -13,13 +13,15 @@
 //!   together, as whoever generates drives it. [`sampler`]: from noise to rows.
 //! - [`curiosity`]: the model whose surprise is one relevance. [`relevance`]: all of them, and the conditions drawn.
 //! - [`check`]: whether generated rows can be believed.
-//! - [`generation`]: one of them from beginning to end. [`background`]: the thread that it has.
+//! - [`generation`]: one of them from beginning to end. [`background`]: the thread that it has. [`account`]: what became
+//!   of all of them.
 //! - [`replay`]: the synthetic replay, as trainings on state vectors drive it. [`sight`]: the same for what a robot sees,
 //!   by a [`latent`] projection.
 //! - [`command`]: `hilt-learner generate`, a generation to be looked at before anybody trusts one, or what a training
 //!   was [`fed`]; [`look`]: rows beside real ones, in numbers; [`page`]: to be seen.
 //! - [`config`]: what can be chosen.
 
+pub mod account;
 pub mod background;
 pub mod check;
 pub mod command;

@@ -15,6 +15,7 @@ use hilt_protocol::noise::{Uniforms, mix};
 use tch::{Device, Kind, Tensor};
 
 use super::{
+    account::Account,
     background::{Background, Outcome},
     config::GenerativeConfig,
     curiosity::Curiosity,
@@ -30,7 +31,6 @@ use crate::{
 };
 
 /// Names of what a checkpoint has of it.
-const COUNTS: &str = "generative.counts";
 const CURIOSITY: &str = "generative.curiosity.";
 const ROWS: &str = "generative.rows";
 const MODEL: &str = "generative.model.";
@@ -53,12 +53,8 @@ pub struct GenerativeReplay {
     rows: Option<Tensor>,
     /// The state of the model that made it, where the next one goes on from it; else nothing.
     model: Vec<(String, Tensor)>,
-    /// Generations begun, and the step at which the last one was.
-    generation: u64,
-    begun_at: u64,
     pending: Option<Pending>,
-    /// How the generations went that ended since it was last asked.
-    ended: Vec<(&'static str, f64)>,
+    pub(super) account: Account,
 }
 
 /// A generation that was begun and is not in use.
@@ -74,8 +70,11 @@ struct Pending {
 
 /// A synthetic replay, as whoever drives a training knows it.
 pub trait Synthetic {
-    /// How the generation went that ended since it was last asked.
-    fn told(&mut self) -> Vec<(&'static str, f64)>;
+    /// What became of its generations.
+    fn account(&self) -> &Account;
+
+    /// The same, for whoever tells it.
+    fn account_mut(&mut self) -> &mut Account;
 
     /// What a checkpoint keeps of it.
     fn kept(&self) -> Vec<(String, Tensor)>;
@@ -133,10 +132,8 @@ impl GenerativeReplay {
             curiosity,
             rows: None,
             model: vec![],
-            generation: 0,
-            begun_at: 0,
             pending: None,
-            ended: vec![],
+            account: Account::default(),
         })
     }
 
@@ -159,7 +156,7 @@ impl GenerativeReplay {
     ) -> Result<Settled> {
         self.go_on(experience)?;
         let lag = self.config.lag_steps;
-        let due = (self.pending.as_ref()).filter(|_| steps >= self.begun_at + lag);
+        let due = (self.pending.as_ref()).filter(|_| steps >= self.account.begun_at() + lag);
         let Some(work) = due.and_then(|pending| pending.work.as_ref()) else {
             return Ok(Settled::Yes);
         };
@@ -183,11 +180,10 @@ impl GenerativeReplay {
         Ok(figures)
     }
 
-    /// Whether a generation is to begin, none being under way. On a robot's stream many steps can have come since it
-    /// was asked last.
+    /// Whether a generation is to begin, none being under way.
     pub fn is_due(&self, steps: u64) -> bool {
         let every = self.config.retrain_diffusion_every;
-        self.pending.is_none() && steps / every > self.begun_at / every
+        self.pending.is_none() && self.account.is_due(steps, every)
     }
 
     /// What judges relevance learns from a batch, where it learns at all.
@@ -204,7 +200,7 @@ impl GenerativeReplay {
             return Ok(());
         };
         let scores = self.relevance(&real, Some(experience.critic))?;
-        (self.generation, self.begun_at) = (self.generation + 1, steps);
+        self.account.begin(steps);
         self.pending = Some(Pending {
             count: real.rows(),
             scores: scores.map(|scores| scores.to_device(Device::Cpu)),
@@ -268,13 +264,13 @@ impl GenerativeReplay {
             scores,
             model,
             seed: self.seed,
-            generation: self.generation,
+            generation: self.account.begun(),
             device: self.device,
         }
     }
 
     fn fresh_model(&self) -> Diffusion {
-        tch::manual_seed(mix(self.seed ^ mix(MODELS ^ self.generation)) as i64);
+        tch::manual_seed(mix(self.seed ^ mix(MODELS ^ self.account.begun())) as i64);
         let conditions = i64::from(self.config.relevance != Relevance::None);
         let (columns, options) = (self.layout.width(), (Kind::Float, self.device));
         Diffusion::new(self.config.diffusion.clone(), columns, conditions, options)
@@ -305,33 +301,23 @@ impl GenerativeReplay {
     /// before stays, and the next one begins with a new model.
     fn take(&mut self, outcome: Outcome) {
         self.pending = None;
-        self.ended.clear();
-        let number = self.generation;
-        let believed = outcome
-            .map_err(|reason| reason.to_string())
-            .and_then(|made| {
-                self.ended = figures(number, &made);
-                match made.report.verdict {
-                    Ok(()) => Ok((made.rows, made.model)),
-                    Err(reason) => Err(format!("its rows are not believed: {reason}")),
+        self.model.clear();
+        match outcome {
+            Err(reason) => self.account.refuse(vec![], reason.to_string()),
+            Ok(made) => match &made.report.verdict {
+                Err(reason) => {
+                    let reason = format!("its rows are not believed: {reason}");
+                    self.account.refuse(figures(&made), reason);
                 }
-            });
-        let refused = believed.is_err();
-        match believed {
-            Ok((rows, model)) => {
-                tracing::info!("generation {number}: {} rows", rows.size()[0]);
-                self.rows = Some(rows.to_device(self.device));
-                self.model = match self.config.warm_start {
-                    true => model.state(),
-                    false => vec![],
-                };
-            }
-            Err(reason) => {
-                self.model.clear();
-                tracing::warn!("generation {number} is left out, and learning goes on: {reason}");
-            }
+                Ok(()) => {
+                    self.account.believe(figures(&made), made.rows.size()[0]);
+                    self.rows = Some(made.rows.to_device(self.device));
+                    if self.config.warm_start {
+                        self.model = made.model.state();
+                    }
+                }
+            },
         }
-        (self.ended).push(("generative/refused", f64::from(u8::from(refused))));
     }
 
     /// Of `rows` of a batch, so many are generated; none until there is something.
@@ -378,13 +364,16 @@ impl GenerativeReplay {
 }
 
 impl Synthetic for GenerativeReplay {
-    fn told(&mut self) -> Vec<(&'static str, f64)> {
-        std::mem::take(&mut self.ended)
+    fn account(&self) -> &Account {
+        &self.account
+    }
+
+    fn account_mut(&mut self) -> &mut Account {
+        &mut self.account
     }
 
     fn kept(&self) -> Vec<(String, Tensor)> {
-        let counts = [self.generation, self.begun_at].map(|count| count as i64);
-        let mut kept = vec![(COUNTS.to_owned(), Tensor::from_slice(&counts))];
+        let mut kept = self.account.kept();
         if let Some(curiosity) = &self.curiosity {
             let state = curiosity.state();
             kept.extend(under(CURIOSITY, state.iter()));
@@ -402,11 +391,7 @@ impl Synthetic for GenerativeReplay {
     }
 
     fn restore(&mut self, kept: &State) -> Result<()> {
-        let counts = Vec::<i64>::try_from(named(kept, COUNTS)?)?;
-        let [generation, begun_at] = counts[..] else {
-            anyhow::bail!("`{COUNTS}` has {} numbers of 2", counts.len());
-        };
-        (self.generation, self.begun_at) = (generation as u64, begun_at as u64);
+        self.account = Account::restored(kept)?;
         if let Some(curiosity) = &mut self.curiosity {
             let state = below(CURIOSITY, kept);
             check_state(&curiosity.state(), &state).context(
@@ -448,10 +433,9 @@ impl Synthetic for GenerativeReplay {
 }
 
 /// How a generation went.
-fn figures(number: u64, made: &Made) -> Vec<(&'static str, f64)> {
+fn figures(made: &Made) -> Vec<(&'static str, f64)> {
     let [trained_s, sampled_s] = made.took_s;
     let mut figures = vec![
-        ("generative/generation", number as f64),
         ("generative/rows", made.rows.size()[0] as f64),
         ("generative/trained_s", trained_s),
         ("generative/sampled_s", sampled_s),

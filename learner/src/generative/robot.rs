@@ -12,8 +12,9 @@ use hilt_recording::{Recording, SPEC_FILE, read_spec};
 use tch::{Device, Kind};
 
 use super::{
+    fed,
     relevance::Critic,
-    replay::GenerativeReplay,
+    replay::{GenerativeReplay, Synthetic},
     sight::{Seen, SightReplay},
 };
 use crate::{
@@ -125,7 +126,7 @@ impl Robot {
             config.generative_replay.enabled,
             "{}: {}",
             shown(),
-            super::fed::WITHOUT
+            fed::WITHOUT
         );
         let spec = match rig {
             Some(rig) => rig.clone(),
@@ -159,12 +160,13 @@ impl Robot {
             let (state, updates) = read_agent(&dir.join(hybrid::AGENT_FILE), agent.state())
                 .context("--run: there is nothing to see before its first checkpoint")?;
             agent.restore(&state, updates);
-            hybrid::generated(dir)?.with_context(|| super::fed::nothing_believed(dir))?
+            hybrid::generated(dir)?
+                .with_context(|| fed::nothing_believed(dir, generative.account()))?
         };
         generative.restore(&kept).with_context(shown)?;
         anyhow::ensure!(
             generative.projection().is_some(),
-            super::fed::nothing_believed(dir)
+            fed::nothing_believed(dir, generative.account())
         );
         Ok(Some(Self {
             encoder,

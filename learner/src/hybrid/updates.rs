@@ -122,6 +122,11 @@ impl UpdateLoop<'_> {
             }
             self.update(&mut batch)?;
             let stand = self.stand();
+            if let Some(own) = &mut self.generative {
+                for words in own.account_mut().news() {
+                    show.say(&format!("{} updates: {words}", stand.updates));
+                }
+            }
             show.stand(stand.updates, stand.entries, &self.figures);
             if log.is_due() {
                 self.look()?;
@@ -129,6 +134,9 @@ impl UpdateLoop<'_> {
             }
         }
         show.end();
+        if let Some(own) = &self.generative {
+            println!("generated experience: {}", own.account());
+        }
         let training_wall_s = before_s + started.elapsed().as_secs_f64();
         self.state.trained_s = training_wall_s;
         self.publish()?;
@@ -152,6 +160,7 @@ impl UpdateLoop<'_> {
             "classifier_held_out_precision": held_out.precision(),
             "classifier_held_out_recall": held_out.recall(),
             "classifier_versions": self.state.classifier_version,
+            "generative_replay": self.generative.as_ref().map(SightReplay::account),
         });
         write_atomically(
             &out.join("summary.json"),
@@ -221,7 +230,8 @@ impl UpdateLoop<'_> {
     /// error, which ends the training before anybody gets of it.
     fn look(&mut self) -> Result<()> {
         let mut news = self.watch.read()?;
-        news.extend(self.generative.iter_mut().flat_map(SightReplay::told));
+        let own = self.generative.as_mut();
+        news.extend(own.map_or(vec![], |own| own.account_mut().told()));
         for (name, value) in news {
             match self.figures.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, known)) => *known = value,

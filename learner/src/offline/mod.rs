@@ -38,6 +38,7 @@ use crate::{
         training::{Checkpoints, Pace, Training},
     },
     dataset::open_data,
+    generative::replay::Synthetic,
     metrics::write_atomically,
     stopped::Stopped,
     tasks::{self, Task},
@@ -140,6 +141,7 @@ fn summary(options: &OfflineOptions, training: &Training) -> Value {
         "criterion": criterion.map(|(criterion, _)| criterion.name()),
         "best": best.map(|best| json!({ "updates": best.step, "score": best.score })),
         "last_evaluation": last,
+        "generative_replay": training.course().synthetic().map(Synthetic::account),
     })
 }
 

@@ -43,7 +43,10 @@ use crate::{
         training::{Checkpoints, Pace, Training},
     },
     evaluation::Evaluation,
-    generative::{layout::Layout, replay::GenerativeReplay},
+    generative::{
+        layout::Layout,
+        replay::{GenerativeReplay, Synthetic},
+    },
     metrics::{check_writable, write_atomically},
     tasks,
     trained::About,
@@ -193,6 +196,7 @@ fn summary(options: &TaskOptions, training: &Training) -> Value {
         "last_return": last("evaluation/return"),
         "last_return_std": last("evaluation/return_std"),
         "last_at_step": last_at,
+        "generative_replay": course.synthetic().map(Synthetic::account),
     })
 }
 

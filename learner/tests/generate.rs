@@ -5,6 +5,7 @@ mod common;
 
 use std::{
     fs,
+    net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
@@ -18,19 +19,25 @@ use common::{
     robot::{entries, spec, write_run},
 };
 use hilt_learner::{
+    checkpoint::{read_tensors, write_tensors},
     config::LearnerConfig,
     generative::{
         command::{self, GenerateOptions},
         relevance::Relevance,
     },
-    hybrid::task::{self, TaskOptions},
+    hybrid::{
+        self, HybridOptions,
+        task::{self, TaskOptions},
+    },
     offline::{self, OfflineOptions},
+    reward::RewardInput,
     stopped::Stopped,
     tasks,
 };
-use hilt_protocol::{RunId, noise::Uniforms};
+use hilt_protocol::{Record, RunId, noise::Uniforms};
 use hilt_recording::table::{Columns, Table, npz};
 use serde_json::Value;
+use tch::Tensor;
 
 const TINY: &[&str] = &[
     "device=\"cpu\"",
@@ -628,4 +635,64 @@ fn of_a_robots_training_that_is_shown_what_it_was_fed() {
     options.rig = Some(spec());
     go(&(options, config)).unwrap();
     looked_at(&no, 36);
+}
+
+#[test]
+fn of_a_robots_training_on_its_stream_too() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let (demos, mut config) = robot(dir.path());
+    let mut labelled = entries(RunId(3));
+    for entry in &mut labelled {
+        if let Record::Step(step) = &mut entry.record {
+            step.label = Some(entry.index == 6);
+        }
+    }
+    let labels = dir.path().join("labels");
+    write_run(&labels.join("first"), &spec(), &labelled);
+    let generative = &mut config.generative_replay;
+    (generative.retrain_diffusion_every, generative.lag_steps) = (2, 1);
+    (config.offline.updates, config.offline.held_out) = (4, 0.0);
+    (config.reward.input, config.reward.steps) = (RewardInput::Maps, 1);
+    let on_runs = OfflineOptions {
+        data: demos.clone(),
+        rig: None,
+        env: None,
+        out: dir.path().join("on-runs"),
+        seed: 5,
+        resume: false,
+        config: config.clone(),
+    };
+    offline::run(&on_runs, &AtomicBool::new(false)).unwrap();
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let run = dir.path().join("run");
+    let options = HybridOptions {
+        rig: None,
+        demos,
+        labels: Some(labels),
+        classifier: None,
+        from: Some(on_runs.out.join("export")),
+        out: run.clone(),
+        listen: vec![format!("tcp/{free}")],
+        session: format!("generate-{}", free.port()),
+        seed: 1,
+        max_updates: 10,
+        max_seconds: 0.0,
+        resume: false,
+        config: config.clone(),
+    };
+    hybrid::run(&options, Instant::now(), &AtomicBool::new(false)).unwrap();
+    let out = dir.path().join("out");
+    let nothing = refused(&of_run(&run, None, &out, &config));
+    says(&nothing, &["--run", "no generation"]);
+    // No robot sends anything here: it has generated what the training that it goes on from has, of the same demonstrations.
+    let mut kept = read_tensors(&on_runs.out.join("checkpoint.safetensors")).unwrap();
+    kept.retain(|(name, _)| name.starts_with("generative."));
+    kept.push(("generative.in_use".to_owned(), Tensor::from(0i64)));
+    write_tensors(&run.join("generative.safetensors"), &kept).unwrap();
+    go(&of_run(&run, None, &out, &config)).unwrap();
+    looked_at(&out, 36);
 }

@@ -24,7 +24,10 @@ pub struct Account {
     #[serde(rename = "generations")]
     ended: u64,
     refused: u64,
-    /// Why the last of these was.
+    /// Which of those that ended was believed last, from 1; 0: none.
+    #[serde(skip)]
+    believed: u64,
+    /// Why the last that was left out was.
     last_refusal: Option<String>,
     /// Figures of the newest that ended, until they are told.
     #[serde(skip)]
@@ -45,6 +48,16 @@ impl Account {
         self.begun_at
     }
 
+    /// Which of those that ended was believed last, from 1; 0: none.
+    pub fn believed(&self) -> u64 {
+        self.believed
+    }
+
+    /// Whether that was the last of all.
+    pub fn is_last_believed(&self) -> bool {
+        self.believed == self.ended
+    }
+
     /// Whether the next one is to begin after so many steps, where one does once in `every`. On a robot's stream many
     /// steps can have come since it was asked last.
     pub fn is_due(&self, steps: u64, every: u64) -> bool {
@@ -59,6 +72,7 @@ impl Account {
     /// The one that began last is used from here on.
     pub fn believe(&mut self, figures: Vec<(&'static str, f64)>, rows: i64) {
         self.ended += 1;
+        self.believed = self.ended;
         self.figures = Some(figures);
         self.tell(format!(
             "generation {} is used from here on: {rows} rows",
@@ -99,8 +113,15 @@ impl Account {
 
     /// What a checkpoint keeps of it.
     pub fn kept(&self) -> Vec<(String, Tensor)> {
-        let counts = [self.begun, self.begun_at, self.ended, self.refused].map(|n| n as i64);
-        let mut kept = vec![(COUNTS.to_owned(), Tensor::from_slice(&counts))];
+        let counts = [
+            self.begun,
+            self.begun_at,
+            self.ended,
+            self.refused,
+            self.believed,
+        ];
+        let counts = Tensor::from_slice(&counts.map(|count| count as i64));
+        let mut kept = vec![(COUNTS.to_owned(), counts)];
         let reason = self.last_refusal.as_ref();
         kept.extend(
             reason.map(|reason| (REFUSAL.to_owned(), Tensor::from_slice(reason.as_bytes()))),
@@ -114,11 +135,10 @@ impl Account {
     /// If it is not there, or another number of counts.
     pub fn restored(kept: &State) -> Result<Self> {
         let counts = Vec::<i64>::try_from(named(kept, COUNTS)?)?;
-        let [begun, begun_at, ended, refused] = counts[..] else {
-            anyhow::bail!("`{COUNTS}` has {} numbers of 4", counts.len());
+        let counts = Vec::from_iter(counts.into_iter().map(|count| count as u64));
+        let [begun, begun_at, ended, refused, believed] = counts[..] else {
+            anyhow::bail!("`{COUNTS}` has {} numbers of 5", counts.len());
         };
-        let [begun, begun_at, ended, refused] =
-            [begun, begun_at, ended, refused].map(|count| count as u64);
         let last_refusal = match named(kept, REFUSAL) {
             Err(_) => None,
             Ok(bytes) => {
@@ -131,6 +151,7 @@ impl Account {
             begun_at,
             ended,
             refused,
+            believed,
             last_refusal,
             ..Self::default()
         })
@@ -191,6 +212,7 @@ mod tests {
         let mut again = Account::restored(&account.kept()).unwrap();
         assert_eq!(again.told(), [], "what was told is not told again");
         assert_eq!(again.kept(), account.kept());
+        assert_eq!((again.believed(), again.is_last_believed()), (1, false));
         assert_eq!(
             again.to_string(),
             "2 generations, 1 left out, the last for: § too near"

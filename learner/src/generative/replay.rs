@@ -76,8 +76,20 @@ pub trait Synthetic {
     /// The same, for whoever tells it.
     fn account_mut(&mut self) -> &mut Account;
 
-    /// What a checkpoint keeps of it.
-    fn kept(&self) -> Vec<(String, Tensor)>;
+    /// Of what a checkpoint keeps of it, what came of the newest generation that was believed; it stays as it is until
+    /// the next one is.
+    fn made(&self) -> Vec<(String, Tensor)>;
+
+    /// The rest of it, which changes all the time.
+    fn changing(&self) -> Vec<(String, Tensor)>;
+
+    /// All that a checkpoint keeps of it.
+    fn kept(&self) -> Vec<(String, Tensor)> {
+        [self.changing(), self.made()]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
 
     /// Puts back what [`Synthetic::kept`] gave, found among other tensors.
     ///
@@ -372,16 +384,20 @@ impl Synthetic for GenerativeReplay {
         &mut self.account
     }
 
-    fn kept(&self) -> Vec<(String, Tensor)> {
+    fn made(&self) -> Vec<(String, Tensor)> {
+        let rows = self.rows.as_ref();
+        let rows = rows.map(|rows| (ROWS.to_owned(), rows.shallow_clone()));
+        rows.into_iter()
+            .chain(under(MODEL, self.model.iter()))
+            .collect()
+    }
+
+    fn changing(&self) -> Vec<(String, Tensor)> {
         let mut kept = self.account.kept();
         if let Some(curiosity) = &self.curiosity {
             let state = curiosity.state();
             kept.extend(under(CURIOSITY, state.iter()));
         }
-        if let Some(rows) = &self.rows {
-            kept.push((ROWS.to_owned(), rows.shallow_clone()));
-        }
-        kept.extend(under(MODEL, self.model.iter()));
         if let Some(pending) = &self.pending {
             kept.push((PENDING.to_owned(), Tensor::from(pending.count)));
             let scores = pending.scores.as_ref();
@@ -411,7 +427,8 @@ impl Synthetic for GenerativeReplay {
                 Some(rows.to_device(self.device))
             }
         };
-        if self.config.warm_start {
+        // One is begun anew after one that was left out.
+        if self.config.warm_start && self.account.is_last_believed() {
             self.model = below(MODEL, kept);
         }
         if !self.model.is_empty() {

@@ -160,7 +160,7 @@ impl Robot {
             let (state, updates) = read_agent(&dir.join(hybrid::AGENT_FILE), agent.state())
                 .context("--run: there is nothing to see before its first checkpoint")?;
             agent.restore(&state, updates);
-            hybrid::generated(dir)?
+            (hybrid::Generated::new(dir).load()?)
                 .with_context(|| fed::nothing_believed(dir, generative.account()))?
         };
         generative.restore(&kept).with_context(shown)?;

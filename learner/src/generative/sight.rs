@@ -332,13 +332,17 @@ impl Synthetic for SightReplay {
         }
     }
 
-    fn kept(&self) -> Vec<(String, Tensor)> {
+    fn made(&self) -> Vec<(String, Tensor)> {
+        (self.fitted.as_ref()).map_or(vec![], |fitted| fitted.rows.made())
+    }
+
+    fn changing(&self) -> Vec<(String, Tensor)> {
         let Some(Fitted { projection, rows }) = &self.fitted else {
             return self.account.kept();
         };
         let named = |(name, tensor)| (format!("{PROJECTION}{name}"), tensor);
         let mut kept: Vec<_> = projection.state().into_iter().map(named).collect();
-        kept.extend(rows.kept());
+        kept.extend(rows.changing());
         kept
     }
 

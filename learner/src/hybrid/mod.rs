@@ -10,6 +10,7 @@
 //!
 //! So it goes with a robot, here. Where a simulated task stands in its place, [`task`] takes the steps itself.
 
+mod generated;
 mod log;
 mod prepare;
 pub mod task;
@@ -30,15 +31,15 @@ use anyhow::{Context, Result};
 use hilt_link::{LearnerConfig as LinkConfig, LearnerLink};
 use hilt_protocol::{Entry, Graph, RigSpec, RunId};
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
 
+pub(crate) use self::generated::Generated;
 use self::{
     prepare::{Prepared, prepare},
     updates::UpdateLoop,
 };
 use crate::{
     agents::guard::Watch,
-    checkpoint::{read_agent, read_tensors, write_agent},
+    checkpoint::{read_agent, write_agent},
     config::{Algorithm, LearnerConfig},
     dataset::LabelledFrames,
     export,
@@ -57,8 +58,6 @@ pub(crate) const ENCODER_FILE: &str = "encoder.safetensors";
 pub(crate) const AGENT_FILE: &str = "agent.safetensors";
 pub(crate) const STATE_FILE: &str = "state.json";
 pub(crate) const REPLAY: &str = "replay";
-/// The synthetic replay of the last checkpoint, where there is one.
-const GENERATIVE_FILE: &str = "generative.safetensors";
 
 /// What to train from, and where to.
 #[derive(Clone, Debug)]
@@ -152,16 +151,6 @@ fn check_folder(options: &HybridOptions) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// What the last checkpoint in a training's folder has of generated experience, if it has any.
-///
-/// # Errors
-/// If its file cannot be read.
-pub(crate) fn generated(dir: &Path) -> Result<Option<Vec<(String, Tensor)>>> {
-    let file = dir.join(GENERATIVE_FILE);
-    let there = file.exists().then(|| read_tensors(&file));
-    Ok(there.transpose()?)
 }
 
 /// Trains until the time is over or `stop` is set.
@@ -296,11 +285,17 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
     ));
 
     let mut generative = SightReplay::new(config, spec, options.seed, device);
+    let mut generated = Generated::new(&options.out);
     if let Some(generative) = &mut generative
         && options.resume
-        && let Some(kept) = generated(&options.out)?
+        && let Some(kept) = generated.load()?
     {
-        (generative.restore(&kept)).with_context(|| format!("--out {}", options.out.display()))?;
+        (generative.restore(&kept)).with_context(|| {
+            format!(
+                "going on with what --out {} generated",
+                options.out.display()
+            )
+        })?;
     }
     let entries = AtomicU64::new(kept.entries);
     let ended = AtomicBool::new(false);
@@ -327,6 +322,7 @@ pub fn run(options: &HybridOptions, started: Instant, stop: &AtomicBool) -> Resu
             replay,
             entries,
             generative,
+            generated,
             watch: Watch::default(),
             figures: vec![],
         };

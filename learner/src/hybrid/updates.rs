@@ -14,13 +14,15 @@ use hilt_link::LearnerLink;
 use hilt_protocol::{Graph, NamedTensor, Progress, RigSpec, noise::Uniforms, noise::mix};
 
 use super::{
-    AGENT_FILE, GENERATIVE_FILE, HybridOptions, STATE_FILE, State, lock,
+    AGENT_FILE, HybridOptions, STATE_FILE, State,
+    generated::Generated,
+    lock,
     log::{Log, Stand},
     read,
 };
 use crate::{
     agents::guard::Watch,
-    checkpoint::{write_agent, write_tensors},
+    checkpoint::write_agent,
     dataset::LabelledFrames,
     encoder::Encoder,
     export::{self, RobotAgent},
@@ -49,6 +51,7 @@ pub(super) struct UpdateLoop<'a> {
     pub(super) replay: &'a RwLock<Replay>,
     pub(super) entries: &'a AtomicU64,
     pub(super) generative: Option<SightReplay>,
+    pub(super) generated: Generated,
     pub(super) watch: Watch,
     /// Figures of the updates that were looked at last, and of earlier ones those that these had not.
     pub(super) figures: Vec<(&'static str, f64)>,
@@ -322,8 +325,12 @@ impl UpdateLoop<'_> {
         let file = self.options.out.join(AGENT_FILE);
         write_agent(&file, self.agent.state(), self.agent.updates())?;
         if let Some(generative) = &self.generative {
-            let file = self.options.out.join(GENERATIVE_FILE);
-            write_tensors(&file, &generative.kept())?;
+            let made = generative.made();
+            let in_use = match made.is_empty() {
+                true => 0,
+                false => generative.account().believed(),
+            };
+            self.generated.save(in_use, generative.changing(), &made)?;
         }
         self.save_state()
     }

@@ -4,8 +4,9 @@
 mod common;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicBool},
 };
 
 use common::robot::{config, entries, spec, write_run};
@@ -13,10 +14,18 @@ use hilt_learner::{
     checkpoint::read_tensors,
     config::FrameStore,
     encoder::Encoder,
-    generative::{config::GenerativeConfig, relevance::Relevance, sampler::Solver},
+    generative::{
+        config::GenerativeConfig,
+        relevance::Relevance,
+        replay::{Settled, Synthetic},
+        sampler::Solver,
+        sight::{Seen, SightReplay},
+    },
+    ingest::Ingest,
     offline::{self, OfflineOptions},
+    replay::{HostBatch, Replay, Which, to_tensors},
 };
-use hilt_protocol::RunId;
+use hilt_protocol::{Entry, Record, RunId, Step};
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 
@@ -172,4 +181,99 @@ fn a_resumed_training_is_told_which_setting_it_did_not_begin_with() {
         "{error}"
     );
     run(&options);
+}
+
+/// What a robot saw while its cameras were covered.
+fn covered(run: RunId) -> Vec<Entry> {
+    let mut entries = entries(run);
+    for entry in &mut entries {
+        let (Record::Reset(next) | Record::Step(Step { next, .. })) = &mut entry.record;
+        for image in &mut next.images {
+            image.rgb = vec![0; image.rgb.len()].into();
+        }
+    }
+    entries
+}
+
+#[test]
+fn a_training_whose_cameras_are_covered_goes_on_without_and_says_so() {
+    let stage = Stage::new();
+    for run in [RunId(3), RunId(4)] {
+        let dir = stage.path("covered").join(run.0.to_string());
+        write_run(&dir, &spec(), &covered(run));
+    }
+    let options = |out: &str| OfflineOptions {
+        data: stage.path("covered"),
+        ..stage.options(out, "sac")
+    };
+    let straight = options("straight");
+    run(&straight);
+    let text = fs::read(straight.out.join("summary.json")).unwrap();
+    let summary: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let of = &summary["generative_replay"];
+    // At first, and whenever one is due.
+    assert_eq!((&of["generations"], &of["refused"]), (&4.into(), &4.into()));
+    let reason = of["last_refusal"].as_str().unwrap();
+    assert!(reason.contains("are the cameras covered?"), "{reason}");
+    let mut resumed = options("resumed");
+    resumed.config.offline.updates = 3;
+    run(&resumed);
+    resumed.resume = true;
+    resumed.config.offline.updates = 6;
+    run(&resumed);
+    let whole = checkpoint(&straight.out);
+    assert!(checkpoint(&resumed.out) == whole);
+    let mut plain = options("plain");
+    plain.config.generative_replay.enabled = false;
+    run(&plain);
+    let plain = checkpoint(&plain.out);
+    let same = |(name, own): &(String, Tensor)| tensor(&whole, name) == Some(own);
+    assert!(plain.iter().all(same), "as without");
+}
+
+#[test]
+fn cameras_that_are_uncovered_are_seen_when_the_next_generation_is_due() {
+    let _stage = Stage::new();
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config("sac");
+    config.generative_replay = GenerativeConfig {
+        retrain_diffusion_every: 10,
+        ..tiny()
+    };
+    let encoder = Encoder::new(config.encoder.clone(), Kind::Float, Device::Cpu, 5);
+    let ingest = Ingest::new(spec(), &encoder, &config.train).unwrap();
+    let (layout, identity) = (ingest.layout(), ingest.identity());
+    let store = RwLock::new(Replay::open(dir.path(), layout, identity, 1000).unwrap());
+    let push = |entries: Vec<Entry>| {
+        for entry in entries {
+            ingest.push(&entry, false, &store).unwrap();
+        }
+    };
+    let agent = config.sight_agent(&spec(), encoder.config().map_shape(), Device::Cpu, 3);
+    let look = |look: &mut dyn FnMut(&Replay)| look(&store.read().unwrap());
+    let seen = Seen {
+        replay: &look,
+        encoder: &encoder,
+        agent: &*agent,
+    };
+    let batch = || {
+        let mut batch = HostBatch::new(layout, 4);
+        store.read().unwrap().in_order(Which::Online, 0, &mut batch);
+        to_tensors(&batch, encoder.config().map_shape(), Device::Cpu)
+    };
+    let mut generative = SightReplay::new(&config, &spec(), 3, Device::Cpu).unwrap();
+    push(covered(RunId(3)));
+    generative.after(1, &seen, &batch()).unwrap();
+    let news = generative.account_mut().news();
+    assert!(news[0].starts_with("generation 1 is left out"), "{news:?}");
+    assert!(news[0].ends_with("covered?") && news.len() == 1, "{news:?}");
+    push(entries(RunId(4)));
+    generative.after(9, &seen, &batch()).unwrap();
+    assert_eq!(generative.account_mut().news(), Vec::<String>::new());
+    generative.after(10, &seen, &batch()).unwrap();
+    let stop = AtomicBool::new(false);
+    assert_eq!(generative.before(11, &seen, &stop).unwrap(), Settled::Yes);
+    let news = generative.account_mut().news();
+    assert!(news[0].starts_with("projection "), "{news:?}");
+    assert_eq!(news[1..], ["generation 2 is used from here on: 120 rows"]);
 }

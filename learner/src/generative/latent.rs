@@ -6,7 +6,8 @@
 //! ones made of their components. No network and no graph that a robot runs knows that there is a projection.
 //!
 //! A projection does not change once it was fitted. A new one, of another version, is fitted when a training begins
-//! without one; rows of an older one mean other things and are never mixed with it.
+//! without one, or where maps show what it has no components for; rows of an older one mean other things and are never
+//! mixed with it.
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -82,12 +83,13 @@ impl Projection {
             if count < 2 {
                 return Err(Unprojectable::Few(count));
             }
+            // A mean of many equal numbers may be a rounding away from them, and that is no variance.
+            if rows.amin(0, false) == rows.amax(0, false) {
+                return Err(Unprojectable::Constant(count));
+            }
             let mean = rows.mean_dim(0, false, None::<Kind>);
             let centred = &rows - &mean;
             let variance = centred.square().sum(None::<Kind>).double_value(&[]);
-            if variance <= 0.0 {
-                return Err(Unprojectable::Constant(count));
-            }
             // The smaller of the two products has the same values: of rows, or of columns.
             let (values, components) = match count < width {
                 true => {
@@ -340,7 +342,7 @@ mod tests {
         let error = |seen: &Sight| Projection::fit(&config(3), seen).unwrap_err();
         assert_eq!(error(&seen(1, 0.0)), Unprojectable::Few(1));
         let same = Sight {
-            maps: vec![Tensor::ones([9, 1, 1, 4], (Kind::Float, Device::Cpu))],
+            maps: vec![Tensor::full([9, 1, 1, 4], 0.1, (Kind::Double, Device::Cpu))],
             proprio: Tensor::zeros([9, 1], (Kind::Float, Device::Cpu)),
         };
         assert_eq!(error(&same), Unprojectable::Constant(9));

@@ -324,6 +324,34 @@ fn data_at_hand_is_multiplied_too_and_goes_on_alike() {
     }
 }
 
+/// The reference's bug: what is generated overwrites the newest observation, once in a generation. Here nothing of a
+/// batch is generated, so that acting and learning would be the same but for that.
+#[test]
+fn a_generation_that_is_taken_in_leaves_real_steps_as_they_are() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let steps = |name: &str, sets: &[&[&str]]| {
+        let log = dir.path().join(format!("{name}.npz"));
+        let options = TaskOptions {
+            log: Some(log.clone()),
+            ..on_task(&dir.path().join(name), sets, 800)
+        };
+        go(&options).unwrap();
+        (npz::read(&log).unwrap(), agent(&options.out))
+    };
+    let unused = ["generative_replay.diffusion_sample_ratio=0.0"];
+    let (taken, plain) = (
+        steps("taken", &[TINY, BELIEVED, &unused]),
+        steps("plain", &[]),
+    );
+    let out = dir.path().join("taken");
+    assert_eq!(figures(&out, "train/generative/generation"), [3.0]);
+    assert_eq!(figures(&out, REFUSED), [0.0]);
+    assert_eq!(taken.0.columns().rewards.len(), 800);
+    assert!(taken.0 == plain.0, "other steps");
+    assert_eq!(taken.1, plain.1, "another agent");
+}
+
 fn says(error: &anyhow::Error, words: &[&str]) {
     let error = format!("{error:#}");
     for word in words {

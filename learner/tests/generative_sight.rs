@@ -11,6 +11,7 @@ use std::{
 
 use common::robot::{config, entries, spec, write_run};
 use hilt_learner::{
+    agents::sight::{Sight, SightTransitions},
     checkpoint::read_tensors,
     config::FrameStore,
     encoder::Encoder,
@@ -25,7 +26,7 @@ use hilt_learner::{
     offline::{self, OfflineOptions},
     replay::{HostBatch, Replay, Which, to_tensors},
 };
-use hilt_protocol::{Entry, Record, RunId, Step};
+use hilt_protocol::{Entry, Record, RunId, Step, noise::Uniforms};
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 
@@ -276,4 +277,74 @@ fn cameras_that_are_uncovered_are_seen_when_the_next_generation_is_due() {
     let news = generative.account_mut().news();
     assert!(news[0].starts_with("projection "), "{news:?}");
     assert_eq!(news[1..], ["generation 2 is used from here on: 120 rows"]);
+}
+
+#[test]
+fn a_batch_has_its_real_rows_as_they_are_and_generated_grippers_do_what_grippers_can() {
+    let stage = Stage::new();
+    let options = stage.options("out", "sac");
+    run(&options);
+    let mut kept = checkpoint(&options.out);
+    // Numbered by their rewards; grippers' commands lie anywhere.
+    let wishes = [-1.3f32, -0.7, -0.51, -0.3, 0.0, 0.4, 0.6, 1.2];
+    let commands = [-1f32, -1.0, -1.0, 0.0, 0.0, 0.0, 1.0, 1.0];
+    let count = wishes.len() as i64;
+    let float = (Kind::Float, Device::Cpu);
+    let rows = Tensor::rand([count, 22], float);
+    let (gripper, reward) = (8 + 2, 8 + 3 + 1);
+    rows.select(1, gripper).copy_(&Tensor::from_slice(&wishes));
+    (rows.select(1, reward)).copy_(&Tensor::arange(count, float));
+    for (name, tensor) in &mut kept {
+        if name == "generative.rows" {
+            assert_eq!(tensor.size()[1], 22);
+            *tensor = rows.shallow_clone();
+        }
+    }
+    let mut generative = SightReplay::new(&options.config, &spec(), 3, Device::Cpu).unwrap();
+    generative.restore(&kept).unwrap();
+    let map = options.config.encoder.map_shape();
+    let sight = |rows: i64| Sight {
+        maps: Vec::from([(); 2].map(|()| Tensor::randn([&[rows], &map[..]].concat(), float))),
+        proprio: Tensor::randn([rows, 2], float),
+    };
+    let n = 64;
+    let real = SightTransitions {
+        observations: sight(n),
+        next_observations: sight(n),
+        // As nothing generated is.
+        actions: Tensor::rand([n, 3], float) * 0.2 + 0.2,
+        rewards: Tensor::arange(n, float) + 100.0,
+        grasp_penalty: Tensor::rand([n], float),
+        masks: Tensor::ones([n], float),
+        returns: None,
+    };
+    let all = generative.mixed(&real, n as usize, &mut Uniforms::new(1));
+    assert_eq!(all.rows(), 2 * n);
+    let is_real = all.rewards.ge(100.0);
+    let of =
+        |which: &Tensor, tensor: &Tensor| tensor.index_select(0, &which.nonzero().squeeze_dim(1));
+    let ours = |tensor: &Tensor| of(&is_real, tensor);
+    assert_eq!(ours(&all.rewards), real.rewards);
+    assert_eq!(ours(&all.actions), real.actions);
+    assert_eq!(ours(&all.grasp_penalty), real.grasp_penalty);
+    for (all, real) in [
+        (&all.observations, &real.observations),
+        (&all.next_observations, &real.next_observations),
+    ] {
+        assert_eq!(ours(&all.maps[1]), real.maps[1]);
+        assert_eq!(ours(&all.proprio), real.proprio);
+    }
+    let theirs = |tensor: &Tensor| of(&is_real.logical_not(), tensor);
+    let (actions, numbers) = (
+        theirs(&all.actions),
+        theirs(&all.rewards).to_kind(Kind::Int64),
+    );
+    let wanted = Tensor::from_slice(&commands).index_select(0, &numbers);
+    assert_eq!(actions.select(1, 2), wanted);
+    let motion = rows.narrow(1, 8, 2).index_select(0, &numbers);
+    assert_eq!(
+        actions.narrow(1, 0, 2),
+        motion,
+        "what moves the arm is not rounded"
+    );
 }

@@ -2,18 +2,18 @@
 //! that what they generate is nothing that anybody would learn from.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod common;
+
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
+use common::on_task::{alone, go, lines, says};
 use hilt_learner::{
     checkpoint::read_tensors,
     config::LearnerConfig,
@@ -23,12 +23,6 @@ use hilt_learner::{
 use hilt_recording::table::{Columns, Table, npz};
 use serde_json::Value;
 use tch::Tensor;
-
-/// Fresh networks are drawn from torch's one generator: tests that compare runs must not draw at once.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Without generated experience.
 const PLAIN: &[&str] = &[
@@ -93,24 +87,16 @@ fn on_task(out: &Path, sets: &[&[&str]], steps: u64) -> TaskOptions {
     }
 }
 
-fn go(options: &TaskOptions) -> anyhow::Result<()> {
-    task::run(options, Instant::now(), &AtomicBool::new(false))
-}
-
-/// What an agent is made of, in the order of the names.
+/// What the last agent is made of.
 fn agent(out: &Path) -> Vec<(String, Tensor)> {
-    let mut tensors = read_tensors(&out.join("export/agent.safetensors")).unwrap();
-    tensors.sort_by_key(|(name, _)| name.clone());
-    tensors
+    common::on_task::agent(&out.join("export"))
 }
 
 /// All figures of a name, in order.
 fn figures(out: &Path, name: &str) -> Vec<f64> {
-    let text = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
-    let lines = text
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter_map(|line| line[name].as_f64()).collect()
+    (lines(out).iter())
+        .filter_map(|line| line[name].as_f64())
+        .collect()
 }
 
 fn summary(out: &Path) -> Value {
@@ -352,11 +338,8 @@ fn a_generation_that_is_taken_in_leaves_real_steps_as_they_are() {
     assert_eq!(taken.1, plain.1, "another agent");
 }
 
-fn says(error: &anyhow::Error, words: &[&str]) {
-    let error = format!("{error:#}");
-    for word in words {
-        assert!(error.contains(word), "{word}: {error}");
-    }
+fn refused(trained: anyhow::Result<()>) -> String {
+    format!("{:#}", trained.unwrap_err())
 }
 
 #[test]
@@ -385,20 +368,20 @@ fn a_resumed_training_is_told_which_setting_it_did_not_begin_with() {
         train(&plain, &[], false).unwrap();
         train(&generating, &[TINY], false).unwrap();
         let enabled = ["generative_replay.enabled = ", "repeat the command"];
-        says(&train(&plain, &[TINY], true).unwrap_err(), &enabled);
-        says(&train(&generating, &[], true).unwrap_err(), &enabled);
+        says(&refused(train(&plain, &[TINY], true)), &enabled);
+        says(&refused(train(&generating, &[], true)), &enabled);
         let other = train(
             &generating,
             &[TINY, &["generative_replay.relevance=\"none\""]],
             true,
         );
         says(
-            &other.unwrap_err(),
+            &refused(other),
             &["generative_replay.relevance = \"curiosity\"", "\"none\""],
         );
         let wide: &[&[&str]] = &[TINY, &["generative_replay.curiosity.hidden=9"]];
         says(
-            &train(&generating, wide, true).unwrap_err(),
+            &refused(train(&generating, wide, true)),
             &["generative_replay.curiosity is of another shape", "repeat"],
         );
         // Nothing of the sort has changed.
@@ -422,7 +405,7 @@ fn a_model_of_another_shape_is_gone_on_with_from_nothing_or_not_at_all() {
     let wide = "generative_replay.diffusion.denoiser.width=12";
     train(&[warm], 400, false).unwrap();
     says(
-        &train(&[warm, wide], 500, true).unwrap_err(),
+        &refused(train(&[warm, wide], 500, true)),
         &[
             "generative_replay.diffusion is of another shape",
             "--set generative_replay.warm_start=false",

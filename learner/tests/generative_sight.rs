@@ -5,14 +5,15 @@ mod common;
 
 use std::{
     fs,
-    path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicBool},
+    sync::{RwLock, atomic::AtomicBool},
 };
 
-use common::robot::{config, entries, spec, write_run};
+use common::{
+    robot::{config, entries, spec, write_run},
+    stage::{Stage, checkpoint},
+};
 use hilt_learner::{
     agents::sight::{Sight, SightTransitions},
-    checkpoint::read_tensors,
     config::FrameStore,
     encoder::Encoder,
     generative::{
@@ -28,56 +29,16 @@ use hilt_learner::{
 };
 use hilt_protocol::{Entry, Record, RunId, Step, noise::Uniforms};
 use tch::{Device, Kind, Tensor};
-use tempfile::TempDir;
 
-/// Two runs and an encoder. Fresh networks come from torch's generator, of which a process has one: whoever trains is
-/// alone.
-struct Stage {
-    dir: TempDir,
-    _alone: MutexGuard<'static, ()>,
-}
-
-static TURN: Mutex<()> = Mutex::new(());
-
-impl Stage {
-    fn new() -> Self {
-        let _alone = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        tch::set_num_threads(1);
-        let dir = tempfile::tempdir().unwrap();
-        for (name, run) in [("first", RunId(1)), ("second", RunId(2))] {
-            write_run(&dir.path().join("runs").join(name), &spec(), &entries(run));
-        }
-        let encoder = Encoder::new(config("bc").encoder, Kind::Float, Device::Cpu, 5);
-        let file = dir.path().join("encoder.safetensors");
-        encoder.save(&file).unwrap();
-        Self { dir, _alone }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Six updates, from the fourth on with generated rows.
-    fn options(&self, out: &str, algorithm: &str) -> OfflineOptions {
-        let mut config = config(algorithm);
-        config.encoder_weights = Some(self.path("encoder.safetensors"));
-        config.train.threads = Some(1);
-        let offline = &mut config.offline;
-        (offline.updates, offline.batch, offline.held_out) = (6, 4, 0.0);
-        (offline.epoch_updates, offline.log_freq) = (3, 6);
-        // Schedules are of the whole training.
-        config.iql.actor_updates = Some(6);
-        config.generative_replay = tiny();
-        OfflineOptions {
-            rig: None,
-            data: self.path("runs"),
-            env: None,
-            out: self.path(out),
-            seed: 3,
-            resume: false,
-            config,
-        }
-    }
+/// Six updates, from the fourth on with generated rows.
+fn options(stage: &Stage, out: &str, algorithm: &str) -> OfflineOptions {
+    let mut options = stage.options(out, algorithm);
+    let config = &mut options.config;
+    (config.offline.held_out, config.offline.log_freq) = (0.0, 6);
+    // Schedules are of the whole training.
+    config.iql.actor_updates = Some(6);
+    config.generative_replay = tiny();
+    options
 }
 
 /// What it makes is nothing that anybody would believe: it is told to.
@@ -106,14 +67,6 @@ fn run(options: &OfflineOptions) {
     offline::run(options, &AtomicBool::new(false)).unwrap();
 }
 
-/// The last checkpoint's tensors, but for how long it took.
-fn checkpoint(out: &Path) -> Vec<(String, Tensor)> {
-    let mut tensors = read_tensors(&out.join("checkpoint.safetensors")).unwrap();
-    tensors.retain(|(name, _)| name != "training.trained_s");
-    tensors.sort_by(|a, b| a.0.cmp(&b.0));
-    tensors
-}
-
 fn tensor<'a>(of: &'a [(String, Tensor)], wanted: &str) -> Option<&'a Tensor> {
     (of.iter().find(|(name, _)| name == wanted)).map(|(_, tensor)| tensor)
 }
@@ -122,14 +75,14 @@ fn tensor<'a>(of: &'a [(String, Tensor)], wanted: &str) -> Option<&'a Tensor> {
 fn each_algorithm_learns_from_generated_rows_of_what_a_robot_saw_and_goes_on_alike() {
     let stage = Stage::new();
     for algorithm in ["sac-grasp", "sac", "redq", "rlpd", "cal-ql", "bc"] {
-        let straight = stage.options(&format!("{algorithm}-straight"), algorithm);
+        let straight = options(&stage, &format!("{algorithm}-straight"), algorithm);
         run(&straight);
         let whole = checkpoint(&straight.out);
         // Components of the maps and proprioception, action with its cost, reward, and what is next; terminal.
         let width = 2 * (6 + 2) + (3 + 1) + 2;
         let rows = tensor(&whole, "generative.rows").unwrap();
         assert_eq!(rows.size(), [120, width], "{algorithm}");
-        let mut resumed = stage.options(&format!("{algorithm}-resumed"), algorithm);
+        let mut resumed = options(&stage, &format!("{algorithm}-resumed"), algorithm);
         // Before there is anything, and when one generation is in use and the next has begun.
         for updates in [1, 4] {
             resumed.config.offline.updates = updates;
@@ -139,7 +92,7 @@ fn each_algorithm_learns_from_generated_rows_of_what_a_robot_saw_and_goes_on_ali
         resumed.config.offline.updates = 6;
         run(&resumed);
         assert!(checkpoint(&resumed.out) == whole, "{algorithm}");
-        let mut plain = stage.options(&format!("{algorithm}-plain"), algorithm);
+        let mut plain = options(&stage, &format!("{algorithm}-plain"), algorithm);
         plain.config.generative_replay.enabled = false;
         run(&plain);
         let plain = checkpoint(&plain.out);
@@ -151,7 +104,7 @@ fn each_algorithm_learns_from_generated_rows_of_what_a_robot_saw_and_goes_on_ali
 #[test]
 fn images_are_multiplied_by_what_the_encoder_makes_of_them() {
     let stage = Stage::new();
-    let mut options = stage.options("images", "sac-grasp");
+    let mut options = options(&stage, "images", "sac-grasp");
     options.config.train.store = FrameStore::Images;
     run(&options);
     assert!(tensor(&checkpoint(&options.out), "generative.rows").is_some());
@@ -160,7 +113,7 @@ fn images_are_multiplied_by_what_the_encoder_makes_of_them() {
 #[test]
 fn a_resumed_training_is_told_which_setting_it_did_not_begin_with() {
     let stage = Stage::new();
-    let mut options = stage.options("out", "iql");
+    let mut options = options(&stage, "out", "iql");
     run(&options);
     options.resume = true;
     let refused = |options: &OfflineOptions| {
@@ -203,11 +156,11 @@ fn a_training_whose_cameras_are_covered_goes_on_without_and_says_so() {
         let dir = stage.path("covered").join(run.0.to_string());
         write_run(&dir, &spec(), &covered(run));
     }
-    let options = |out: &str| OfflineOptions {
+    let training = |out: &str| OfflineOptions {
         data: stage.path("covered"),
-        ..stage.options(out, "sac")
+        ..options(&stage, out, "sac")
     };
-    let straight = options("straight");
+    let straight = training("straight");
     run(&straight);
     let text = fs::read(straight.out.join("summary.json")).unwrap();
     let summary: serde_json::Value = serde_json::from_slice(&text).unwrap();
@@ -216,7 +169,7 @@ fn a_training_whose_cameras_are_covered_goes_on_without_and_says_so() {
     assert_eq!((&of["generations"], &of["refused"]), (&4.into(), &4.into()));
     let reason = of["last_refusal"].as_str().unwrap();
     assert!(reason.contains("are the cameras covered?"), "{reason}");
-    let mut resumed = options("resumed");
+    let mut resumed = training("resumed");
     resumed.config.offline.updates = 3;
     run(&resumed);
     resumed.resume = true;
@@ -224,7 +177,7 @@ fn a_training_whose_cameras_are_covered_goes_on_without_and_says_so() {
     run(&resumed);
     let whole = checkpoint(&straight.out);
     assert!(checkpoint(&resumed.out) == whole);
-    let mut plain = options("plain");
+    let mut plain = training("plain");
     plain.config.generative_replay.enabled = false;
     run(&plain);
     let plain = checkpoint(&plain.out);
@@ -282,7 +235,7 @@ fn cameras_that_are_uncovered_are_seen_when_the_next_generation_is_due() {
 #[test]
 fn a_batch_has_its_real_rows_as_they_are_and_generated_grippers_do_what_grippers_can() {
     let stage = Stage::new();
-    let options = stage.options("out", "sac");
+    let options = options(&stage, "out", "sac");
     run(&options);
     let mut kept = checkpoint(&options.out);
     // Numbered by their rewards; grippers' commands lie anywhere.

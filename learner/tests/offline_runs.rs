@@ -7,67 +7,21 @@ mod common;
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::atomic::AtomicBool,
 };
 
-use common::robot::{ALGORITHMS, config, entries, spec, write_run};
+use common::{
+    robot::{ALGORITHMS, config, entries, spec, write_run},
+    stage::{Stage, checkpoint},
+};
 use hilt_learner::{
-    checkpoint::read_tensors,
     config::{FrameStore, LearnerConfig},
     encoder::Encoder,
     offline::{self, OfflineOptions},
     trained_on_runs::TrainedOnRuns,
 };
 use hilt_protocol::{Entry, Record, RunId};
-use tch::{Device, Kind, Tensor};
-use tempfile::TempDir;
-
-/// Two runs, and an encoder for whoever does not train one. Fresh networks come from torch's generator, of which a
-/// process has one: whoever trains is alone.
-struct Stage {
-    dir: TempDir,
-    _alone: MutexGuard<'static, ()>,
-}
-
-static TURN: Mutex<()> = Mutex::new(());
-
-impl Stage {
-    fn new() -> Self {
-        let _alone = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        tch::set_num_threads(1);
-        let dir = tempfile::tempdir().unwrap();
-        for (name, run) in [("first", RunId(1)), ("second", RunId(2))] {
-            write_run(&dir.path().join("runs").join(name), &spec(), &entries(run));
-        }
-        let encoder = Encoder::new(config("bc").encoder, Kind::Float, Device::Cpu, 5);
-        encoder
-            .save(&dir.path().join("encoder.safetensors"))
-            .unwrap();
-        Self { dir, _alone }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn options(&self, out: &str, algorithm: &str) -> OfflineOptions {
-        let mut config = config(algorithm);
-        config.encoder_weights = Some(self.path("encoder.safetensors"));
-        config.train.threads = Some(1);
-        let offline = &mut config.offline;
-        (offline.updates, offline.batch, offline.held_out) = (6, 4, 0.3);
-        (offline.eval_freq, offline.epoch_updates, offline.log_freq) = (3, 3, 2);
-        OfflineOptions {
-            rig: None,
-            data: self.path("runs"),
-            env: None,
-            out: self.path(out),
-            seed: 3,
-            resume: false,
-            config,
-        }
-    }
-}
+use tch::{Device, Kind};
 
 fn run(options: &OfflineOptions) -> anyhow::Result<()> {
     offline::run(options, &AtomicBool::new(false))
@@ -75,14 +29,6 @@ fn run(options: &OfflineOptions) -> anyhow::Result<()> {
 
 fn error(options: &OfflineOptions) -> String {
     format!("{:#}", run(options).unwrap_err())
-}
-
-/// The last checkpoint's tensors, but for how long it took.
-fn checkpoint(out: &Path) -> Vec<(String, Tensor)> {
-    let mut tensors = read_tensors(&out.join("checkpoint.safetensors")).unwrap();
-    tensors.retain(|(name, _)| name != "training.trained_s");
-    tensors.sort_by(|a, b| a.0.cmp(&b.0));
-    tensors
 }
 
 fn last_evaluation(out: &Path) -> serde_json::Value {

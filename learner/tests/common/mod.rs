@@ -7,6 +7,7 @@ pub mod on_task;
 pub mod onnx;
 pub mod robot;
 pub mod sound;
+pub mod stage;
 
 use std::{
     collections::BTreeMap,

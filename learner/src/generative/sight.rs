@@ -266,20 +266,20 @@ impl SightReplay {
     /// where there is no projection yet, one is fitted.
     ///
     /// # Errors
-    /// If maps cannot be projected, or nothing was seen; and of `look`.
+    /// If maps cannot be projected, or nothing was seen; and what `look` says.
     pub fn look<T>(
         &mut self,
         seen: &Seen,
         look: impl FnOnce(&mut GenerativeReplay, &Transitions, &dyn Critic) -> Result<T>,
     ) -> Result<T> {
         if self.fitted.is_none() {
-            self.refit(seen)?;
+            self.refit(0, seen);
         }
         let looked = self.drive(seen, None, |rows, experience| {
             let real = (experience.all)().context("there is no step to look at")?;
             look(rows, &real, experience.critic)
         })?;
-        looked.context("there is no step to look at")
+        looked.with_context(|| format!("there is nothing to look at: {}", self.account()))
     }
 
     /// What maps become, once there is something to see.

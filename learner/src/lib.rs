@@ -31,6 +31,9 @@ pub mod dataset;
 pub mod encoder;
 pub mod evaluation;
 pub mod export;
+#[cfg(test)]
+#[path = "../../core/recording/tests/support/ffmpeg.rs"]
+mod ffmpeg;
 pub mod frames;
 pub mod generative;
 pub mod hybrid;

@@ -133,26 +133,13 @@ impl Task for Filmed<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs,
-        process::{Command, Stdio},
-    };
+    use std::{fs, process::Command};
 
     use super::*;
-    use crate::tasks::{self, pendulum::Pendulum};
-
-    /// Whether there is ffmpeg here. Not all tests need it; those that do say so when it is not.
-    fn has_ffmpeg() -> bool {
-        let there = Command::new("ffmpeg")
-            .arg("-version")
-            .stdout(Stdio::null())
-            .status()
-            .is_ok();
-        if !there {
-            println!("SKIPPED: there is no ffmpeg here; apt install ffmpeg");
-        }
-        there
-    }
+    use crate::{
+        ffmpeg::has_ffmpeg,
+        tasks::{self, pendulum::Pendulum},
+    };
 
     /// Width, height and pictures of a video, by its own program.
     fn probe(path: &Path) -> String {

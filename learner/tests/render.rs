@@ -1,6 +1,9 @@
 //! `hilt-learner render`: videos of a trained policy, and of which.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../../core/recording/tests/support/ffmpeg.rs"]
+mod ffmpeg;
+
 use std::{
     fs,
     path::Path,
@@ -9,6 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use ffmpeg::has_ffmpeg;
 use hilt_learner::{
     config::{Algorithm, DeviceChoice, LearnerConfig},
     evaluation::{
@@ -62,8 +66,7 @@ fn trained_folder(dir: &Path, place: &str) {
 
 #[test]
 fn videos_are_named_by_episode_and_return() {
-    if Command::new("ffmpeg").arg("-version").output().is_err() {
-        println!("SKIPPED: there is no ffmpeg here; apt install ffmpeg");
+    if !has_ffmpeg() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -28,6 +28,9 @@ mod channels;
 pub mod convert;
 mod data;
 pub mod descriptor;
+#[cfg(test)]
+#[path = "../tests/support/ffmpeg.rs"]
+mod ffmpeg;
 pub mod film;
 pub mod foxglove;
 pub mod guess;

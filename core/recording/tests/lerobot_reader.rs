@@ -1,15 +1,14 @@
 //! Datasets that LeRobot wrote are read as LeRobot itself reads them.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "support/ffmpeg.rs"]
+mod ffmpeg;
 #[path = "support/python.rs"]
 mod support;
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{fs, path::Path};
 
+use ffmpeg::has_ffmpeg;
 use hilt_protocol::{ActionSource, Entry, Observation, Record, RigSpec, SetupMode};
 use hilt_recording::{Data, Recording};
 use serde_json::Value;
@@ -20,19 +19,6 @@ const PICTURE_BYTES: usize = WIDTH as usize * HEIGHT as usize * 3;
 /// As two decoders may differ in how they round colours, levels.
 const MOST_MEAN: f64 = 1.0;
 const MOST: u8 = 6;
-
-/// Whether there is ffmpeg here. Not all tests need it; those that do say so when it is not.
-fn has_ffmpeg() -> bool {
-    let there = Command::new("ffmpeg")
-        .arg("-version")
-        .stdout(Stdio::null())
-        .status()
-        .is_ok();
-    if !there {
-        println!("SKIPPED: there is no ffmpeg here; apt install ffmpeg");
-    }
-    there
-}
 
 fn numbers(row: &Value, key: &str) -> Vec<f32> {
     let number = |value: &Value| match value {

@@ -2,11 +2,14 @@
 //! takes more memory than it has bytes for.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "support/ffmpeg.rs"]
+mod ffmpeg;
+
 use std::{
     fs::{self, File},
     io::Cursor,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     sync::Arc,
 };
 
@@ -15,6 +18,7 @@ use arrow_array::{
     RecordBatch, StringArray, StructArray, types::Float32Type,
 };
 use arrow_schema::{DataType, Field};
+use ffmpeg::has_ffmpeg;
 use hilt_protocol::{Entry, Record};
 use hilt_recording::{Data, Opening, Recording};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
@@ -198,18 +202,6 @@ fn read(dir: &Path) -> Result<Vec<Entry>, String> {
         .entries()
         .map(|entry| entry.map_err(|e| e.to_string()))
         .collect()
-}
-
-fn has_ffmpeg() -> bool {
-    let there = Command::new("ffmpeg")
-        .arg("-version")
-        .stdout(Stdio::null())
-        .status()
-        .is_ok();
-    if !there {
-        println!("SKIPPED: there is no ffmpeg here; apt install ffmpeg");
-    }
-    there
 }
 
 #[track_caller]

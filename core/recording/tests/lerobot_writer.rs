@@ -2,6 +2,8 @@
 //! written is said by name.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "support/ffmpeg.rs"]
+mod ffmpeg;
 #[path = "support/python.rs"]
 mod python;
 #[path = "support/rig.rs"]
@@ -13,12 +15,13 @@ use std::{
     process::{Command, Stdio},
 };
 
+use ffmpeg::has_ffmpeg;
 use hilt_protocol::{Entry, Record, RigSpec};
 use hilt_recording::{
     Recording,
     lerobot::{self, Options, WriteError, Writer, Written},
 };
-use rig::{End, entries, has_ffmpeg, spec};
+use rig::{End, entries, spec};
 use serde_json::{Value, json};
 
 fn write(dir: &Path, spec: &RigSpec, entries: &[Entry]) -> Result<Written, WriteError> {

@@ -14,6 +14,8 @@ use hilt_recording::{
     convert::{Format, convert},
 };
 
+#[path = "support/ffmpeg.rs"]
+mod ffmpeg;
 #[path = "support/rig.rs"]
 mod rig;
 
@@ -69,7 +71,7 @@ fn most(path: &Path, entries: usize) -> usize {
 
 #[test]
 fn reading_needs_the_memory_of_some_frames_however_many_there_are() {
-    if !rig::has_ffmpeg() {
+    if !ffmpeg::has_ffmpeg() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -402,12 +402,7 @@ mod tests {
 
     #[test]
     fn between_any_two_moves_there_is_a_whole_dataset() {
-        if std::process::Command::new("ffmpeg")
-            .arg("-version")
-            .output()
-            .is_err()
-        {
-            println!("SKIPPED: there is no ffmpeg here; apt install ffmpeg");
+        if !crate::ffmpeg::has_ffmpeg() {
             return;
         }
         let dir = tempfile::tempdir().unwrap();

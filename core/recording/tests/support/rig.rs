@@ -1,20 +1,11 @@
 //! A rig that moves pictures about, for whoever writes datasets.
 
-use std::{process::Command, sync::Arc};
+use std::sync::Arc;
 
 use hilt_protocol::{
     ActionSource, Axis, CameraSpec, Entry, Image, Observation, Record, RigSpec, RunId, SetupMode,
     Step,
 };
-
-/// Whether there is ffmpeg here; says so when there is not.
-pub fn has_ffmpeg() -> bool {
-    let there = Command::new("ffmpeg").arg("-version").output().is_ok();
-    if !there {
-        println!("SKIPPED: there is no ffmpeg here; apt install ffmpeg");
-    }
-    there
-}
 
 /// One arm with a gripper and two cameras of different sides.
 pub fn spec() -> RigSpec {

@@ -283,19 +283,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-
-    /// Whether there is ffmpeg here. Not all tests need it; those that do say so when it is not.
-    fn has_ffmpeg() -> bool {
-        let there = Command::new("ffmpeg")
-            .arg("-version")
-            .stdout(Stdio::null())
-            .status()
-            .is_ok();
-        if !there {
-            println!("SKIPPED: there is no ffmpeg here; apt install ffmpeg");
-        }
-        there
-    }
+    use crate::ffmpeg::has_ffmpeg;
 
     const SIZE: [u32; 2] = [48, 32];
 

@@ -69,22 +69,20 @@ pub struct Seen<'a> {
 impl Seen<'_> {
     /// Real rows from the oldest on, demonstrations first, slice by slice; of every `stride` slices one.
     fn each(&self, config: &LearnerConfig, stride: usize, mut each: impl FnMut(SightTransitions)) {
-        for which in [Which::Demonstrations, Which::Online] {
-            let mut first = 0;
-            loop {
-                let mut slice = None;
-                (self.replay)(&mut |replay| {
-                    let mut batch = HostBatch::new(replay.layout(), SLICE);
-                    let rows = replay.in_order(which, first, &mut batch);
-                    slice = (rows > 0).then_some((batch, rows as i64));
-                });
-                let Some((batch, rows)) = slice else { break };
-                // Images are looked at shifted, as in updates; for maps nothing is drawn.
-                let mut random = Uniforms::new(first as u64);
-                let all = seen(&batch, config.train.store, self.encoder, &mut random);
-                each(all.first(rows));
-                first += SLICE * stride;
-            }
+        let mut first = 0;
+        loop {
+            let mut slice = None;
+            (self.replay)(&mut |replay| {
+                let mut batch = HostBatch::new(replay.layout(), SLICE);
+                let rows = replay.all_in_order(first, &mut batch);
+                slice = (rows > 0).then_some((batch, rows as i64));
+            });
+            let Some((batch, rows)) = slice else { break };
+            // Images are looked at shifted, as in updates; for maps nothing is drawn.
+            let mut random = Uniforms::new(first as u64);
+            let all = seen(&batch, config.train.store, self.encoder, &mut random);
+            each(all.first(rows));
+            first += SLICE * stride;
         }
     }
 

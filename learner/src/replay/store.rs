@@ -403,9 +403,23 @@ impl Replay {
     /// Fills the batch with the transitions from number `first` on, in the order in which they came, of each
     /// frame the first copy. Says how many there were; the rows beyond are what they were.
     pub fn in_order(&self, which: Which, first: usize, batch: &mut HostBatch) -> usize {
-        let left = self.transitions(which).iter().skip(first);
+        self.fill_with(self.transitions(which).iter().skip(first), batch)
+    }
+
+    /// As [`Replay::in_order`], of all transitions: recorded demonstrations first, then what the robot did. An
+    /// intervention, which is both a demonstration and online, comes once.
+    pub fn all_in_order(&self, first: usize, batch: &mut HostBatch) -> usize {
+        let recorded = (self.demonstrations.iter()).filter(|t| is_demonstrations(t.to.segment));
+        self.fill_with(recorded.chain(&self.online).skip(first), batch)
+    }
+
+    fn fill_with<'a>(
+        &self,
+        transitions: impl Iterator<Item = &'a Transition>,
+        batch: &mut HostBatch,
+    ) -> usize {
         let mut filled = 0;
-        for t in left.take(batch.len()) {
+        for t in transitions.take(batch.len()) {
             self.fill(batch, filled, *t, [0, 0]);
             filled += 1;
         }

@@ -155,23 +155,41 @@ fn a_generation_that_is_not_believed_or_diverges_is_left_out_and_learning_goes_o
     let dir = tempfile::tempdir().unwrap();
     let plain = dir.path().join("plain");
     go(&on_task(&plain, &[], 500)).unwrap();
-    let bad: [(&str, &[&str]); 2] = [
-        ("its rows are not believed: ", &[]),
+    let bad: [(&str, u64, &[&str]); 3] = [
+        ("its rows are not believed: ", 1, &[]),
         (
             "the diffusion model diverged: ",
+            1,
             &["generative_replay.diffusion.lr=1e30"],
         ),
+        // It is known as soon as it is to judge, at 200 and 400.
+        (
+            "curiosity model diverged",
+            2,
+            &["generative_replay.curiosity.lr=1e30"],
+        ),
     ];
-    for (reason, sets) in bad {
+    for (reason, refused, sets) in bad {
         let out = dir.path().join(&reason[..10]);
         go(&on_task(&out, &[TINY, sets], 500)).unwrap();
-        assert_eq!(figures(&out, REFUSED), [1.0], "{reason}");
+        assert_eq!(figures(&out, REFUSED), [refused as f64], "{reason}");
         assert_eq!(agent(&out), agent(&plain), "{reason}: as without");
         let summary = summary(&out);
         let of = &summary["generative_replay"];
-        assert_eq!((&of["generations"], &of["refused"]), (&1.into(), &1.into()));
+        assert_eq!(
+            (&of["generations"], &of["refused"]),
+            (&refused.into(), &refused.into())
+        );
         let told = of["last_refusal"].as_str().unwrap();
-        assert!(told.starts_with(reason), "{told}");
+        assert!(told.contains(reason), "{told}");
+        // Before one is due, and whatever it came to until then.
+        let parts = dir.path().join(format!("{}-parts", &reason[..10]));
+        go(&on_task(&parts, &[TINY, sets], 150)).unwrap();
+        let options = TaskOptions {
+            resume: true,
+            ..on_task(&parts, &[TINY, sets], 400)
+        };
+        go(&options).unwrap();
     }
     assert!(summary(&plain)["generative_replay"].is_null());
 }

@@ -19,6 +19,7 @@ use crate::{
     agents::guard::{Diverged, Watch, check_state},
     checkpoint::replace_folder,
     config::LearnerConfig,
+    generative::replay::Synthetic,
     metrics::{Curves, write_atomically},
 };
 
@@ -236,8 +237,7 @@ impl<'a> Training<'a> {
         let rate = (steps - before) as f64 / (self.stepping - took).as_secs_f64();
         self.logged = (steps, self.stepping);
         let mut told = self.course.told(self.trained_s());
-        let own = self.course.synthetic_mut();
-        told.extend(own.map_or(vec![], |own| own.account_mut().told()));
+        told.extend((self.course.synthetic_mut()).map_or(vec![], Synthetic::told));
         let mut figures: Vec<_> = (self.figures.iter().chain(&told))
             .map(|(name, value)| (format!("train/{name}"), *value))
             .collect();

@@ -25,7 +25,11 @@ use super::{
     relevance::{Critic, Judge, NoCritic, Relevance},
 };
 use crate::{
-    agents::{Figures, Transitions, guard::check_state, sight::UNKNOWN_RETURN},
+    agents::{
+        Figures, Transitions,
+        guard::{BadState, Watch, check_state},
+        sight::UNKNOWN_RETURN,
+    },
     course::{State, named},
     vectors::interleaved,
 };
@@ -49,6 +53,8 @@ pub struct GenerativeReplay {
     seed: u64,
     device: Device,
     curiosity: Option<Curiosity>,
+    /// Its figures, until they are told. That it diverges is no end of the training.
+    watch: Watch,
     /// The newest generation that was believed \[M, d\].
     rows: Option<Tensor>,
     /// The state of the model that made it, where the next one goes on from it; else nothing.
@@ -75,6 +81,9 @@ pub trait Synthetic {
 
     /// The same, for whoever tells it.
     fn account_mut(&mut self) -> &mut Account;
+
+    /// How the generation went that ended, and what judges relevance, since it was last asked.
+    fn told(&mut self) -> Vec<(&'static str, f64)>;
 
     /// Of what a checkpoint keeps of it, what came of the newest generation that was believed; it stays as it is until
     /// the next one is.
@@ -129,24 +138,36 @@ impl GenerativeReplay {
         if !config.enabled {
             return None;
         }
-        tch::manual_seed(mix(seed ^ MODELS) as i64);
-        let curiosity = (config.relevance == Relevance::Curiosity).then(|| {
-            let (observations, actions) = (layout.observations, layout.actions);
-            let options = (Kind::Float, device);
-            Curiosity::new(&config.curiosity, observations, actions, options)
-        });
-        Some(Self {
+        let mut new = Self {
             config: config.clone(),
             layout,
             discount,
             seed,
             device,
-            curiosity,
+            curiosity: None,
+            watch: Watch::default(),
             rows: None,
             model: vec![],
             pending: None,
             account: Account::default(),
-        })
+        };
+        new.begin_curiosity();
+        Some(new)
+    }
+
+    /// Has a curiosity model that knows nothing yet, where that judges.
+    fn begin_curiosity(&mut self) {
+        tch::manual_seed(mix(self.seed ^ MODELS ^ self.account.begun()) as i64);
+        let (config, layout) = (&self.config, self.layout);
+        self.curiosity = (config.relevance == Relevance::Curiosity).then(|| {
+            let options = (Kind::Float, self.device);
+            Curiosity::new(
+                &config.curiosity,
+                layout.observations,
+                layout.actions,
+                options,
+            )
+        });
     }
 
     /// What a row is.
@@ -184,12 +205,14 @@ impl GenerativeReplay {
     ///
     /// # Errors
     /// If rows cannot be judged as configured, or the system gives no thread.
-    pub fn after(&mut self, steps: u64, experience: &Experience) -> Result<Option<Figures>> {
-        let figures = self.learn(experience.batch);
+    pub fn after(&mut self, steps: u64, experience: &Experience) -> Result<()> {
+        if let Some(figures) = self.learn(experience.batch) {
+            self.watch.note(steps, figures);
+        }
         if self.is_due(steps) {
             self.begin(steps, experience)?;
         }
-        Ok(figures)
+        Ok(())
     }
 
     /// Whether a generation is to begin, none being under way.
@@ -206,13 +229,21 @@ impl GenerativeReplay {
         Some(curiosity.step(&batch))
     }
 
-    /// Begins a generation on all real rows there are, unless there is none.
+    /// Begins a generation on all real rows there are, unless there is none. A curiosity model that diverged can judge
+    /// none: it is begun again.
     fn begin(&mut self, steps: u64, experience: &Experience) -> Result<()> {
         let Some(real) = (experience.all)() else {
             return Ok(());
         };
         let scores = self.relevance(&real, Some(experience.critic))?;
         self.account.begin(steps);
+        let finite = |scores: &Tensor| scores.isfinite().all().int64_value(&[]) == 1;
+        if self.curiosity.is_some() && !scores.as_ref().is_none_or(finite) {
+            let reason = "the curiosity model diverged; lower generative_replay.curiosity.lr";
+            self.account.refuse(vec![], reason.to_owned());
+            self.begin_curiosity();
+            return Ok(());
+        }
         self.pending = Some(Pending {
             count: real.rows(),
             scores: scores.map(|scores| scores.to_device(Device::Cpu)),
@@ -384,6 +415,13 @@ impl Synthetic for GenerativeReplay {
         &mut self.account
     }
 
+    fn told(&mut self) -> Vec<(&'static str, f64)> {
+        let mut told = self.account.told();
+        // One that diverged has none; that is said when a generation is due.
+        told.extend(self.watch.read().unwrap_or_default());
+        told
+    }
+
     fn made(&self) -> Vec<(String, Tensor)> {
         let rows = self.rows.as_ref();
         let rows = rows.map(|rows| (ROWS.to_owned(), rows.shallow_clone()));
@@ -410,10 +448,14 @@ impl Synthetic for GenerativeReplay {
         self.account = Account::restored(kept)?;
         if let Some(curiosity) = &mut self.curiosity {
             let state = below(CURIOSITY, kept);
-            check_state(&curiosity.state(), &state).context(
-                "generative_replay.curiosity is of another shape than the training began with: repeat what it was, or \
-                 choose another folder",
-            )?;
+            match check_state(&curiosity.state(), &state) {
+                // It goes on as it would have.
+                Ok(()) | Err(BadState::NotFinite { .. }) => {}
+                Err(other) => Err(other).context(
+                    "generative_replay.curiosity is of another shape than the training began with: repeat what it was, \
+                     or choose another folder",
+                )?,
+            }
             curiosity.restore(&state);
         }
         self.rows = match named(kept, ROWS) {

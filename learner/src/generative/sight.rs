@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     agents::{
-        Figures, Transitions,
+        Transitions,
         sight::{Sight, SightAgent, SightTransitions, UNKNOWN_RETURN},
     },
     config::LearnerConfig,
@@ -245,19 +245,14 @@ impl SightReplay {
     ///
     /// # Errors
     /// As there.
-    pub fn after(
-        &mut self,
-        steps: u64,
-        seen: &Seen,
-        batch: &SightTransitions,
-    ) -> Result<Option<Figures>> {
+    pub fn after(&mut self, steps: u64, seen: &Seen, batch: &SightTransitions) -> Result<()> {
         if self.is_fit_due(steps) {
             self.refit(steps, seen);
         }
-        let figures = self.drive(seen, Some(batch), |rows, experience| {
+        self.drive(seen, Some(batch), |rows, experience| {
             rows.after(steps, experience)
         })?;
-        Ok(figures.flatten())
+        Ok(())
     }
 
     /// Shows somebody who looks every real row there is, beside what is generated of them and what the agent thinks;
@@ -347,6 +342,13 @@ impl Synthetic for SightReplay {
         match &mut self.fitted {
             None => &mut self.account,
             Some(fitted) => &mut fitted.rows.account,
+        }
+    }
+
+    fn told(&mut self) -> Vec<(&'static str, f64)> {
+        match &mut self.fitted {
+            None => self.account.told(),
+            Some(fitted) => fitted.rows.told(),
         }
     }
 

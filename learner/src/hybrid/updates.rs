@@ -220,12 +220,7 @@ impl UpdateLoop<'_> {
         let mixed = generative.mixed(&real, share, &mut random);
         let figures = self.agent.update_seeded(&mixed, seed);
         self.watch.note(number + 1, figures);
-        let curious = self
-            .generative(|generative, steps, seen| generative.after(steps, seen, &real))?
-            .flatten();
-        if let Some(figures) = curious {
-            self.watch.note(number + 1, figures);
-        }
+        self.generative(|generative, steps, seen| generative.after(steps, seen, &real))?;
         Ok(())
     }
 
@@ -233,8 +228,7 @@ impl UpdateLoop<'_> {
     /// error, which ends the training before anybody gets of it.
     fn look(&mut self) -> Result<()> {
         let mut news = self.watch.read()?;
-        let own = self.generative.as_mut();
-        news.extend(own.map_or(vec![], |own| own.account_mut().told()));
+        news.extend(self.generative.iter_mut().flat_map(SightReplay::told));
         for (name, value) in news {
             match self.figures.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, known)) => *known = value,

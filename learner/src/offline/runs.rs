@@ -259,19 +259,15 @@ impl Course for RunsCourse {
             &self.encoder,
             &mut random,
         );
-        let (figures, curious) = match &self.generative {
-            None => (self.agent.update_seeded(&real, self.seed), None),
+        let figures = match &self.generative {
+            None => self.agent.update_seeded(&real, self.seed),
             Some(generative) => {
                 let mixed = generative.mixed(&real, share, &mut random);
-                let figures = self.agent.update_seeded(&mixed, self.seed);
-                let curious =
-                    self.generative(|generative, seen| generative.after(number + 1, seen, &real))?;
-                (figures, curious.flatten())
+                self.agent.update_seeded(&mixed, self.seed)
             }
         };
-        let mut all = vec![(number + 1, figures)];
-        all.extend(curious.map(|figures| (number + 1, figures)));
-        Ok(all)
+        self.generative(|generative, seen| generative.after(number + 1, seen, &real))?;
+        Ok(vec![(number + 1, figures)])
     }
 
     fn synthetic(&self) -> Option<&dyn Synthetic> {

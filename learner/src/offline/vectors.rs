@@ -155,11 +155,9 @@ impl Course for VectorCourse {
         };
         let batch = batch.context("no row to learn from")?;
         let mut draws = Seeded::new(self.seed, number, self.options);
-        let mut figures = vec![(number + 1, self.agent.update(&batch, &mut draws))];
-        let curious =
-            self.generative(|generative, experience| generative.after(number + 1, experience))?;
-        figures.extend(curious.flatten().map(|figures| (number + 1, figures)));
-        Ok(figures)
+        let figures = self.agent.update(&batch, &mut draws);
+        self.generative(|generative, experience| generative.after(number + 1, experience))?;
+        Ok(vec![(number + 1, figures)])
     }
 
     fn synthetic(&self) -> Option<&dyn Synthetic> {

@@ -145,9 +145,8 @@ impl Learner {
             return Ok(vec![]);
         }
         let updates = 0..self.plan.updates_per_step;
-        let mut figures: Vec<_> = updates.filter_map(|_| self.update()).collect();
-        let curious = self.generative(GenerativeReplay::after)?.flatten();
-        figures.extend(curious.map(|figures| (self.agent.updates(), figures)));
+        let figures = updates.filter_map(|_| self.update()).collect();
+        self.generative(GenerativeReplay::after)?;
         Ok(figures)
     }
 

@@ -168,7 +168,7 @@ fn moments(of: &[f64]) -> (f64, f64) {
 }
 
 const ROWS: i64 = 4096;
-const SEEDS: u64 = 4;
+const SEEDS: u64 = 8;
 
 /// A small model that has learned the mixture, and the solver of fewest steps that comes as near to it as the
 /// references' setting.
@@ -220,9 +220,10 @@ fn equal_quality() -> SamplerConfig {
     };
     let show = |sampler: &SamplerConfig, [plain, guided]: [(f64, f64); 2]| {
         eprintln!(
-            "{:?}, {} steps, churn {}, bf16 {}: distance to held-out rows {:.5} ± {:.5}, guided to the reference's {:.5} ± {:.5}",
+            "{:?}, {} steps, η {}, churn {}, bf16 {}: distance to held-out rows {:.5} ± {:.5}, guided to the reference's {:.5} ± {:.5}",
             sampler.solver,
             sampler.steps,
+            sampler.eta,
             sampler.churn,
             sampler.bf16,
             plain.0,
@@ -241,15 +242,18 @@ fn equal_quality() -> SamplerConfig {
     };
     show(&rounded, distances(rounded));
     let mut best = None;
-    for (solver, churn) in [
-        (Solver::Heun, reference.churn),
-        (Solver::Heun, 0.0),
-        (Solver::DpmPlusPlus2m, 0.0),
+    for (solver, churn, eta) in [
+        (Solver::Heun, reference.churn, 0.0),
+        (Solver::Heun, 0.0, 0.0),
+        (Solver::DpmPlusPlus2m, 0.0, 0.0),
+        (Solver::DpmPlusPlus2m, 0.0, 1.0),
+        (Solver::DpmPlusPlus2m, 0.0, 2.0),
     ] {
-        for steps in [8, 12, 16, 24, 32, 48, 64] {
+        for steps in [8, 12, 16, 20, 24, 32, 48, 64] {
             let sampler = SamplerConfig {
                 solver,
                 steps,
+                eta,
                 churn,
                 bf16: true,
                 ..reference

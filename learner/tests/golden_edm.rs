@@ -80,6 +80,7 @@ fn config(h: &Value) -> DiffusionConfig {
         sampler: SamplerConfig {
             solver: Solver::Heun,
             steps: h["num_sample_steps"].as_u64().unwrap_or(8) as usize,
+            eta: 0.0,
             churn: number(h, "S_churn"),
             churn_min_sigma: number(h, "S_tmin"),
             churn_max_sigma: number(h, "S_tmax"),

@@ -237,6 +237,7 @@ fn generative(config: &GenerativeConfig) -> Result<(), OutOfBounds> {
         0.0,
         &[
             ("diffusion.lr", d.lr),
+            ("diffusion.sampler.eta", sampler.eta),
             ("diffusion.sampler.churn", sampler.churn),
             ("diffusion.sampler.cfg_scale", sampler.guidance),
             ("curiosity.lr", config.curiosity.lr),
@@ -319,5 +320,9 @@ mod tests {
             "iql.discount = 1.5: it is at most 1"
         );
         assert_eq!(said("sac.lr=nan"), "sac.lr = NaN: it is at least 0");
+        assert_eq!(
+            said("generative_replay.diffusion.sampler.eta=-1.0"),
+            "generative_replay.diffusion.sampler.eta = -1: it is at least 0"
+        );
     }
 }

@@ -1,7 +1,10 @@
-//! From noise to rows: solvers of the probability-flow equation of [`super::edm`].
+//! From noise to rows: solvers of the equations that lead from [`super::edm`]'s largest noise to none.
 //!
 //! Karras' second-order scheme with churn, as PGR and SynthER take it, and one that needs the network once per step
-//! and far fewer steps, DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095).
+//! and far fewer steps, DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095), with noise or without.
+//!
+//! A network errs, and on a way without noise its errors stay in the rows, however many steps are taken. Noise that
+//! is put back on the way, and denoised anew, mends that.
 //!
 //! Guided by w (Ho and Salimans 2022, arXiv 2207.12598), PGR's scheme goes the first half of a step along
 //! u + w (c − u), c and u being where the network points with and without the condition, and the second along c alone.
@@ -21,8 +24,8 @@ pub enum Solver {
     /// 2 N − 1 times.
     #[serde(rename = "heun")]
     Heun,
-    /// DPM-Solver++(2M) in even steps of ln σ, as its authors take them, without noise of its own. The network is
-    /// asked N times.
+    /// DPM-Solver++(2M), and SDE-DPM-Solver++(2M) where η is more than 0, in even steps of ln σ, as their authors
+    /// take them. The network is asked N times.
     #[serde(rename = "dpm++2m")]
     DpmPlusPlus2m,
 }
@@ -36,6 +39,11 @@ pub struct SamplerConfig {
     pub solver: Solver,
     /// N.
     pub steps: usize,
+    /// Of DPM-Solver++: η, how much noise is put back on the way. 0: none, and the rows follow from the noise that
+    /// they begin as; 1: as much as in the diffusion run backward. What they end as would be distributed alike, if the
+    /// network did not err. The default is our own: in 24 steps on a mixture, on Pendulum's and on HalfCheetah's
+    /// transitions, guided rows are nearer to those of PGR's scheme than by 0.
+    pub eta: f64,
     /// Of Heun's, as all that begin so: how much noise is put back over all steps; 0: none.
     pub churn: f64,
     /// Below this noise none is put back.
@@ -57,6 +65,7 @@ impl Default for SamplerConfig {
         Self {
             solver: Solver::Heun,
             steps: 128,
+            eta: 1.0,
             churn: 80.0,
             churn_min_sigma: 0.05,
             churn_max_sigma: 50.0,
@@ -131,7 +140,7 @@ impl Sampler<'_> {
             let (sigma, next) = (pair[0], pair[1]);
             x = match self.config.solver {
                 Solver::Heun => self.heun(&x, sigma, next, draws),
-                Solver::DpmPlusPlus2m => self.multistep(&x, sigma, next, &mut last),
+                Solver::DpmPlusPlus2m => self.multistep(&x, sigma, next, &mut last, draws),
             };
         }
         Some(self.within(x))
@@ -190,21 +199,27 @@ impl Sampler<'_> {
         x + (slope + slope_there) * (step / 2.0)
     }
 
-    /// The exact solution over the step if D went on changing as over the last one, in −ln σ (the paper's
-    /// algorithm 2). The first step takes D as it is, and so does the last, which has no end in −ln σ.
+    /// As σ falls the rows follow dx = (1 + η) (x − D) dσ / σ + √(2 η σ) dw, whose distribution at every σ is the same
+    /// for every η. With D held, its solution is exact: the way to D is gone by 1 − r^(1 + η), r being the
+    /// share of the noise that is left, and noise of variance σ² (1 − r^(2 η)) is put back, σ being that at the end.
+    ///
+    /// D is taken for the step's middle in −ln σ, as if it went on changing as over the last one (the paper's
+    /// algorithm 2, and its appendix where η is 1). The first step takes D as it is, and so does the last, which has
+    /// no end in −ln σ.
     fn multistep(
         &self,
         x: &Tensor,
         sigma: f64,
         next: f64,
         last: &mut Option<(f64, Tensor)>,
+        draws: &mut dyn Draws,
     ) -> Tensor {
         let weight = match self.config.guidance {
             0.0 => 0.0,
             w => (1.0 + w) / 2.0,
         };
         let denoised = self.denoised(x, sigma, weight);
-        let ratio = next / sigma;
+        let (eta, ratio) = (self.config.eta, next / sigma);
         let toward = match &*last {
             Some((before, of_before)) if next > 0.0 => {
                 let (h, h_before) = (-ratio.ln(), (before / sigma).ln());
@@ -213,6 +228,12 @@ impl Sampler<'_> {
             _ => denoised.shallow_clone(),
         };
         *last = Some((sigma, denoised));
-        x * ratio + toward * (1.0 - ratio)
+        let left = ratio.powf(1.0 + eta);
+        let there = x * left + toward * (1.0 - left);
+        if eta == 0.0 || next == 0.0 {
+            return there;
+        }
+        let noise = draws.normal("eps", &there.size());
+        there + noise * (next * (1.0 - ratio.powf(2.0 * eta)).sqrt())
     }
 }

@@ -244,6 +244,13 @@ impl Found {
         self.returns.iter().sum::<f64>() / self.returns.len() as f64
     }
 
+    /// Mean of all evaluations within the trainings: whoever learns earlier has more.
+    fn over_the_training(&self) -> f64 {
+        let values = self.curves.iter().flatten().map(|(_, value)| value);
+        let count = values.clone().count();
+        values.sum::<f64>() / count as f64
+    }
+
     fn spread(&self) -> f64 {
         let mean = self.mean();
         let squares = self.returns.iter().map(|r| (r - mean).powi(2));
@@ -440,22 +447,23 @@ impl Bench {
 
     fn report(&self) -> Result<()> {
         let mut text = String::from(
-            "# Learning\n\nReturn of the last policy, mean over seeds ± standard deviation over them.\n\n\
-             | row | return | of each seed | to beat | CPU minutes |\n|---|---|---|---|---|\n",
+            "# Learning\n\nReturn of the last policy, mean over seeds ± standard deviation over them; and of all evaluations within the training.\n\n\
+             | row | return | of each seed | over the training | to beat | CPU minutes |\n|---|---|---|---|---|---|\n",
         );
         for (name, peer, found) in self.all_found() {
-            let each: Vec<String> = found.returns.iter().map(|r| format!("{r:.0}")).collect();
+            let each: Vec<String> = found.returns.iter().map(|r| format!("{r:.1}")).collect();
             let beaten = peer.and_then(|peer| {
                 let of = self.found(peer)?;
-                Some(format!("{peer} {:.0} ± {:.0}", of.mean(), of.spread()))
+                Some(format!("{peer} {:.1} ± {:.1}", of.mean(), of.spread()))
             });
             writeln!(
                 text,
-                "| {} | {:.0} ± {:.0} | {} | {} | {:.0} |",
+                "| {} | {:.1} ± {:.1} | {} | {:.1} | {} | {:.0} |",
                 Self::row_name(name),
                 found.mean(),
                 found.spread(),
                 each.join(", "),
+                found.over_the_training(),
                 beaten.unwrap_or_default(),
                 found.cpu_s / 60.0
             )?;

@@ -58,11 +58,15 @@ pub struct Options {
     /// A setting, as often as wanted: `learner.KEY=VALUE` for the learner, `KEY=VALUE` for the rig.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    /// Trains a second time, with this setting besides, and reports both: as often as wanted, as `--set`.
+    #[arg(long, value_name = "KEY=VALUE")]
+    compare: Vec<String>,
 }
 
 /// Runs all stages; the error names the stage that failed.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
     let (learner_settings, rig_settings) = split_settings(&options.settings);
+    let compared = split_settings(&options.compare);
     let emulated = has_emulated_buses(&root.join(&options.rig))?;
     let lockstep: &[&str] = if emulated { &LOCKSTEP } else { &[] };
     let out = prepare_folder(root, options)?;
@@ -73,6 +77,7 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
         lockstep_settings: lockstep.iter().map(|&s| s.to_owned()).collect(),
         rig_settings,
         learner_settings,
+        compared,
         interrupts: Interrupts::install()?,
         options,
     };
@@ -90,6 +95,10 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
         println!("training is in lockstep, on the same arm without its buses");
         stages[3].0 = "evaluating the policy over the buses in real time, operator absent";
         stages.push(("evaluating the policy in lockstep", Job::evaluate_lockstep));
+    }
+    if !options.compare.is_empty() {
+        let title = "training again with the settings to compare";
+        stages.insert(3, (title, Job::train_compared));
     }
     let mut seconds = Map::new();
     for (i, (title, stage)) in stages.iter().enumerate() {
@@ -119,6 +128,8 @@ struct Job<'a> {
     lockstep_settings: Vec<String>,
     rig_settings: Vec<String>,
     learner_settings: Vec<String>,
+    /// The learner's and the rig's, of the training to compare.
+    compared: (Vec<String>, Vec<String>),
     interrupts: Interrupts,
     options: &'a Options,
 }
@@ -159,6 +170,18 @@ impl Job<'_> {
     }
 
     fn train(&self) -> Result<()> {
+        self.train_in(self.out, &[], &[])
+    }
+
+    fn train_compared(&self) -> Result<()> {
+        let (learner, rig) = &self.compared;
+        let place = self.out.join(figures::COMPARED);
+        fs::create_dir(&place).with_context(|| format!("cannot create {}", place.display()))?;
+        self.train_in(&place, learner, rig)
+    }
+
+    /// Learner and actor, with these settings besides, into folders of `place`.
+    fn train_in(&self, place: &Path, of_learner: &[String], of_rig: &[String]) -> Result<()> {
         let Options {
             seed,
             max_updates,
@@ -175,26 +198,28 @@ impl Job<'_> {
             .arg("--demos")
             .arg(self.out.join("demos"))
             .arg("--out")
-            .arg(self.out.join("learner"))
+            .arg(place.join("learner"))
             .args(["--listen", &endpoint, "--seed", &seed.to_string()])
             .args(["--max-updates", &max_updates.to_string()])
             .args(["--max-seconds", &max_seconds.to_string()])
-            .args(set_arguments(&self.learner_settings));
+            .args(set_arguments(&self.learner_settings))
+            .args(set_arguments(of_learner));
         let mut actor = self.hilt("actor");
         actor
             .args(["--connect", &endpoint, "--seed"])
             .arg(seed.wrapping_add(ACTOR_SEED_OFFSET).to_string())
             .arg("--out")
-            .arg(self.out.join("actor"))
+            .arg(place.join("actor"))
             .args(set_arguments(&self.lockstep_settings))
-            .args(set_arguments(&self.rig_settings));
+            .args(set_arguments(&self.rig_settings))
+            .args(set_arguments(of_rig));
 
         let bar = ProgressBar::new(*max_updates).with_style(
             ProgressStyle::with_template("{elapsed} {bar:30} {pos}/{len} updates  {msg}")
                 .context("progress bar template")?,
         );
         let start = |name: &str, command: &mut Command| {
-            let log = self.out.join(format!("{name}.log"));
+            let log = place.join(format!("{name}.log"));
             let output = Output::Watched {
                 log: &log,
                 bar: &bar,
@@ -210,7 +235,7 @@ impl Job<'_> {
                 return Err(error);
             }
         }
-        let mut watcher = Watcher::new(self.out, bar);
+        let mut watcher = Watcher::new(place, bar);
         process::finish(&mut children, ACTOR_GRACE, &self.interrupts, || {
             watcher.look()
         })?;
@@ -525,6 +550,7 @@ mod tests {
             max_updates: 1000,
             max_seconds: 4,
             settings: Vec::new(),
+            compare: Vec::new(),
         };
         let out = prepare_folder(dir.path(), &options).unwrap();
         assert!(out.is_dir());

@@ -1,6 +1,6 @@
 //! What a demo's programs leave behind, read, and put together into one `summary.json`.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 /// Episodes over which a moving rate is taken.
 pub const WINDOW: usize = 20;
+/// Folder of a second training that is compared with the run's own, in the run's.
+pub const COMPARED: &str = "compared";
 
 /// Lower end of Wilson's 95 % interval for `successes` of `trials`; 0 without a trial.
 pub fn wilson_lower95(successes: u64, trials: u64) -> f64 {
@@ -53,6 +55,33 @@ pub fn intervention_rate(episodes: &[Episode]) -> Option<f64> {
     let steps: u64 = episodes.iter().map(|e| e.steps).sum();
     let intervened: u64 = episodes.iter().map(|e| e.intervened_steps).sum();
     (steps > 0).then(|| intervened as f64 / steps as f64)
+}
+
+/// Share of episodes that succeeded and in which the operator did not act; `None` without an episode.
+pub fn unaided_rate(episodes: &[Episode]) -> Option<f64> {
+    let unaided = |e: &&Episode| e.success && e.intervened_steps == 0;
+    let count = episodes.iter().filter(unaided).count();
+    (!episodes.is_empty()).then(|| count as f64 / episodes.len() as f64)
+}
+
+/// Steps until of [`WINDOW`] episodes in a row 90 % succeeded unaided; `None`: they never did.
+pub fn steps_to_90(episodes: &[Episode]) -> Option<u64> {
+    let reached = |window: &&[Episode]| unaided_rate(window).is_some_and(|rate| rate >= 0.9);
+    let first = (episodes.windows(WINDOW)).position(|window| reached(&window))?;
+    Some(episodes[..first + WINDOW].iter().map(|e| e.steps).sum())
+}
+
+/// Generations of generative replay that were believed, and that were refused, of the learner's metrics.
+fn generations(metrics: &[Map<String, Value>]) -> [usize; 2] {
+    let of = |refused: f64| {
+        let ended = metrics.iter().filter(|line| {
+            let how = line.get("generative/refused").and_then(Value::as_f64);
+            how == Some(refused)
+        });
+        let numbers = ended.filter_map(|line| line.get("generative/generation")?.as_f64());
+        numbers.map(|number| number as u64).collect::<BTreeSet<_>>()
+    };
+    [of(0.0), of(1.0)].map(|numbers| numbers.len())
 }
 
 /// The newest [`WINDOW`] episodes.
@@ -124,6 +153,20 @@ pub fn merge(out: &Path, seed: u64) -> Result<(Map<String, Value>, Vec<String>)>
     for (key, episodes) in rates {
         merged.insert(key.into(), intervention_rate(episodes).into());
     }
+    for (prefix, place) in [("", out.to_owned()), ("compared_", out.join(COMPARED))] {
+        let episodes: Vec<Episode> = lines(&place.join("actor/episodes.jsonl"));
+        if episodes.is_empty() {
+            continue;
+        }
+        let steps = steps_to_90(&episodes).map_or("not reached".into(), Value::from);
+        merged.insert(format!("{prefix}env_steps_to_90_percent_unaided"), steps);
+        let metrics: Vec<Map<String, Value>> = lines(&place.join("learner/metrics.jsonl"));
+        let [believed, refused] = generations(&metrics);
+        if believed + refused > 0 {
+            merged.insert(format!("{prefix}generations_believed"), believed.into());
+            merged.insert(format!("{prefix}generations_refused"), refused.into());
+        }
+    }
     Ok((merged, missing))
 }
 
@@ -177,6 +220,60 @@ mod tests {
         let episodes = [episode(30, true, 30), episode(10, false, 0)];
         assert_eq!(success_rate(&episodes), Some(0.5));
         assert_eq!(intervention_rate(&episodes), Some(0.75));
+    }
+
+    #[test]
+    fn ninety_percent_are_reached_where_so_many_in_a_row_were_lifted_without_help() {
+        let (alone, helped, failed) = (
+            episode(10, true, 0),
+            episode(20, true, 1),
+            episode(40, false, 0),
+        );
+        let of = |all: &[(usize, &Episode)]| {
+            let all: Vec<Episode> = (all.iter())
+                .flat_map(|(count, episode)| vec![(*episode).clone(); *count])
+                .collect();
+            steps_to_90(&all)
+        };
+        assert_eq!(of(&[(19, &alone)]), None, "too few to say so");
+        assert_eq!(of(&[(30, &helped)]), None);
+        // Two of 20 may fail or be helped, three may not.
+        assert_eq!(of(&[(1, &helped), (1, &failed), (18, &alone)]), Some(240));
+        assert_eq!(of(&[(2, &helped), (1, &failed), (17, &alone)]), None);
+        assert_eq!(
+            of(&[(9, &failed), (18, &alone), (90, &failed)]),
+            Some(360 + 180)
+        );
+    }
+
+    #[test]
+    fn what_a_second_training_came_to_stands_beside_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let line = |alone: u64| {
+            format!("{{\"steps\":10,\"success\":true,\"intervened_steps\":{alone}}}\n")
+        };
+        write("actor/episodes.jsonl", &line(1).repeat(30));
+        write("compared/actor/episodes.jsonl", &line(0).repeat(30));
+        let ended = |number, refused| {
+            format!("{{\"generative/generation\":{number},\"generative/refused\":{refused}}}\n")
+        };
+        let metrics =
+            ended(1, 1.0) + &ended(1, 1.0) + &ended(2, 0.0) + &ended(2, 0.0) + &ended(3, 0.0);
+        write("compared/learner/metrics.jsonl", &metrics);
+        let (merged, _) = merge(dir.path(), 7).unwrap();
+        assert_eq!(merged["env_steps_to_90_percent_unaided"], "not reached");
+        assert_eq!(merged["compared_env_steps_to_90_percent_unaided"], 200);
+        assert_eq!(merged["compared_generations_believed"], 2);
+        assert_eq!(merged["compared_generations_refused"], 1);
+        assert!(
+            !merged.contains_key("generations_believed"),
+            "there was no generative replay"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{fmt::Write, fs, io, path::Path};
 use anyhow::{Context, Result};
 use hilt_show::{
     html::{base64, escape},
-    plot::{BLUE, Plot, number},
+    plot::{BLUE, ORANGE, Plot, number},
 };
 use serde_json::{Map, Value};
 
@@ -21,7 +21,10 @@ const POINTS: usize = 300;
 pub fn page(out: &Path, summary: &Map<String, Value>) -> Result<String> {
     let episodes: Vec<Episode> = figures::lines(&out.join("actor/episodes.jsonl"));
     let metrics: Vec<Map<String, Value>> = figures::lines(&out.join("learner/metrics.jsonl"));
-    let mut charts = episode_charts(&episodes);
+    let compared: Vec<Episode> =
+        figures::lines(&out.join(figures::COMPARED).join("actor/episodes.jsonl"));
+    let mut charts = Vec::from_iter(unaided_chart(&episodes, &compared));
+    charts.extend(episode_charts(&episodes));
     charts.extend(metric_charts(&metrics));
     let pictures = pictures(out)?;
     let timing = timing::section(&out.join("actor/timing.json"))?;
@@ -102,22 +105,41 @@ fn pictures(out: &Path) -> Result<String> {
     Ok(html)
 }
 
+/// A rate of the newest episodes, against the steps taken.
+fn moving(episodes: &[Episode], rate: fn(&[Episode]) -> Option<f64>) -> Vec<(f64, f64)> {
+    let mut steps = 0;
+    let until = |end: usize| {
+        steps += episodes[end - 1].steps;
+        Some((steps as f64, rate(figures::newest(&episodes[..end]))?))
+    };
+    (1..=episodes.len()).filter_map(until).collect()
+}
+
+/// Success without the operator; beside it that of the training that is compared, where there is one.
+fn unaided_chart(episodes: &[Episode], compared: &[Episode]) -> Option<String> {
+    let window = figures::WINDOW;
+    let title = format!("success without the operator, last {window} episodes");
+    let title = match compared {
+        [] => title,
+        _ => title + "; orange: with the settings to compare",
+    };
+    let [own, other] = [episodes, compared].map(|of| thin(&moving(of, figures::unaided_rate)));
+    let plot = Plot::new(&title, "steps").y_range(0.0, 1.0);
+    let svg = plot.line(BLUE, own).line(ORANGE, other).svg()?;
+    Some(format!("<figure>{svg}</figure>\n"))
+}
+
 /// Success and interventions over the newest episodes, against the steps taken.
 fn episode_charts(episodes: &[Episode]) -> Vec<String> {
-    let (mut success, mut intervened, mut steps) = (Vec::new(), Vec::new(), 0);
-    for end in 1..=episodes.len() {
-        steps += episodes[end - 1].steps;
-        let window = figures::newest(&episodes[..end]);
-        let x = steps as f64;
-        success.extend(figures::success_rate(window).map(|y| (x, y)));
-        intervened.extend(figures::intervention_rate(window).map(|y| (x, y)));
-    }
     let window = figures::WINDOW;
     [
-        (format!("success, last {window} episodes"), success),
+        (
+            format!("success, last {window} episodes"),
+            moving(episodes, figures::success_rate),
+        ),
         (
             format!("operator's share of steps, last {window} episodes"),
-            intervened,
+            moving(episodes, figures::intervention_rate),
         ),
     ]
     .into_iter()

@@ -220,3 +220,39 @@ fn draws_follow_the_seed() {
     assert_eq!(draw(1), draw(1));
     assert_ne!(draw(1), draw(2));
 }
+
+/// An intervention is drawn as a demonstration and as what the robot did, and is one transition all the same.
+#[test]
+fn in_the_order_of_all_each_transition_comes_once() {
+    let (_dir, mut replay) = store(&[ONLINE]);
+    let other = RunId(2);
+    for sequence in 0..5 {
+        let flags = RowFlags {
+            intervention: true,
+            ..RowFlags::default()
+        };
+        push_row(&mut replay, other, sequence, flags);
+    }
+    push(&mut replay, DEMONSTRATIONS);
+    assert_eq!(replay.len(Which::Online), 8 + 4);
+    assert_eq!(replay.len(Which::Demonstrations), 8 + 4);
+    assert_eq!(replay.all_len(), 8 + 8 + 4);
+    // Slice by slice, as whoever goes through all of them.
+    let mut batch = HostBatch::new(LAYOUT, 6);
+    let (mut rewards, mut slices) = (vec![], vec![]);
+    loop {
+        let rows = replay.all_in_order(rewards.len(), &mut batch);
+        if rows == 0 {
+            break;
+        }
+        slices.push(rows);
+        rewards.extend_from_slice(&batch.rewards()[..rows]);
+    }
+    assert_eq!(slices, [6, 6, 6, 2]);
+    let steps = |run: u64, count: u64| {
+        let of_run = (0..count).filter(|sequence| sequence % 5 != 0);
+        of_run.map(move |sequence| (16 * run + sequence) as f32)
+    };
+    let wanted: Vec<f32> = (steps(0, 10).chain(steps(1, 10)).chain(steps(2, 5))).collect();
+    assert_eq!(rewards, wanted);
+}

@@ -22,7 +22,7 @@ use crate::{
     config::LearnerConfig,
     course::State,
     encoder::Encoder,
-    replay::{HostBatch, Replay, Which, seen},
+    replay::{HostBatch, Replay, seen},
 };
 
 /// Names of what a checkpoint has of the projection.
@@ -67,7 +67,8 @@ pub struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    /// Real rows from the oldest on, demonstrations first, slice by slice; of every `stride` slices one.
+    /// Real rows from the oldest on, recorded demonstrations first, slice by slice; of every `stride` slices one. Each
+    /// comes once: a row that came twice would be held out and known at the same time where rows are checked.
     fn each(&self, config: &LearnerConfig, stride: usize, mut each: impl FnMut(SightTransitions)) {
         let mut first = 0;
         loop {
@@ -89,12 +90,7 @@ impl Seen<'_> {
     /// What was seen in about so many of them, spread over all.
     fn some(&self, config: &LearnerConfig, rows: i64) -> Option<Sight> {
         let mut count = 0;
-        (self.replay)(&mut |replay| {
-            count = [Which::Demonstrations, Which::Online]
-                .map(|which| replay.len(which))
-                .iter()
-                .sum();
-        });
+        (self.replay)(&mut |replay| count = replay.all_len());
         let stride = (count / rows.max(1) as usize).max(1);
         let mut slices = vec![];
         self.each(config, stride, |slice| slices.push(slice.observations));

@@ -403,17 +403,26 @@ impl Replay {
     /// Fills the batch with the transitions from number `first` on, in the order in which they came, of each
     /// frame the first copy. Says how many there were; the rows beyond are what they were.
     pub fn in_order(&self, which: Which, first: usize, batch: &mut HostBatch) -> usize {
-        self.fill_with(self.transitions(which).iter().skip(first), batch)
+        self.fill_all(self.transitions(which).iter().skip(first), batch)
     }
 
-    /// As [`Replay::in_order`], of all transitions: recorded demonstrations first, then what the robot did. An
-    /// intervention, which is both a demonstration and online, comes once.
+    /// As [`Replay::in_order`], of all transitions that there are: recorded demonstrations, then what robots did. Each
+    /// comes once, where interventions are of either [`Which`].
     pub fn all_in_order(&self, first: usize, batch: &mut HostBatch) -> usize {
-        let recorded = (self.demonstrations.iter()).filter(|t| is_demonstrations(t.to.segment));
-        self.fill_with(recorded.chain(&self.online).skip(first), batch)
+        self.fill_all(self.all().skip(first), batch)
     }
 
-    fn fill_with<'a>(
+    /// How many there are of [`Replay::all_in_order`].
+    pub fn all_len(&self) -> usize {
+        self.all().count()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Transition> {
+        let recorded = |t: &&Transition| is_demonstrations(t.to.segment);
+        (self.demonstrations.iter().filter(recorded)).chain(&self.online)
+    }
+
+    fn fill_all<'a>(
         &self,
         transitions: impl Iterator<Item = &'a Transition>,
         batch: &mut HostBatch,

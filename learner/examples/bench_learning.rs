@@ -110,7 +110,6 @@ const PENDULUM_PGR: &[&str] = &[
     "generative_replay.retrain_diffusion_every=1000",
     "generative_replay.lag_steps=500",
     "generative_replay.num_samples=20_000",
-    "generative_replay.diffusion.updates=4000",
 ];
 /// REDQ on Hopper, with and without: PGR's two critics, ten updates for each step instead of twenty.
 const HOPPER_REDQ: &[&str] = &[

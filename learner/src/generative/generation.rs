@@ -206,7 +206,7 @@ fn of_few_values(real: &Tensor, generated: &Tensor) -> Tensor {
         }
         let values = values(&real);
         let count = values.size()[0];
-        if count > FEW || count < 2 {
+        if !(2..=FEW).contains(&count) {
             return made;
         }
         let middles = (values.narrow(0, 1, count - 1) + values.narrow(0, 0, count - 1)) / 2.0;

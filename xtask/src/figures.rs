@@ -1,6 +1,6 @@
 //! What a demo's programs leave behind, read, and put together into one `summary.json`.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -71,17 +71,21 @@ pub fn steps_to_90(episodes: &[Episode]) -> Option<u64> {
     Some(episodes[..first + WINDOW].iter().map(|e| e.steps).sum())
 }
 
-/// Generations of generative replay that were believed, and that were refused, of the learner's metrics.
-fn generations(metrics: &[Map<String, Value>]) -> [usize; 2] {
-    let of = |refused: f64| {
-        let ended = metrics.iter().filter(|line| {
-            let how = line.get("generative/refused").and_then(Value::as_f64);
-            how == Some(refused)
-        });
-        let numbers = ended.filter_map(|line| line.get("generative/generation")?.as_f64());
-        numbers.map(|number| number as u64).collect::<BTreeSet<_>>()
+/// Generations of generative replay that were believed, and that were refused, of the learner's metrics: lines count
+/// those that ended so far, and the refused ones among them.
+fn generations(metrics: &[Map<String, Value>]) -> [u64; 2] {
+    let newest = |name: &str| {
+        let mut counts = metrics
+            .iter()
+            .rev()
+            .filter_map(|line| line.get(name)?.as_f64());
+        counts.next().map_or(0, |count| count as u64)
     };
-    [of(0.0), of(1.0)].map(|numbers| numbers.len())
+    let (ended, refused) = (
+        newest("generative/generation"),
+        newest("generative/refused"),
+    );
+    [ended.saturating_sub(refused), refused]
 }
 
 /// The newest [`WINDOW`] episodes.
@@ -262,8 +266,7 @@ mod tests {
         let ended = |number, refused| {
             format!("{{\"generative/generation\":{number},\"generative/refused\":{refused}}}\n")
         };
-        let metrics =
-            ended(1, 1.0) + &ended(1, 1.0) + &ended(2, 0.0) + &ended(2, 0.0) + &ended(3, 0.0);
+        let metrics = ended(1, 1.0) + "{}\n" + &ended(3, 1.0) + "{}\n";
         write("compared/learner/metrics.jsonl", &metrics);
         let (merged, _) = merge(dir.path(), 7).unwrap();
         assert_eq!(merged["env_steps_to_90_percent_unaided"], "not reached");
